@@ -1,0 +1,13 @@
+#!/bin/sh
+# Build the C++ parts straight into the source tree, for people who work on them:
+#   scripts/build-native.sh [target ...]      (targets: _placer _spawner jrm-guard; default: all)
+set -eu
+cd "$(dirname "$0")/.."
+py=${PYTHON:-.venv/bin/python}
+dir=build/dev
+cmake -S . -B "$dir" -DCMAKE_BUILD_TYPE="${BUILD_TYPE:-Release}" -DPython_EXECUTABLE="$PWD/$py" \
+  -Dnanobind_DIR="$($py -m nanobind --cmake_dir)" >"$dir.log" 2>&1 || { cat "$dir.log" >&2; exit 1; }
+if [ $# -eq 0 ]; then set -- all; fi
+cmake --build "$dir" --target "$@" -j2
+for f in "$dir"/_*.so "$dir"/jrm-guard; do [ -e "$f" ] && cp -p "$f" jupyter_rm/native/; done
+exit 0
