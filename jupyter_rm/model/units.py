@@ -85,9 +85,13 @@ def whole(value: object, field: str, least: int = 0, most: int = 2**31 - 1) -> i
         if hasattr(value, "__index__") and not isinstance(value, bool):
             value = int(value)
         else:
-            raise RequestError(f"{field}: {value!r} is not a whole number", hint=f"give {least} or more", code="JRM-Q04")
+            raise RequestError(
+                f"{field}: {value!r} is not a whole number", hint=f"give {least} or more", code="JRM-Q04"
+            )
     if not least <= value <= most:
-        raise RequestError(f"{field}: {value} is not within {least} and {most}", hint=f"give {least} or more", code="JRM-Q04")
+        raise RequestError(
+            f"{field}: {value} is not within {least} and {most}", hint=f"give {least} or more", code="JRM-Q04"
+        )
     return value
 
 

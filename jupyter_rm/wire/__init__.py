@@ -1,0 +1,1 @@
+"""Bytes <-> messages, and the rules by which two programs stay in step. No sockets here."""

@@ -1,0 +1,172 @@
+"""What an agent holds: the descriptions behind the tokens.
+
+Assignments arrive as cuts of bulks and are kept as they came: a template per bulk and segments of columns. A task's row
+is looked up only when it is started. Shared by the agent's machine (attempts) and its performers (the rest). Read
+next: :mod:`jupyter_rm.core.agent`.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+
+import numpy as np
+import numpy.typing as npt
+
+from ..model.columns import Array, Column, Picks, Scalar, unpack
+from ..model.describe import Template
+from ..model.messages import Assign
+
+
+class Segment:
+    """One assignment's cut of a bulk: sorted indices [lo, hi) with their columns."""
+
+    __slots__ = ("attempt", "columns", "hi", "index", "left", "lo", "payload")
+
+    def __init__(self, order: Assign) -> None:
+        index = order.picks.array()
+        count = len(index)
+        if order.picks.rest and bool((np.diff(index) < 0).any()):
+            raise ValueError("picks of an assignment must be sorted")
+        self.lo, self.hi = (int(index[0]), int(index[-1]) + 1) if count else (0, 0)
+        self.index: npt.NDArray[np.int64] | None = index if order.picks.rest else None
+        self.attempt: Array = unpack(order.attempt, "<u2", count)
+        self.columns: dict[str, Column] = order.columns
+        self.payload: Column | None = order.payload
+        self.left = count
+
+    def row(self, index: int) -> int:
+        """Return the position of task ``index`` in the segment's columns; KeyError if it is not there."""
+        if not self.lo <= index < self.hi:
+            raise KeyError(index)
+        if self.index is None:
+            return index - self.lo
+        at = int(np.searchsorted(self.index, index))
+        if self.index[at] != index:
+            raise KeyError(index)
+        return at
+
+
+class HeldBulk:
+    """All segments of one bulk that an agent holds; a later assignment of the same task wins."""
+
+    __slots__ = ("_starts", "segments", "template")
+
+    def __init__(self, template: Template) -> None:
+        self.template = template
+        self.segments: list[Segment] = []
+        self._starts: list[int] | None = None
+
+    def add(self, segment: Segment) -> None:
+        """Keep a segment."""
+        self.segments.append(segment)
+        self._starts = None
+
+    def find(self, index: int) -> tuple[Segment, int]:
+        """Return (segment, row) of a task; KeyError if it is not held."""
+        if len(self.segments) > 8:
+            if self._starts is None:
+                self.segments.sort(key=lambda segment: segment.lo)
+                self._starts = [segment.lo for segment in self.segments]
+            at = bisect_right(self._starts, index) - 1
+            if at >= 0:
+                segment = self.segments[at]
+                if segment.lo <= index < segment.hi and (segment.index is None):
+                    return segment, index - segment.lo
+        best: tuple[Segment, int] | None = None
+        for segment in self.segments:
+            try:
+                row = segment.row(index)
+            except KeyError:
+                continue
+            if best is None or segment.attempt[row] >= best[0].attempt[best[1]]:
+                best = (segment, row)
+        if best is None:
+            raise KeyError(index)
+        return best
+
+    def params(self, index: int) -> dict[str, Scalar]:
+        """Return the column values of one task."""
+        segment, row = self.find(index)
+        return {name: column.get(row) for name, column in segment.columns.items()}
+
+    def payload(self, index: int) -> bytes:
+        """Return the pickled arguments of one call."""
+        segment, row = self.find(index)
+        assert segment.payload is not None, "a call without payload"
+        value = segment.payload.get(row)
+        assert isinstance(value, bytes)
+        return value
+
+    def payloads(self, index: npt.NDArray[np.int64]) -> list[bytes]:
+        """Return the pickled arguments of several calls, in order; quick when they are consecutive."""
+        if len(index) > 1:
+            segment, row = self.find(int(index[0]))
+            count = len(index)
+            if (
+                segment.index is None
+                and int(index[-1]) - int(index[0]) == count - 1
+                and row + count <= len(segment.attempt)
+            ):
+                assert segment.payload is not None, "a call without payload"
+                return segment.payload.take(Picks.span(row, row + count)).values()  # type: ignore[return-value]
+        return [self.payload(int(i)) for i in index]
+
+    def attempts(self, index: npt.NDArray[np.int64]) -> npt.NDArray[np.uint16]:
+        """Return the attempt numbers of several tasks, shape (n,)."""
+        count = len(index)
+        if count:
+            segment, row = self.find(int(index[0]))
+            last = int(index[-1])
+            if segment.index is None and last - int(index[0]) == count - 1 and last < segment.hi:
+                return segment.attempt[row : row + count].astype(np.uint16)
+        out = np.zeros(count, np.uint16)
+        for at, i in enumerate(index.tolist()):
+            segment, row = self.find(i)
+            out[at] = segment.attempt[row]
+        return out
+
+    def drop(self, index: npt.NDArray[np.int64]) -> None:
+        """Forget tasks that ended; whole segments go when nothing of them is left."""
+        left = len(index)
+        if left == 0:
+            return
+        lo, hi = int(index.min()), int(index.max())
+        gone = False
+        for segment in self.segments:
+            if segment.lo > hi or segment.hi <= lo:
+                continue
+            inside = (index >= segment.lo) & (index < segment.hi)
+            if segment.index is not None:
+                inside &= np.isin(index, segment.index)
+            segment.left -= int(inside.sum())
+            gone |= segment.left <= 0
+        if gone:
+            self.segments = [segment for segment in self.segments if segment.left > 0]
+            self._starts = None
+
+
+class Holdings:
+    """Everything an agent holds, by bulk; ``functions`` are pickled functions by sha256."""
+
+    def __init__(self) -> None:
+        self.bulks: dict[int, HeldBulk] = {}
+        self.templates: dict[int, Template] = {}
+        self.functions: dict[bytes, bytes] = {}
+
+    def add(self, order: Assign) -> HeldBulk:
+        """Keep an assignment."""
+        if order.template is not None:
+            self.templates[order.bulk] = order.template
+        held = self.bulks.get(order.bulk)
+        if held is None:
+            held = self.bulks[order.bulk] = HeldBulk(self.templates[order.bulk])
+        held.add(Segment(order))
+        return held
+
+    def drop(self, bulk: int, index: npt.NDArray[np.int64]) -> None:
+        """Forget tasks that ended."""
+        held = self.bulks.get(bulk)
+        if held is not None:
+            held.drop(index)
+            if not held.segments:
+                del self.bulks[bulk]

@@ -1,0 +1,347 @@
+"""Descriptions: what a person writes down before anything runs.
+
+:class:`Task` checks every field when it is made, so that bad input never leaves the cell; :class:`Template` is the same
+thing as it travels: one per bulk, with ``{name}`` placeholders that parameter columns fill. A description alone has no
+side effect. Read next: :mod:`jupyter_rm.client.calls`.
+"""
+
+from __future__ import annotations
+
+import difflib
+import string
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+import msgspec
+
+from .errors import RequestError
+from .ids import check_name
+from .resources import Request
+from .units import duration_s, gpu_share, memory_mib, whole
+
+MODES = ("executable", "shell", "call")
+
+
+class Template(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
+    """The common part of all tasks of a bulk, as it travels and is journalled.
+
+    Strings may hold ``{name}`` placeholders for the bulk's columns when ``params`` is true.
+    Units: seconds for timeout; see :class:`~jupyter_rm.model.resources.Request`.
+    """
+
+    mode: str = "executable"
+    executable: str = ""
+    arguments: tuple[str, ...] = ()
+    request: Request = Request()
+    environment: tuple[tuple[str, str], ...] = ()
+    named_env: str = ""
+    pre_exec: tuple[str, ...] = ()
+    post_exec: tuple[str, ...] = ()
+    pre_launch: tuple[str, ...] = ()
+    post_launch: tuple[str, ...] = ()
+    stdin: str = ""
+    stdout: str = "stdout"
+    stderr: str = "stderr"
+    sandbox: str = ""
+    priority: int = 0
+    timeout: float = 0.0
+    retries: int = 0
+    restart: str = "lost"
+    on_silence: str = "wait"
+    mpi: bool = False
+    colocate: str = ""
+    exclusive_tag: bool = False
+    pilot: str = ""
+    partition: int = -1
+    category: str = ""
+    name: str = ""
+    metadata: tuple[tuple[str, str], ...] = ()
+    params: bool = False
+    # sha256 of the pickled function (mode call)
+    function: bytes = b""
+
+
+def _text(value: object, field: str) -> str:
+    if hasattr(value, "__fspath__"):
+        value = value.__fspath__()
+    if isinstance(value, bytes):
+        value = value.decode("utf-8", "surrogateescape")
+    if not isinstance(value, str):
+        raise RequestError(f"{field}: {value!r} is not text", hint=f"give {field} as a string", code="JRM-Q05")
+    if "\0" in value:
+        raise RequestError(
+            f"{field}: holds a NUL character", hint="remove it; no system can pass it on", code="JRM-Q05"
+        )
+    return value
+
+
+def _texts(value: object, field: str) -> tuple[str, ...]:
+    if isinstance(value, str):
+        value = (value,)
+    if not isinstance(value, Iterable) or isinstance(value, (bytes, Mapping)):
+        raise RequestError(f"{field}: {value!r} is not a list of strings", hint='write ["a", "b"]', code="JRM-Q05")
+    return tuple(_text(item, f"{field}[{i}]") for i, item in enumerate(value))
+
+
+def _arguments(value: object, field: str) -> tuple[str, ...]:
+    if isinstance(value, str):
+        raise RequestError(
+            f"{field}: {value!r} is one string", hint='write a list: ["--seed", "7"]; or use jrm.Shell', code="JRM-Q05"
+        )
+    if isinstance(value, Iterable) and not isinstance(value, (bytes, Mapping)):
+        value = [str(v) if isinstance(v, (int, float)) and not isinstance(v, bool) else v for v in value]
+    return _texts(value, field)
+
+
+def _pairs(value: object, field: str) -> tuple[tuple[str, str], ...]:
+    if not isinstance(value, Mapping):
+        raise RequestError(f"{field}: {value!r} is not a mapping", hint='write {"NAME": "value"}', code="JRM-Q05")
+    out = []
+    for key, item in value.items():
+        name = _text(key, f"{field} key")
+        if not name or "=" in name:
+            raise RequestError(f"{field}: {name!r} is not a variable name", hint="no '=' in names", code="JRM-Q05")
+        out.append((name, _text(str(item) if isinstance(item, (int, float)) else item, f"{field}[{name!r}]")))
+    return tuple(sorted(out))
+
+
+def _named(value: object, field: str) -> tuple[tuple[str, int], ...]:
+    if not isinstance(value, Mapping):
+        raise RequestError(f"{field}: {value!r} is not a mapping", hint='write {"licenses": 1}', code="JRM-Q05")
+    return tuple(sorted((check_name(k, field), whole(v, f"{field}[{k!r}]")) for k, v in value.items()))
+
+
+def _one_of(*choices: str) -> Callable[[object, str], str]:
+    def check(value: object, field: str) -> str:
+        if value not in choices:
+            raise RequestError(
+                f"{field}: {value!r} is unknown", hint="use one of " + ", ".join(choices), code="JRM-Q05"
+            )
+        return str(value)
+
+    return check
+
+
+def _flag(value: object, field: str) -> bool:
+    if not isinstance(value, bool):
+        raise RequestError(f"{field}: {value!r} is not True or False", hint="give True or False", code="JRM-Q05")
+    return value
+
+
+def _as_given(value: object, field: str) -> object:  # noqa: ARG001 (resolved by the session, which knows the handles)
+    return value
+
+
+def _count(least: int, most: int = 2**31 - 1) -> Callable[[object, str], int]:
+    return lambda value, field: whole(value, field, least, most)
+
+
+def _tags(value: object, field: str) -> dict[str, Any]:
+    if not isinstance(value, Mapping) or not set(value) <= {"colocate", "exclusive"}:
+        raise RequestError(
+            f"{field}: {value!r} is not understood",
+            hint='write {"colocate": "name", "exclusive": True}',
+            code="JRM-Q05",
+        )
+    out: dict[str, Any] = {}
+    if "colocate" in value:
+        out["colocate"] = _text(str(value["colocate"]), f"{field}['colocate']")
+    if "exclusive" in value:
+        out["exclusive"] = _flag(value["exclusive"], f"{field}['exclusive']")
+    return out
+
+
+# name -> (check, default, meaning). The one list from which errors, completion and documentation are made.
+FIELDS: dict[str, tuple[Callable[[Any, str], Any], Any, str]] = {
+    "executable": (_text, "", "program: absolute path, path relative to the sandbox (./x), or a name found on PATH"),
+    "arguments": (_arguments, (), "its arguments; {name} is filled from the columns of s.array"),
+    "ranks": (_count(1), 1, "number of equal processes"),
+    "cores_per_rank": (_count(1, 512), 1, "cores of each rank (short: cores)"),
+    "gpus_per_rank": (gpu_share, 0, "GPUs of each rank, fractions allowed (short: gpus)"),
+    "mem_per_rank": (memory_mib, 0, 'memory of each rank, "4GiB" or MiB (short: mem)'),
+    "lfs_per_rank": (memory_mib, 0, "node-local disk of each rank"),
+    "ranks_per_node": (_count(0), 0, "exactly so many ranks on a node"),
+    "resources": (_named, (), 'named resources of each rank: {"licenses": 1}'),
+    "exclusive": (_flag, False, "whole nodes, shared with nobody"),
+    "numa": (_one_of("compact", "spread", "any"), "compact", "where a rank's cores lie on its node"),
+    "mpi": (_flag, False, "start the ranks through an MPI launcher"),
+    "environment": (_pairs, (), "environment variables"),
+    "pre_exec": (_texts, (), "shell lines whose environment the task inherits; run once per identical list"),
+    "post_exec": (_texts, (), "shell lines run after the program ended by itself"),
+    "stdin": (_text, "", "file to read standard input from, relative to the sandbox"),
+    "stdout": (_text, "stdout", "file for standard output, relative to the sandbox"),
+    "stderr": (_text, "stderr", "file for standard error, relative to the sandbox"),
+    "sandbox": (_text, "", "working directory instead of the one chosen for the task"),
+    "priority": (_count(-(2**15), 2**15 - 1), 0, "larger starts earlier"),
+    "timeout": (duration_s, 0.0, 'longest run time: "10m" or seconds; 0 none'),
+    "retries": (_count(0, 1000), 0, "further attempts after a failure of the task's own"),
+    "restart": (_one_of("lost", "never"), "lost", "may it start a second time when its pilot or agent was lost"),
+    "on_silence": (_one_of("wait", "rerun"), "wait", "while its pilot is silent: wait for proof, or run elsewhere"),
+    "tags": (_tags, {}, '{"colocate": "name", "exclusive": True}: same node as others of that tag'),
+    "after": (_as_given, (), "tasks or bulks that must be DONE first"),
+    "pilot": (_text, "", "run on this pilot only: its name or uid"),
+    "partition": (_count(0, 65535), -1, "run in this partition of the pilot only"),
+    "category": (_text, "", "free label used in statistics"),
+    "name": (check_name, "", "a name for people"),
+    "metadata": (_pairs, (), "anything to keep with the task, as text"),
+    "mode": (_one_of("executable", "shell"), "executable", "executable, or shell: the executable is a shell line"),
+}
+ALIASES = {
+    "cores": "cores_per_rank",
+    "gpus": "gpus_per_rank",
+    "mem": "mem_per_rank",
+    "lfs": "lfs_per_rank",
+    "env": "environment",
+    "args": "arguments",
+}
+# Known names whose turn has not come: said so, never silently ignored.
+NOT_YET = frozenset(
+    {"input_staging", "output_staging", "stage_on_error", "named_env", "pre_launch", "post_launch", "services"}
+)
+
+
+class Task:
+    """Description of one task; wrong fields raise :class:`RequestError` naming the field.
+
+    Args:
+        executable: the program.
+        arguments: list of its arguments.
+        **fields: see :data:`FIELDS`; ``cores``, ``gpus``, ``mem`` are short for the ``*_per_rank`` names.
+    """
+
+    __slots__ = ("_given",)
+
+    def __init__(self, executable: object = "", arguments: object = (), **fields: object) -> None:
+        given: dict[str, Any] = {}
+        if executable != "":
+            fields = {"executable": executable, **fields}
+        if not (isinstance(arguments, tuple) and not arguments):
+            fields = {"arguments": arguments, **fields}
+        for key, value in fields.items():
+            name = ALIASES.get(key, key)
+            if name in NOT_YET:
+                raise RequestError(f"{key}: not supported yet", hint="leave it out", code="JRM-Q07")
+            if name not in FIELDS:
+                near = difflib.get_close_matches(key, [*FIELDS, *ALIASES], 1)
+                hint = f"did you mean {near[0]}?" if near else "known fields: " + ", ".join(FIELDS)
+                raise RequestError(f"{key}: no such field of a task", hint=hint, code="JRM-Q06")
+            if name in given:
+                raise RequestError(f"{key}: given twice", hint=f"give {name} once", code="JRM-Q06")
+            checked = FIELDS[name][0](value, key)
+            if checked != FIELDS[name][1]:
+                given[name] = checked
+        if not given.get("executable"):
+            raise RequestError("executable: missing", hint='jrm.Task("simulate", ["--seed", "7"])', code="JRM-Q05")
+        per_node = given.get("ranks_per_node", 0)
+        if per_node > given.get("ranks", 1):
+            raise RequestError("ranks_per_node: larger than ranks", hint="lower it", code="JRM-Q05")
+        self._given = given
+
+    def __getattr__(self, name: str) -> Any:
+        name = ALIASES.get(name, name)
+        if name.startswith("_") or name not in FIELDS:
+            raise AttributeError(name)
+        return self._given.get(name, FIELDS[name][1])
+
+    def __dir__(self) -> list[str]:
+        return [*super().__dir__(), *FIELDS, *ALIASES]
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Task) and self._given == other._given
+
+    def __hash__(self) -> int:
+        return hash(repr(sorted(self._given.items())))
+
+    def __repr__(self) -> str:
+        rest = ", ".join(f"{key}={value!r}" for key, value in self.as_dict().items() if key != "executable")
+        return f"{type(self).__name__}({self.executable!r}{', ' + rest if rest else ''})"
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the fields that differ from their defaults, in the form the constructor takes."""
+        out = dict(self._given)
+        if "gpus_per_rank" in out:
+            out["gpus_per_rank"] /= 10_000
+        for key in ("environment", "metadata", "resources"):
+            if key in out:
+                out[key] = dict(out[key])
+        return {key: list(value) if isinstance(value, tuple) else value for key, value in out.items()}
+
+    @classmethod
+    def from_dict(cls, fields: Mapping[str, Any]) -> Task:
+        """Return the task that :meth:`as_dict` described."""
+        return Task(**fields)
+
+    def replace(self, **fields: object) -> Task:
+        """Return a copy with some fields changed."""
+        return Task(**{**self.as_dict(), **{ALIASES.get(key, key): value for key, value in fields.items()}})
+
+    def template(self, *, params: bool = False) -> Template:
+        """Return the form that travels; ``params`` says that ``{name}`` placeholders are to be filled."""
+        tags = self.tags
+        return Template(
+            mode=self.mode,
+            executable=self.executable,
+            arguments=self.arguments,
+            request=self.request(),
+            environment=self.environment,
+            pre_exec=self.pre_exec,
+            post_exec=self.post_exec,
+            stdin=self.stdin,
+            stdout=self.stdout,
+            stderr=self.stderr,
+            sandbox=self.sandbox,
+            priority=self.priority,
+            timeout=self.timeout,
+            retries=self.retries,
+            restart=self.restart,
+            on_silence=self.on_silence,
+            mpi=self.mpi,
+            colocate=tags.get("colocate", ""),
+            exclusive_tag=tags.get("exclusive", False),
+            pilot=self.pilot,
+            partition=self.partition,
+            category=self.category,
+            name=self.name,
+            metadata=self.metadata,
+            params=params,
+        )
+
+    def request(self) -> Request:
+        """Return the resources asked for."""
+        return Request(
+            self.ranks,
+            self.cores_per_rank,
+            self.gpus_per_rank,
+            self.mem_per_rank,
+            self.lfs_per_rank,
+            self.ranks_per_node,
+            self.resources,
+            self.exclusive,
+            self.numa,
+        )
+
+    def placeholders(self) -> set[str]:
+        """Return the names of all ``{name}`` placeholders in the text fields; RequestError for bad braces."""
+        found: set[str] = set()
+        texts = [("executable", self.executable), ("stdin", self.stdin), ("sandbox", self.sandbox)]
+        texts += [("stdout", self.stdout), ("stderr", self.stderr)]
+        texts += [(f"arguments[{i}]", text) for i, text in enumerate(self.arguments)]
+        texts += [(f"environment[{key!r}]", text) for key, text in self.environment]
+        for field, text in texts:
+            try:
+                for _, name, _, _ in string.Formatter().parse(text):
+                    if name is not None:
+                        found.add(name.split(".")[0].split("[")[0])
+            except ValueError as error:
+                raise RequestError(
+                    f"{field}: {text!r}: {error}", hint="write {{ and }} for literal braces", code="JRM-Q05"
+                ) from None
+        return found
+
+
+TaskDescription = Task
+
+
+def Shell(line: str, **fields: object) -> Task:
+    """Describe a task that is one shell line: ``jrm.Shell("a | b > c")``; runs under ``/bin/sh -c``."""
+    return Task(line, mode="shell", **fields)

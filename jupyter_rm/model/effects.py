@@ -1,0 +1,248 @@
+"""Effects and inputs: what machines order their shells, and what shells tell their machines.
+
+A machine never does anything itself. ``handle(now, input) -> Turn(facts, effects)``; the shell journals the facts, then
+performs the effects in order. Effects are idempotent or fenced, because a crash can fall between any two of them.
+Read next: :mod:`jupyter_rm.core.broker` and :mod:`jupyter_rm.core.agent`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+import numpy.typing as npt
+
+from .columns import Column
+from .facts import Fact, PilotSpec
+from .messages import Message
+
+Tokens = npt.NDArray[np.uint64]
+
+
+class Effect:
+    """Base of all effects."""
+
+    __slots__ = ()
+
+
+class Input:
+    """Base of all inputs that are not messages."""
+
+    __slots__ = ()
+
+
+@dataclass(slots=True)
+class Turn:
+    """What one input led to: (session, fact) to journal first, then effects to perform in order."""
+
+    facts: list[tuple[str, Fact]] = field(default_factory=list)
+    effects: list[Effect] = field(default_factory=list)
+
+
+# ---------------------------------------------------------------- both
+
+
+@dataclass(frozen=True, slots=True)
+class Send(Effect):
+    """Send a message to a peer: a client id, or (session, pilot) for an agent."""
+
+    to: object
+    message: Message
+
+
+@dataclass(frozen=True, slots=True)
+class Tick(Input):
+    """Time passed."""
+
+
+# ---------------------------------------------------------------- broker
+
+
+@dataclass(frozen=True, slots=True)
+class FromClient(Input):
+    """A client's message; ``client`` identifies its connection."""
+
+    client: bytes
+    message: Message
+
+
+@dataclass(frozen=True, slots=True)
+class ClientGone(Input):
+    """A client closed its connection or fell silent."""
+
+    client: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class FromAgent(Input):
+    """An agent's frame."""
+
+    message: Message
+
+
+@dataclass(frozen=True, slots=True)
+class JobChanged(Input):
+    """What is known of a pilot's batch job now.
+
+    ``alive`` False means proof that nothing of it runs any more; ``state`` is a PilotState or None for 'no news'.
+    """
+
+    session: str
+    pilot: int
+    alive: bool
+    state: int | None = None
+    job_id: str = ""
+    cause: int = 0
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Kept(Input):
+    """The journal is safe on disk up to this row: senders may forget what led to it."""
+
+
+@dataclass(frozen=True, slots=True)
+class StartPilot(Effect):
+    """Submit the pilot's job (local: start the agent). Idempotent by (session, pilot)."""
+
+    session: str
+    pilot: int
+    spec: PilotSpec
+    key: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class EndPilot(Effect):
+    """Cancel the pilot's job; answered by JobChanged(alive=False) once it is proven gone."""
+
+    session: str
+    pilot: int
+    job_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class KeepPayload(Effect):
+    """Journal the payloads and functions of a bulk together with its fact."""
+
+    session: str
+    bulk: int
+    payload: Column | None
+    functions: dict[bytes, bytes]
+
+
+@dataclass(frozen=True, slots=True)
+class StopProgram(Effect):
+    """End this program after everything before it is done."""
+
+    reason: str = ""
+
+
+# ---------------------------------------------------------------- agent
+
+
+@dataclass(frozen=True, slots=True)
+class FromBroker(Input):
+    """A frame from the broker."""
+
+    message: Message
+
+
+@dataclass(frozen=True, slots=True)
+class Begun(Input):
+    """Attempts were started. All arrays have shape (n,)."""
+
+    tokens: Tokens
+    node: npt.NDArray[np.uint32]
+    started: npt.NDArray[np.float64]
+
+
+@dataclass(slots=True)
+class Finished(Input):
+    """Attempts ended. All arrays have shape (n,); ``values`` one byte string per attempt or None; notes by position.
+
+    state u1 (TaskState), cause u1, code i4 (exit code or -signal), node u4, started/ended f8 epoch s, user/sys f4 s,
+    rss u4 KiB.
+    """
+
+    tokens: Tokens
+    state: npt.NDArray[np.uint8]
+    cause: npt.NDArray[np.uint8]
+    code: npt.NDArray[np.int32]
+    node: npt.NDArray[np.uint32]
+    started: npt.NDArray[np.float64]
+    ended: npt.NDArray[np.float64]
+    user: npt.NDArray[np.float32]
+    sys: npt.NDArray[np.float32]
+    rss: npt.NDArray[np.uint32]
+    values: Column | None = None
+    notes: dict[int, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Freed(Input):
+    """These allocations are free again (nothing inherited them)."""
+
+    allocs: npt.NDArray[np.uint64]
+
+
+@dataclass(frozen=True, slots=True)
+class TakenBack(Input):
+    """Run-ahead tasks that were taken back unstarted."""
+
+    pool: int
+    tokens: Tokens
+
+
+@dataclass(frozen=True, slots=True)
+class Launch(Effect):
+    """Start each task on its allocation. Tasks of a pool have equal shapes, so allocations can pass on inside it."""
+
+    pool: int
+    tokens: Tokens
+    allocs: npt.NDArray[np.uint64]
+
+
+@dataclass(frozen=True, slots=True)
+class RunAhead(Effect):
+    """Start these tasks, in order, on allocations of the pool as they come free, without asking."""
+
+    pool: int
+    tokens: Tokens
+
+
+@dataclass(frozen=True, slots=True)
+class Retract(Effect):
+    """Take all run-ahead tasks of the pool back; answered by TakenBack."""
+
+    pool: int
+
+
+@dataclass(frozen=True, slots=True)
+class Kill(Effect):
+    """Cancel tasks: drop those not started, end those that run; each is answered in a Finished."""
+
+    tokens: Tokens
+
+
+@dataclass(frozen=True, slots=True)
+class Spool(Effect):
+    """Write a numbered report to the durable outbox; ``sync``: before anything that follows."""
+
+    seq: int
+    body: bytes
+    sync: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Forget(Effect):
+    """Reports up to ``seq`` are safe elsewhere."""
+
+    seq: int
+
+
+@dataclass(frozen=True, slots=True)
+class End(Effect):
+    """End this agent."""
+
+    cause: int
+    reason: str

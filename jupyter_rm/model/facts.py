@@ -1,0 +1,230 @@
+"""Facts: everything that is ever recorded, in one file.
+
+A fact is something that happened: immutable, numbered by the journal, folded by the ledger. A fact about tasks covers a
+batch (:class:`~jupyter_rm.model.columns.Picks` of one bulk) with one *vec* per attribute. Facts are written as msgpack
+arrays behind a small integer tag; a new field goes to the end with a default, a tag is never used again.
+
+Times ``at`` are seconds since the epoch and for display only: no decision compares them. Read next:
+:mod:`jupyter_rm.model.ledger`.
+"""
+
+from __future__ import annotations
+
+import msgspec
+
+from .columns import Column, Picks
+from .describe import Template
+from .resources import Node
+
+ONE = b"\x01\x00"  # the attempt vec of first attempts
+
+
+class Fact(msgspec.Struct, frozen=True, array_like=True):
+    """Base of all facts."""
+
+
+class SessionOpened(Fact, tag=1, frozen=True):
+    """A session of this name began to exist."""
+
+    name: str
+    at: float
+    owner: str = ""
+    host: str = ""
+
+
+class SessionClosed(Fact, tag=2, frozen=True):
+    """The session was closed; nothing new starts in it."""
+
+    at: float
+    reason: str = ""
+
+
+class BulkSubmitted(Fact, tag=3, frozen=True):
+    """``count`` tasks were recorded: one template and a column per parameter.
+
+    The payloads of calls are kept beside the journal's facts (they are large and only agents need them).
+    ``after`` names what must be DONE first: (bulk, picks).
+    """
+
+    bulk: int
+    key: bytes
+    at: float
+    count: int
+    template: Template
+    columns: dict[str, Column] = {}
+    after: tuple[tuple[int, Picks], ...] = ()
+
+
+class TasksWaiting(Fact, tag=4, frozen=True):
+    """These tasks are eligible now (what they came after is DONE)."""
+
+    bulk: int
+    picks: Picks
+    at: float
+
+
+class TasksAssigned(Fact, tag=5, frozen=True):
+    """These tasks are bound to a pilot; vec ``attempt`` u2."""
+
+    bulk: int
+    picks: Picks
+    pilot: int
+    at: float
+    attempt: bytes = ONE
+
+
+class TasksStarted(Fact, tag=6, frozen=True):
+    """Processes or calls began; vecs attempt u2, node u4, started f8."""
+
+    bulk: int
+    picks: Picks
+    pilot: int
+    attempt: bytes
+    node: bytes
+    started: bytes
+
+
+class Ends(msgspec.Struct, frozen=True, array_like=True):
+    """How attempts ended; vecs cause u1, code i4, node u4, started f8, ended f8, user f4 s, sys f4 s, rss u4 KiB.
+
+    ``code`` is the exit code, or minus the signal. ``values`` holds results of calls (see
+    :mod:`jupyter_rm.wire.values`); ``notes`` short texts by position in the picks.
+    """
+
+    cause: bytes
+    code: bytes
+    node: bytes
+    started: bytes
+    ended: bytes
+    user: bytes
+    sys: bytes
+    rss: bytes
+    values: Column | None = None
+    notes: dict[int, str] = {}
+
+
+class TasksEnded(Fact, tag=7, frozen=True):
+    """Tasks took their final state; vecs attempt u2, state u1 (a TaskState). ``pilot`` -1: on no pilot."""
+
+    bulk: int
+    picks: Picks
+    pilot: int
+    attempt: bytes
+    state: bytes
+    ends: Ends
+
+
+class AttemptsEnded(Fact, tag=8, frozen=True):
+    """Attempts ended without success and another follows: the tasks wait again as attempt + 1."""
+
+    bulk: int
+    picks: Picks
+    pilot: int
+    attempt: bytes
+    ends: Ends
+
+
+class CancelRequested(Fact, tag=9, frozen=True):
+    """Somebody asked to cancel tasks that an agent holds."""
+
+    bulk: int
+    picks: Picks
+    at: float
+
+
+class PilotRequested(Fact, tag=10, frozen=True):
+    """A pilot was recorded. Units of ``spec`` are those of :class:`PilotSpec`."""
+
+    pilot: int
+    key: bytes
+    at: float
+    spec: PilotSpec
+
+
+class PilotChanged(Fact, tag=11, frozen=True):
+    """A pilot took a state; empty fields mean unchanged."""
+
+    pilot: int
+    state: int
+    at: float
+    cause: int = 0
+    reason: str = ""
+    job_id: str = ""
+    epoch: int = -1
+    nodes: tuple[Node, ...] = ()
+    sandbox: str = ""
+
+
+class PilotSilent(Fact, tag=12, frozen=True):
+    """The flag beside the state: the pilot is unreachable, or reachable again."""
+
+    pilot: int
+    silent: bool
+    at: float
+
+
+class ReportApplied(Fact, tag=13, frozen=True):
+    """All reports of this pilot up to ``seq`` are part of the journal."""
+
+    pilot: int
+    seq: int
+
+
+class PilotSpec(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
+    """What to ask a site for.
+
+    Attributes:
+        site: ``local``, ``noop`` or a URL.
+        name: for people.
+        nodes: whole nodes (0: not asked).
+        cores, gpus: in total, or per node for ``noop``.
+        mem: MiB per node (0: what the machine has).
+        walltime: seconds (0: none).
+        queue, project: as the batch system calls them.
+    """
+
+    site: str = "local"
+    name: str = ""
+    nodes: int = 0
+    cores: int = 0
+    gpus: int = 0
+    mem: int = 0
+    walltime: float = 0.0
+    queue: str = ""
+    project: str = ""
+    sandbox: str = ""
+
+
+AnyFact = (
+    SessionOpened
+    | SessionClosed
+    | BulkSubmitted
+    | TasksWaiting
+    | TasksAssigned
+    | TasksStarted
+    | TasksEnded
+    | AttemptsEnded
+    | CancelRequested
+    | PilotRequested
+    | PilotChanged
+    | PilotSilent
+    | ReportApplied
+)
+
+# Rows of the journal that are not facts of the ledger.
+KIND_FACT = 1
+KIND_PAYLOAD = 2
+
+_encoder = msgspec.msgpack.Encoder()
+_decoder = msgspec.msgpack.Decoder(AnyFact)
+
+
+def encode(fact: Fact) -> bytes:
+    """Return the journal form of a fact."""
+    return _encoder.encode(fact)
+
+
+def decode(body: bytes | memoryview) -> Fact:
+    """Return the fact; msgspec.DecodeError for anything else."""
+    fact: Fact = _decoder.decode(body)
+    return fact

@@ -1,0 +1,426 @@
+"""The ledger: the one fold from facts to the current state of a session.
+
+The same code runs in the broker, on restart, in the notebook's replica, in offline replay and in the simulator. Columns
+of numbers, never an object per task: 42 bytes a task. It knows no clock and asks nobody; news that is late or repeated
+changes nothing (:func:`jupyter_rm.model.states.advances`, here on whole arrays). Read next:
+:mod:`jupyter_rm.core.broker`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import msgspec
+import numpy as np
+import numpy.typing as npt
+
+from .columns import Array, Picks, unpack
+from .facts import (
+    AttemptsEnded,
+    BulkSubmitted,
+    CancelRequested,
+    Ends,
+    Fact,
+    PilotChanged,
+    PilotRequested,
+    PilotSilent,
+    PilotSpec,
+    ReportApplied,
+    SessionClosed,
+    SessionOpened,
+    TasksAssigned,
+    TasksEnded,
+    TasksStarted,
+    TasksWaiting,
+)
+from .resources import Node
+from .states import Cause, PilotState, TaskState
+
+STATES = len(TaskState)
+NOBODY = -1
+# column -> dtype; zero is the right start for all but pilot
+COLUMNS: dict[str, str] = {
+    "state": "u1",
+    "cause": "u1",
+    "flags": "u1",
+    "attempt": "u2",
+    "pilot": "i2",
+    "code": "i4",
+    "node": "u4",
+    "started": "f8",
+    "ended": "f8",
+    "user": "f4",
+    "sys": "f4",
+    "rss": "u4",
+}
+CANCEL_ASKED = 1
+
+
+class BulkTable:
+    """The tasks of one bulk, a numpy column per attribute, shape (count,).
+
+    Attributes: those of :data:`COLUMNS`; ``form`` is the submission; ``counts`` the number of tasks per state;
+    ``notes`` short texts by index; ``since`` the wall time of the last change.
+    """
+
+    __slots__ = (*COLUMNS, "counts", "form", "notes", "since", "stale")
+    state: npt.NDArray[np.uint8]
+    cause: npt.NDArray[np.uint8]
+    flags: npt.NDArray[np.uint8]
+    attempt: npt.NDArray[np.uint16]
+    pilot: npt.NDArray[np.int16]
+    code: npt.NDArray[np.int32]
+    node: npt.NDArray[np.uint32]
+    started: npt.NDArray[np.float64]
+    ended: npt.NDArray[np.float64]
+    user: npt.NDArray[np.float32]
+    sys: npt.NDArray[np.float32]
+    rss: npt.NDArray[np.uint32]
+
+    def __init__(self, form: BulkSubmitted) -> None:
+        self.form = form
+        for name, dtype in COLUMNS.items():
+            setattr(self, name, np.zeros(form.count, dtype))
+        first = TaskState.SUBMITTED if form.after else TaskState.WAITING
+        self.state[:] = first
+        self.attempt[:] = 1
+        self.counts = np.zeros(STATES, np.int64)
+        self.counts[first] = form.count
+        self.notes: dict[int, str] = {}
+        self.since = form.at
+        self.stale = 0
+
+    def __len__(self) -> int:
+        return self.form.count
+
+    @property
+    def open(self) -> int:
+        """Return how many tasks have no final state yet."""
+        return int(self.counts[: TaskState.DONE].sum())
+
+    def advance(self, picks: Picks, attempt: bytes, state: int | Array) -> tuple[Any, Array | None]:
+        """Move the picked tasks on where this is news.
+
+        Returns (where, mask): the index expression of the accepted ones, and the mask over ``picks`` (None: all).
+        """
+        where = picks.where
+        count = len(picks)
+        old = self.state[where]
+        new_attempt = unpack(attempt, "<u2", count)
+        known = self.attempt[where]
+        ok = (old < TaskState.DONE) & ((new_attempt > known) | ((new_attempt == known) & (old < state)))
+        accepted: Any = where
+        mask: Array | None = None
+        if not bool(ok.all()):
+            mask = ok
+            self.stale += count - int(ok.sum())
+            accepted = picks.array()[ok]
+            old, new_attempt = old[ok], new_attempt[ok]
+            if isinstance(state, np.ndarray):
+                state = state[ok]
+        self.counts -= np.bincount(old, minlength=STATES)
+        self.state[accepted] = state
+        self.attempt[accepted] = new_attempt
+        if isinstance(state, np.ndarray):
+            self.counts += np.bincount(state, minlength=STATES)
+        else:
+            self.counts[state] += len(old)
+        return accepted, mask
+
+    def set(self, accepted: Any, mask: Array | None, count: int, **columns: bytes) -> None:
+        """Store packed columns at the accepted places."""
+        for name, data in columns.items():
+            values = unpack(data, "<" + COLUMNS[name], count)
+            getattr(self, name)[accepted] = values if mask is None else values[mask]
+
+    def nbytes(self) -> int:
+        """Return the memory of the columns, bytes."""
+        return sum(int(getattr(self, name).nbytes) for name in COLUMNS)
+
+
+class PilotRow:
+    """What is known of one pilot."""
+
+    __slots__ = (
+        "at",
+        "cause",
+        "epoch",
+        "job_id",
+        "key",
+        "nodes",
+        "number",
+        "reason",
+        "sandbox",
+        "seq",
+        "silent",
+        "since",
+        "spec",
+        "state",
+        "times",
+    )
+
+    def __init__(self, number: int, key: bytes, spec: PilotSpec, at: float) -> None:
+        self.number = number
+        self.key = key
+        self.spec = spec
+        self.at = at
+        self.state = PilotState.SUBMITTED
+        self.cause = Cause.NONE
+        self.reason = ""
+        self.since = at
+        self.job_id = ""
+        self.epoch = -1
+        self.nodes: tuple[Node, ...] = ()
+        self.silent = False
+        self.seq = 0  # reports applied
+        self.sandbox = ""
+        self.times: dict[int, float] = {int(PilotState.SUBMITTED): at}
+
+
+class Ledger:
+    """The state of one session, folded from its facts in order.
+
+    Attributes:
+        bulks: table per bulk number. pilots: row per pilot number. keys: submission key -> number.
+        counts: tasks per state over all bulks, shape (10,), int64.
+    """
+
+    def __init__(self) -> None:
+        self.name = ""
+        self.opened_at = 0.0
+        self.owner = ""
+        self.host = ""
+        self.closed = False
+        self.close_reason = ""
+        self.bulks: list[BulkTable] = []
+        self.pilots: list[PilotRow] = []
+        self.bulk_keys: dict[bytes, int] = {}
+        self.pilot_keys: dict[bytes, int] = {}
+        self.folded = 0
+
+    @property
+    def counts(self) -> npt.NDArray[np.int64]:
+        """Return the number of tasks per state."""
+        total = np.zeros(STATES, np.int64)
+        for table in self.bulks:
+            total += table.counts
+        return total
+
+    @property
+    def stale(self) -> int:
+        """Return how many late or repeated pieces of news were dropped."""
+        return sum(table.stale for table in self.bulks)
+
+    def apply(self, fact: Fact) -> Array | None:
+        """Fold one fact in. For facts about tasks: the mask of accepted picks (None: all, or not about tasks)."""
+        self.folded += 1
+        return _FOLD[type(fact)](self, fact)
+
+    def _session_opened(self, fact: SessionOpened) -> None:
+        self.name, self.opened_at, self.owner, self.host = fact.name, fact.at, fact.owner, fact.host
+
+    def _session_closed(self, fact: SessionClosed) -> None:
+        self.closed, self.close_reason = True, fact.reason
+
+    def _bulk_submitted(self, fact: BulkSubmitted) -> None:
+        if fact.bulk != len(self.bulks):
+            raise ValueError(f"bulk {fact.bulk} follows {len(self.bulks)}")
+        self.bulk_keys[fact.key] = fact.bulk
+        self.bulks.append(BulkTable(fact))
+
+    def _tasks_waiting(self, fact: TasksWaiting) -> Array | None:
+        table = self.bulks[fact.bulk]
+        attempts = table.attempt[fact.picks.where].astype("<u2").tobytes()
+        table.since = fact.at
+        return table.advance(fact.picks, attempts, TaskState.WAITING)[1]
+
+    def _tasks_assigned(self, fact: TasksAssigned) -> Array | None:
+        table = self.bulks[fact.bulk]
+        accepted, mask = table.advance(fact.picks, fact.attempt, TaskState.SCHEDULED)
+        table.pilot[accepted] = fact.pilot
+        table.since = fact.at
+        return mask
+
+    def _tasks_started(self, fact: TasksStarted) -> Array | None:
+        table = self.bulks[fact.bulk]
+        accepted, mask = table.advance(fact.picks, fact.attempt, TaskState.RUNNING)
+        table.set(accepted, mask, len(fact.picks), node=fact.node, started=fact.started)
+        return mask
+
+    def _tasks_ended(self, fact: TasksEnded) -> Array | None:
+        table = self.bulks[fact.bulk]
+        states = unpack(fact.state, "<u1", len(fact.picks))
+        accepted, mask = table.advance(fact.picks, fact.attempt, states)
+        self._ends(table, fact, accepted, mask)
+        if fact.pilot != NOBODY:
+            table.pilot[accepted] = fact.pilot
+        return mask
+
+    def _attempts_ended(self, fact: AttemptsEnded) -> Array | None:
+        table = self.bulks[fact.bulk]
+        following = (unpack(fact.attempt, "<u2", len(fact.picks)) + np.uint16(1)).astype("<u2")
+        accepted, mask = table.advance(fact.picks, following.tobytes(), TaskState.WAITING)
+        self._ends(table, fact, accepted, mask)
+        return mask
+
+    @staticmethod
+    def _ends(table: BulkTable, fact: TasksEnded | AttemptsEnded, accepted: Any, mask: Array | None) -> None:
+        ends: Ends = fact.ends
+        table.set(
+            accepted,
+            mask,
+            len(fact.picks),
+            cause=ends.cause,
+            code=ends.code,
+            node=ends.node,
+            started=ends.started,
+            ended=ends.ended,
+            user=ends.user,
+            sys=ends.sys,
+            rss=ends.rss,
+        )
+        if ends.notes:
+            index = fact.picks.array()
+            for position, text in ends.notes.items():
+                if mask is None or mask[position]:
+                    table.notes[int(index[position])] = text
+
+    def _cancel_requested(self, fact: CancelRequested) -> None:
+        self.bulks[fact.bulk].flags[fact.picks.where] |= np.uint8(CANCEL_ASKED)
+
+    def _pilot_requested(self, fact: PilotRequested) -> None:
+        if fact.pilot != len(self.pilots):
+            raise ValueError(f"pilot {fact.pilot} follows {len(self.pilots)}")
+        self.pilot_keys[fact.key] = fact.pilot
+        self.pilots.append(PilotRow(fact.pilot, fact.key, fact.spec, fact.at))
+
+    def _pilot_changed(self, fact: PilotChanged) -> None:
+        row = self.pilots[fact.pilot]
+        if row.state.final or fact.state < row.state:
+            return
+        if fact.state != row.state:
+            row.since = fact.at
+            row.times[fact.state] = fact.at
+        row.state = PilotState(fact.state)
+        row.cause = Cause(fact.cause)
+        row.reason = fact.reason or row.reason if fact.state == row.state else fact.reason
+        row.job_id = fact.job_id or row.job_id
+        row.epoch = max(row.epoch, fact.epoch)
+        row.nodes = fact.nodes or row.nodes
+        row.sandbox = fact.sandbox or row.sandbox
+        if row.state.final:
+            row.silent = False
+
+    def _pilot_silent(self, fact: PilotSilent) -> None:
+        self.pilots[fact.pilot].silent = fact.silent
+
+    def _report_applied(self, fact: ReportApplied) -> None:
+        row = self.pilots[fact.pilot]
+        row.seq = max(row.seq, fact.seq)
+
+    def held(self, bulk: int, pilot: int) -> npt.NDArray[np.int64]:
+        """Return the indices of tasks of ``bulk`` that ``pilot`` holds now."""
+        table = self.bulks[bulk]
+        return np.flatnonzero(
+            (table.pilot == pilot) & (table.state >= TaskState.STAGING_IN) & (table.state < TaskState.DONE)
+        )
+
+    def digest(self) -> dict[str, Any]:
+        """Return everything that must be equal after replay, in plain values (for tests and damage reports)."""
+        return {
+            "name": self.name,
+            "closed": self.closed,
+            "bulks": [
+                {name: getattr(table, name).tobytes() for name in COLUMNS} | {"notes": dict(table.notes)}
+                for table in self.bulks
+            ],
+            "pilots": [(row.number, int(row.state), row.epoch, row.seq, row.silent) for row in self.pilots],
+        }
+
+    def dump(self) -> bytes:
+        """Return a snapshot from which :meth:`load` continues as if all facts had been folded."""
+        return msgspec.msgpack.encode(
+            [
+                [self.name, self.opened_at, self.owner, self.host, self.closed, self.close_reason, self.folded],
+                [
+                    [
+                        table.form,
+                        {name: getattr(table, name).tobytes() for name in COLUMNS},
+                        table.counts.tolist(),
+                        table.notes,
+                        table.since,
+                        table.stale,
+                    ]
+                    for table in self.bulks
+                ],
+                [{name: getattr(row, name) for name in PilotRow.__slots__} for row in self.pilots],
+            ]
+        )
+
+    @classmethod
+    def load(cls, body: bytes) -> Ledger:
+        """Return the ledger that :meth:`dump` described."""
+        snapshot = _snapshot.decode(body)
+        self = cls()
+        (self.name, self.opened_at, self.owner, self.host, self.closed, self.close_reason, self.folded) = snapshot[0]
+        for form, columns, counts, notes, since, stale in snapshot[1]:
+            table = BulkTable.__new__(BulkTable)
+            table.form = form
+            for name, dtype in COLUMNS.items():
+                setattr(table, name, np.frombuffer(columns[name], dtype).copy())
+            table.counts = np.array(counts, np.int64)
+            table.notes, table.since, table.stale = notes, since, stale
+            self.bulk_keys[form.key] = len(self.bulks)
+            self.bulks.append(table)
+        for saved in snapshot[2]:
+            row = PilotRow(saved.number, saved.key, saved.spec, saved.at)
+            for name in PilotRow.__slots__:
+                setattr(row, name, getattr(saved, name))
+            row.state, row.cause = PilotState(saved.state), Cause(saved.cause)
+            self.pilot_keys[row.key] = row.number
+            self.pilots.append(row)
+        return self
+
+
+class _PilotSaved(msgspec.Struct):
+    number: int
+    key: bytes
+    spec: PilotSpec
+    at: float
+    state: int
+    cause: int
+    reason: str
+    since: float
+    job_id: str
+    epoch: int
+    nodes: tuple[Node, ...]
+    silent: bool
+    seq: int
+    sandbox: str
+    times: dict[int, float]
+
+
+_snapshot = msgspec.msgpack.Decoder(
+    tuple[
+        tuple[str, float, str, str, bool, str, int],
+        list[tuple[BulkSubmitted, dict[str, bytes], list[int], dict[int, str], float, int]],
+        list[_PilotSaved],
+    ]
+)
+
+_FOLD: dict[type[Fact], Callable[[Ledger, Any], Array | None]] = {
+    SessionOpened: Ledger._session_opened,
+    SessionClosed: Ledger._session_closed,
+    BulkSubmitted: Ledger._bulk_submitted,
+    TasksWaiting: Ledger._tasks_waiting,
+    TasksAssigned: Ledger._tasks_assigned,
+    TasksStarted: Ledger._tasks_started,
+    TasksEnded: Ledger._tasks_ended,
+    AttemptsEnded: Ledger._attempts_ended,
+    CancelRequested: Ledger._cancel_requested,
+    PilotRequested: Ledger._pilot_requested,
+    PilotChanged: Ledger._pilot_changed,
+    PilotSilent: Ledger._pilot_silent,
+    ReportApplied: Ledger._report_applied,
+}

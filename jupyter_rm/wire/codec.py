@@ -1,0 +1,64 @@
+"""Encoding of messages; nothing that arrives is trusted before it has passed through here.
+
+Decoders are strict and bounded: unknown tags, wrong types and oversized frames are :class:`ProtocolError`. Knows
+nothing about sockets. Read next: :mod:`jupyter_rm.wire.link`.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Generic, TypeVar
+
+import msgspec
+
+from ..model.errors import ProtocolError
+from ..model.messages import (
+    AgentBound,
+    AgentMessage,
+    AnyOrder,
+    AnyReport,
+    BrokerMessage,
+    ClientMessage,
+    Message,
+)
+
+# Frames between programs of one user on one machine may carry a big bulk; frames from agents may not.
+LOCAL_LIMIT = 1 << 30
+AGENT_LIMIT = 64 << 20
+
+_encoder = msgspec.msgpack.Encoder()
+M = TypeVar("M", bound=Message)
+
+
+class Codec(Generic[M]):
+    """Decoder for one direction: ``decode(frame)`` returns one of its messages.
+
+    Args:
+        types: union of the messages allowed.
+        limit: longest frame, bytes.
+    """
+
+    def __init__(self, types: Any, limit: int) -> None:
+        self._decoder: msgspec.msgpack.Decoder[M] = msgspec.msgpack.Decoder(types)
+        self.limit = limit
+
+    def decode(self, frame: bytes | memoryview) -> M:
+        """Return the message in ``frame``; ProtocolError if it is none."""
+        if len(frame) > self.limit:
+            raise ProtocolError(f"frame of {len(frame)} bytes; the limit is {self.limit}", code="JRM-N02")
+        try:
+            return self._decoder.decode(frame)
+        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError, ValueError) as error:
+            raise ProtocolError(f"malformed message: {error}", code="JRM-N02") from None
+
+
+def encode(message: Message) -> bytes:
+    """Return the frame of a message."""
+    return _encoder.encode(message)
+
+
+from_client: Codec[Any] = Codec(ClientMessage, LOCAL_LIMIT)
+from_broker: Codec[Any] = Codec(BrokerMessage, LOCAL_LIMIT)
+from_agent: Codec[Any] = Codec(AgentMessage, AGENT_LIMIT)
+to_agent: Codec[Any] = Codec(AgentBound, AGENT_LIMIT)
+orders: Codec[Any] = Codec(AnyOrder, AGENT_LIMIT)
+reports: Codec[Any] = Codec(AnyReport, AGENT_LIMIT)
