@@ -36,12 +36,11 @@ _SOCKET_NAME_MAX = 24
 _PROFILE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 # Filesystems where another machine can change a file behind this kernel's back, or where locks and syncs are not
 # to be relied on. SQLite's write-ahead log needs both.
-_NETWORK = frozenset(
-    "nfs nfs3 nfs4 cifs smb smb2 smb3 smbfs lustre lustre_lite gpfs mmfs beegfs beegfs_nodev fhgfs afs auristorfs afpfs ceph "
-    "glusterfs panfs orangefs pvfs2 ocfs2 gfs gfs2 wekafs daos 9p virtiofs webdav davfs ncpfs coda vmhgfs vboxsf prl_fs"
-    .split()
+_NETWORK = re.compile(
+    r"(nfs\d?|cifs|smb\d?|smbfs|lustre|lustre_lite|gpfs|mmfs|beegfs\w*|afs|auristorfs|afpfs|ceph|glusterfs|panfs|orangefs|pvfs2"
+    r"|ocfs2|gfs2?|wekafs|daos|9p|webdav|davfs|ncpfs|coda|vmhgfs|vboxsf|prl_fs)(\..*)?"
+    r"|(fuse|fuseblk|macfuse|osxfuse)\.(sshfs|ceph|glusterfs|s3fs|juicefs|beegfs|gcsfuse|rclone|davfs|dfuse|gpfs|lustre)"
 )
-_NETWORK_FUSE = frozenset("sshfs ceph glusterfs s3fs juicefs beegfs gcsfuse rclone davfs dfuse gpfs lustre osxfuse".split())
 
 
 @dataclass(frozen=True)
@@ -112,7 +111,8 @@ class Home:
     @property
     def sandboxes(self) -> Path:
         """Root directory of task sandboxes, created and checked."""
-        return private_directory(self.sandbox_path, leaf_mode=0o700 if self.sandbox_path.is_relative_to(self.state_path) else None)
+        ours = self.sandbox_path.is_relative_to(self.state_path)
+        return private_directory(self.sandbox_path, leaf_mode=0o700 if ours else None)
 
     @property
     def run(self) -> Path:
@@ -133,7 +133,8 @@ class Home:
             RequestError: JRM-C65 when the name cannot be used.
         """
         if not re.fullmatch(r"[a-z0-9][a-z0-9._-]{0,23}", name):
-            raise RequestError(f"socket: {name!r} is not a socket name", code="JRM-C65", hint="use up to 24 of a-z 0-9 - _ .")
+            hint = "use up to 24 of a-z 0-9 - _ ."
+            raise RequestError(f"socket: {name!r} is not a socket name", code="JRM-C65", hint=hint)
         return self.run / f"{name}.sock"
 
     def lock(self) -> HomeLock:
@@ -169,7 +170,7 @@ class Home:
                 known = Path(pointer.read_text(encoding="utf-8"))
                 if known.is_absolute() and known.is_dir() and _fits(known):
                     return private_directory(known)
-            made = Path(tempfile.mkdtemp(prefix="jrm-", dir="/tmp"))  # noqa: S108 - mkdtemp makes it 0700 and ours
+            made = Path(tempfile.mkdtemp(prefix="jrm-", dir="/tmp"))
             write_private(pointer, str(made).encode())
             return made
         finally:
@@ -283,9 +284,8 @@ def _check_chain(path: Path) -> None:
         if found.st_uid not in (0, os.geteuid()):
             raise _unsafe(parent, f"belongs to user {found.st_uid}", "choose another place with JUPYTER_RM_HOME")
         if found.st_mode & 0o022 and not found.st_mode & stat.S_ISVTX:
-            raise _unsafe(
-                parent, f"can be changed by others (mode {stat.S_IMODE(found.st_mode):04o})", f"run: chmod go-w '{parent}'"
-            )
+            mode = f"{stat.S_IMODE(found.st_mode):04o}"
+            raise _unsafe(parent, f"can be changed by others (mode {mode})", f"run: chmod go-w '{parent}'")
 
 
 def _unsafe(path: Path, what: str, hint: str) -> RequestError:
@@ -295,7 +295,8 @@ def _unsafe(path: Path, what: str, hint: str) -> RequestError:
 def _absolute(field: str, text: str) -> Path:
     path = Path(text).expanduser()
     if not path.is_absolute() or "\0" in text or "\n" in text:
-        raise RequestError(f"{field}: {text!r} is not an absolute path", code="JRM-C65", hint="write a path beginning with /")
+        hint = "write a path beginning with /"
+        raise RequestError(f"{field}: {text!r} is not an absolute path", code="JRM-C65", hint=hint)
     return path
 
 
@@ -340,9 +341,7 @@ def filesystem_of(path: Path, mounts: Iterable[tuple[str, str]] | None = None) -
 
 def is_network(kind: str) -> bool:
     """Tell whether a filesystem type is one on which a journal is not safe."""
-    kind = kind.lower()
-    head, _, tail = kind.partition(".")
-    return kind in _NETWORK or head in _NETWORK or (head.startswith(("fuse", "macfuse", "osxfuse")) and tail in _NETWORK_FUSE)
+    return _NETWORK.fullmatch(kind.lower()) is not None
 
 
 def require_local(directory: Path, mounts: Iterable[tuple[str, str]] | None = None) -> None:

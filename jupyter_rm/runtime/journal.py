@@ -8,7 +8,7 @@ to SQLite's log. A sender that keeps its data until *checkpointed* can therefore
 
 Knows: durability, order, damage. Does not know: what a body means, when to checkpoint (its owner decides: every few
 seconds and when idle). One thread at a time is enforced by a lock; calls block for a disk sync.
-Read next: ``journal_store.py`` (the file), ``journal_repair.py`` (damage), ``docs/decisions/0001-...``.
+Read next: ``journal_store.py`` (the file), ``journal_open.py`` (checks), ``journal_repair.py`` (damage).
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ import time
 from collections.abc import Callable, Collection, Iterator, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import TypeVar
+from typing import Any
 
 import apsw
 
@@ -31,18 +31,14 @@ from jupyter_rm.model.errors import JrmError, RequestError, SiteError
 from jupyter_rm.runtime import journal_repair as repair
 from jupyter_rm.runtime import journal_store as store
 from jupyter_rm.runtime.home import require_local
-from jupyter_rm.runtime.journal_mark import Mark, MarkFile, lock, sync_directory
+from jupyter_rm.runtime.journal_mark import Mark, MarkFile, lock
+from jupyter_rm.runtime.journal_open import start
 from jupyter_rm.runtime.journal_repair import OpenReport, beside
 from jupyter_rm.runtime.journal_store import GENESIS, Damage, Row
-from jupyter_rm.runtime.journal_wal import look
 
 __all__ = ["Journal", "OpenReport", "Row"]
 
-T = TypeVar("T")
-
 MARK_EVERY = 1.0  # seconds between marks: the window in which damage to SQLite's log could pass unnoticed
-FULL_CHECK = 32 << 20  # bytes: files up to this size are checked completely at every open
-QUICK_CHECK = 1 << 30  # bytes: after an unclean stop, larger files skip SQLite's own check (seconds to minutes)
 WAL_LIMIT = 8192  # pages (32 MiB) after which append checkpoints by itself
 
 
@@ -97,7 +93,11 @@ class Journal:
         mark = MarkFile.open(beside(target, ".mark"), target)
         self = cls(target, mark, vfs)
         try:
-            self._start()
+            found = start(target, mark, vfs)
+            self._connection, self.report = found.connection, found.report
+            self._last, self._head = found.last, found.head
+            self._checkpoint()
+            self._db.set_wal_hook(self._count_pages)
         except BaseException as error:
             self._drop()
             mark.close()
@@ -133,119 +133,6 @@ class Journal:
             raise
         self.readonly, self._private = True, private
         return self
-
-    # -- opening ------------------------------------------------------------------------------------------------
-
-    def _start(self) -> None:
-        """Bring the file to a checked state and fill in the report."""
-        repair.finish(self.path)
-        mark = self._mark.newest
-        notes = ["one slot of the mark is damaged"] if self._mark.damaged else []
-        if not self.path.exists() or (self.path.stat().st_size == 0 and not mark.turn):
-            if mark.last == 0 and not beside(self.path, "-wal").exists():
-                self._create()
-                self._settle(OpenReport("clean", 0))
-                return
-            self._salvage(mark, "the file is gone")
-            return
-        wal = look(beside(self.path, "-wal"))
-        unclean = not mark.clean or wal.frames > 0
-        if not mark.turn:
-            notes.append("there is no readable mark")
-        # Before SQLite opens the file: the copy has to show the log as it was found.
-        aside = repair.copy_aside(self.path) if wal.damaged else None
-        try:
-            self._connection = store.connect(self.path, vfs=self._vfs)
-            self._check_format(mark)
-            self._check_pages(unclean or mark.suspect)
-            self._check_content(mark)
-        except (Damage, apsw.CorruptError, apsw.NotADBError, apsw.FormatError, apsw.SQLError) as error:
-            self._drop()
-            self._salvage(mark, str(error), aside)
-            return
-        lost = max(0, mark.last - self._last)
-        if not lost and mark.turn and mark.last and store.chain_of(self._connection, mark.last) != mark.head:
-            self._drop()
-            self._salvage(mark, f"row {mark.last} is not the one the mark knows", aside)
-            return
-        if lost or wal.damaged:
-            self._drop()
-            aside = aside or repair.copy_aside(self.path)
-            self._connection = store.connect(self.path, vfs=self._vfs)
-            notes.append("SQLite's log lost rows that had been written")
-            # Counters were in the same log: an older value may have come back.
-            report = OpenReport("rows-missing", self._last, max(lost, 1), aside, tuple(notes), meta_lost=True)
-        else:
-            state: repair.State = "recovered" if unclean or notes else "clean"
-            report = OpenReport(state, self._last, notes=tuple(notes))
-        self._settle(report)
-
-    def _create(self) -> None:
-        """Make an empty journal under another name first, so that a half-made one is never found."""
-        fresh = beside(self.path, ".new")
-        fresh.unlink(missing_ok=True)
-        beside(fresh, "-wal").unlink(missing_ok=True)
-        os.close(os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600))
-        connection = store.connect(fresh, vfs=self._vfs, fresh=True)
-        connection.config(apsw.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 0)
-        connection.close()
-        beside(fresh, "-wal").unlink(missing_ok=True)
-        os.replace(fresh, self.path)
-        sync_directory(self.path.parent)
-        self._connection = store.connect(self.path, vfs=self._vfs)
-
-    def _salvage(self, mark: Mark, why: str, aside: Path | None = None) -> None:
-        aside = aside or repair.copy_aside(self.path)
-        last, notes, meta_lost = repair.salvage(self.path, aside, vfs=self._vfs)
-        self._connection = store.connect(self.path, vfs=self._vfs)
-        self._last, self._head = repair.check_rows(self._connection, 0, GENESIS)
-        assert self._last == max(last, 0)
-        unique = tuple(dict.fromkeys([why, *notes]))
-        lost = max(mark.last - self._last, 0)
-        self._settle(OpenReport("salvaged", self._last, lost, aside, unique, meta_lost))
-
-    def _settle(self, report: OpenReport) -> None:
-        """Finish an open: empty SQLite's log and record that the file is in use."""
-        self.report = report
-        self._checkpoint()
-        self._db.set_wal_hook(self._count_pages)
-
-    def _check_format(self, mark: Mark) -> None:
-        application, version = self._db.pragma("application_id"), self._db.pragma("user_version")
-        if application != store.APPLICATION:
-            if mark.turn:
-                raise Damage(0, "the file does not say it is a journal")
-            raise RequestError(
-                f"{self.path}: not a journal; nothing was changed", code="JRM-D19", hint="choose another path"
-            )
-        if version > store.FORMAT:
-            if 0 < mark.format <= store.FORMAT:
-                raise Damage(0, "the file and its mark name different format versions")
-            raise RequestError(
-                f"{self.path}: written by a newer version (format {version}, this one reads up to {store.FORMAT}); "
-                "nothing was changed",
-                code="JRM-D19",
-                hint="use that version again, or another profile",
-            )
-
-    def _check_pages(self, unclean: bool) -> None:
-        size = self.path.stat().st_size
-        check = "integrity_check" if size <= FULL_CHECK else "quick_check" if unclean and size < QUICK_CHECK else ""
-        if check:
-            answer = self._db.pragma(f"{check}(1)") if False else self._db.execute(f"PRAGMA {check}(1)").fetchall()
-            if answer != [("ok",)]:
-                raise Damage(0, f"SQLite: {answer[0][0]}")
-
-    def _check_content(self, mark: Mark) -> None:
-        small = self.path.stat().st_size <= FULL_CHECK
-        from_start = small or mark.suspect or not mark.turn
-        after = 0 if from_start else min(mark.checkpointed, store.last_of(self._db))
-        head = mark.head if after and after == mark.last else None
-        self._last, self._head = repair.check_rows(self._db, after, head)
-        if small:
-            why = repair.check_rest(self._db)
-            if why:
-                raise Damage(self._last, why)
 
     # -- writing ------------------------------------------------------------------------------------------------
 
@@ -382,7 +269,7 @@ class Journal:
     # -- reading ------------------------------------------------------------------------------------------------
 
     def read(self, after: int = 0, session: int | None = None, limit: int | None = None) -> Iterator[Row]:
-        """Yield rows numbered above ``after``, of one session or all, at most ``limit``, each checked against the chain.
+        """Yield rows numbered above ``after``, of one session or all, at most ``limit``, each checked.
 
         Rows appended while reading are included up to the ``last`` of the moment the iteration began.
 
@@ -411,16 +298,16 @@ class Journal:
                 yield row
 
     def _unreadable(self, error: Damage | apsw.Error) -> JrmError:
-        if isinstance(error, Damage) or isinstance(error, (apsw.CorruptError, apsw.NotADBError)):
+        if isinstance(error, (Damage, apsw.CorruptError, apsw.NotADBError)):
             with contextlib.suppress(OSError):
                 self._write_mark(suspect=True)  # the next open checks everything and salvages
             return store.damaged(self.path, getattr(error, "good_until", 0), str(error))
         return store.translate(error, self.path)
 
-    def _ask(self, work: Callable[[], T]) -> T:
+    def _query(self, sql: str, binding: int | str | bytes) -> list[tuple[Any, ...]]:
         with self._lock:
             try:
-                return work()
+                return store.query(self._db, sql, (binding,))
             except apsw.Error as error:
                 raise self._unreadable(error) from error
 
@@ -448,10 +335,10 @@ class Journal:
             self._commit(work)
 
     def load_snapshot(self, session: int) -> tuple[int, bytes] | None:
-        """Return (upto, body) of the newest snapshot of ``session`` that matches its digest, None when there is none."""
+        """Return (upto, body) of the newest sound snapshot of ``session``, None when there is none."""
         sql = "SELECT upto, digest, body FROM snapshot WHERE session = ? ORDER BY upto DESC"
-        for upto, digest, body in self._ask(lambda: self._db.execute(sql, (session,)).fetchall()):
-            if upto <= self._last and store.seal(f"{session} {upto}", body) == digest:
+        for upto, digest, body in self._query(sql, session):
+            if upto <= self._last and store.sealed(f"{session} {upto}", body, digest):
                 return upto, body
         return None
 
@@ -477,7 +364,7 @@ class Journal:
             if sha256 in self._blobs:
                 return self._blobs[sha256]
         sql = "SELECT body FROM blob WHERE sha256 = ?"
-        found = self._ask(lambda: self._db.execute(sql, (sha256,)).fetchall())
+        found = self._query(sql, sha256)
         if not found:
             return None
         body = bytes(found[0][0])
@@ -487,11 +374,11 @@ class Journal:
 
     def meta_get(self, key: str) -> bytes | None:
         """Return the value kept under ``key``, None when there is none; JRM-D20 when it does not match its digest."""
-        found = self._ask(lambda: self._db.execute("SELECT value, digest FROM meta WHERE key = ?", (key,)).fetchall())
+        found = self._query("SELECT value, digest FROM meta WHERE key = ?", key)
         if not found:
             return None
         value, digest = found[0]
-        if store.seal(key, value) != digest:
+        if not store.sealed(key, value, digest):
             raise self._unreadable(Damage(self._last, f"meta value {key!r} does not match its digest"))
         return bytes(value)
 
@@ -538,6 +425,8 @@ class Journal:
                     if self._blobs:
                         self._commit(lambda: None)
                     self.checkpoint()
+                    self._drop()
+                    beside(self.path, "-wal").unlink(missing_ok=True)  # empty after the checkpoint
                     self._write_mark(clean=True)
             finally:
                 self._drop()

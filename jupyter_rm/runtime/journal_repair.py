@@ -1,8 +1,8 @@
 """What happens when a journal is not what it should be: keep a copy, save the good rows, say so.
 
-Order of a salvage, so that a crash at any point loses nothing: copy everything to ``journal.damaged-<n>/`` and sync; build
-``salvaged`` inside it and sync; only then replace the journal by it. A finished ``salvaged`` found at the next
-open is put in place then (:func:`finish`).
+Order of a salvage, so that a crash at any point loses nothing: copy everything to ``journal.damaged-<n>/`` and sync;
+build ``salvaged`` inside it and sync; only then replace the journal by it. A finished ``salvaged`` found at the
+next open is put in place then (:func:`finish`).
 
 Knows: files, prefixes, reports. Does not know: appending. Read next: ``journal_store.py``.
 """
@@ -15,12 +15,12 @@ import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import apsw
 
 from jupyter_rm.runtime.journal_mark import sync_directory
-from jupyter_rm.runtime.journal_store import Damage, chain_of, connect, scan, seal
+from jupyter_rm.runtime.journal_store import Damage, chain_of, connect, query, scan, sealed
 
 State = Literal["clean", "recovered", "salvaged", "rows-missing"]
 
@@ -30,9 +30,9 @@ class OpenReport:
     """How the journal was found.
 
     Attributes:
-        state: ``clean``; ``recovered`` (the last program did not close it; nothing acknowledged is missing as far as the
-            mark knows); ``rows-missing`` (sound, but rows the mark knows are gone); ``salvaged`` (damaged; rebuilt
-            from the good rows).
+        state: ``clean``; ``recovered`` (the last program did not close it; no row the mark knows is missing);
+            ``rows-missing`` (sound, but rows that had been written are gone); ``salvaged`` (damaged; rebuilt from
+            the good rows).
         good_until: number of the last good row.
         lost: rows known to be gone (a lower bound: younger ones may be gone too).
         copy: directory with the files as they were found, None when nothing was wrong.
@@ -118,13 +118,13 @@ def salvage(path: Path, copy: Path, *, vfs: str | None = None) -> tuple[int, lis
         # The first page is seldom the trouble: the other attempts are for a file that yields nothing.
         if result[0] > best[0]:
             best = result
-            os.replace(work / "out", copy / "candidate")
+            (work / "out").replace(copy / "candidate")
             if attempt:
                 best[1].append(f"read with a {patch}")
         shutil.rmtree(work)
         if best[0] > 0:
             break
-    os.replace(copy / "candidate", copy / "salvaged")
+    (copy / "candidate").replace(copy / "salvaged")
     sync_directory(copy)
     finish(path)
     return best
@@ -138,7 +138,7 @@ def finish(path: Path) -> None:
             # The old log must go first: SQLite would apply it to the new file.
             beside(path, "-wal").unlink(missing_ok=True)
             sync_directory(path.parent)
-            os.replace(done, path)
+            done.replace(path)
             sync_directory(path.parent)
             sync_directory(copy)
 
@@ -211,7 +211,7 @@ def _copy_rest(old: apsw.Connection, out: apsw.Connection, last: int, notes: lis
     """Copy snapshots, blobs and meta values that match their digests; tell whether a meta value may be missing."""
     dropped = 0
     for session, upto, digest, body in _quietly(old, "SELECT session, upto, digest, body FROM snapshot", notes):
-        if upto <= last and _sealed(f"{session} {upto}", body, digest):
+        if upto <= last and sealed(f"{session} {upto}", body, digest):
             out.execute("INSERT OR IGNORE INTO snapshot VALUES(?,?,?,?)", (session, upto, digest, body))
         else:
             dropped += 1
@@ -223,7 +223,7 @@ def _copy_rest(old: apsw.Connection, out: apsw.Connection, last: int, notes: lis
     meta_lost = False
     before = len(notes)
     for key, digest, value in _quietly(old, "SELECT key, digest, value FROM meta", notes):
-        if _sealed(key, value, digest):
+        if sealed(key, value, digest):
             out.execute("INSERT OR IGNORE INTO meta VALUES(?,?,?)", (key, digest, value))
         else:
             meta_lost = True
@@ -233,11 +233,7 @@ def _copy_rest(old: apsw.Connection, out: apsw.Connection, last: int, notes: lis
     return meta_lost or len(notes) > before + bool(dropped)
 
 
-def _sealed(name: str, body: object, digest: object) -> bool:
-    return isinstance(body, bytes) and seal(name, body) == digest
-
-
-def _quietly(connection: apsw.Connection, sql: str, notes: list[str]) -> Iterator[tuple[object, ...]]:
+def _quietly(connection: apsw.Connection, sql: str, notes: list[str]) -> Iterator[tuple[Any, ...]]:
     """Yield what a damaged table still gives."""
     try:
         yield from connection.execute(sql)
@@ -247,14 +243,14 @@ def _quietly(connection: apsw.Connection, sql: str, notes: list[str]) -> Iterato
 
 def check_rest(connection: apsw.Connection) -> str:
     """Return what is wrong with snapshots, blobs and meta values, empty when all match their digests."""
-    for session, upto, digest, body in connection.execute("SELECT session, upto, digest, body FROM snapshot"):
-        if not _sealed(f"{session} {upto}", body, digest):
+    for session, upto, digest, body in query(connection, "SELECT session, upto, digest, body FROM snapshot"):
+        if not sealed(f"{session} {upto}", body, digest):
             return f"snapshot {upto} of session {session} does not match its digest"
-    for sha256, body in connection.execute("SELECT sha256, body FROM blob"):
+    for sha256, body in query(connection, "SELECT sha256, body FROM blob"):
         if hashlib.sha256(body).digest() != sha256:
             return "a blob does not match its digest"
-    for key, digest, value in connection.execute("SELECT key, digest, value FROM meta"):
-        if not _sealed(key, value, digest):
+    for key, digest, value in query(connection, "SELECT key, digest, value FROM meta"):
+        if not sealed(key, value, digest):
             return f"meta value {key!r} does not match its digest"
     return ""
 

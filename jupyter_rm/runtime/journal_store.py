@@ -1,7 +1,7 @@
 """The journal's SQLite file: its tables, its connection settings, and how its content is checked.
 
-Every row carries a chain value: blake2b-128 of the chain value before it and of everything in the row. So any change to a
-row, any missing row and any swapped order shows when rows are read, whatever SQLite's own checks say.
+Every row carries a chain value: blake2b-128 of the chain value before it and of everything in the row. So any change
+to a row, any missing row and any swapped order shows when rows are read, whatever SQLite's own checks say.
 
 Knows: schema, pragmas, chain, which SQLite error means what to a person. Does not know: marks, locks, salvage.
 Read next: ``journal.py``.
@@ -41,6 +41,12 @@ CREATE TABLE meta(key TEXT NOT NULL UNIQUE, digest BLOB NOT NULL, value BLOB NOT
 _LINK = struct.Struct("<16sqqqd")
 
 
+_READ = f"""
+SELECT r.no, r.session, r.kind, r.wall, r.body, r.chain, p.chain FROM row r LEFT JOIN row p ON p.no = r.no - 1
+WHERE r.no > :after AND r.no <= :upto ORDER BY r.no LIMIT {READ_ROWS}"""  # noqa: S608 - a constant
+_READ_SESSION = _READ.replace("WHERE", "WHERE r.session = :session AND")
+
+
 class Row(NamedTuple):
     """One journalled fact: its number, session, kind, wall time (epoch seconds) and opaque body."""
 
@@ -67,6 +73,16 @@ def link(previous: bytes, no: int, session: int, kind: int, wall: float, body: b
 def seal(name: str, body: bytes) -> bytes:
     """Return the digest kept beside a snapshot or a meta value, bound to its name."""
     return hashlib.blake2b(name.encode() + b"\0" + body, digest_size=16).digest()
+
+
+def sealed(name: str, body: object, digest: object) -> bool:
+    """Tell whether a stored value matches the digest kept beside it."""
+    return isinstance(body, bytes) and seal(name, body) == digest
+
+
+def query(connection: apsw.Connection, sql: str, bindings: Any = ()) -> list[tuple[Any, ...]]:
+    """Return all rows of a statement; none of its cursors stays open."""
+    return connection.execute(sql, bindings).fetchall()
 
 
 def connect(path: Path, *, vfs: str | None = None, fresh: bool = False) -> apsw.Connection:
@@ -118,15 +134,11 @@ def scan(
     Raises:
         Damage: a row is missing, changed or unreadable; rows up to its ``good_until`` are fine (without ``session``).
     """
-    where = "" if session is None else " AND r.session = :session"
-    sql = (
-        "SELECT r.no, r.session, r.kind, r.wall, r.body, r.chain, p.chain FROM row r LEFT JOIN row p ON p.no = r.no - 1"
-        f" WHERE r.no > :after AND r.no <= :upto{where} ORDER BY r.no LIMIT {READ_ROWS}"
-    )
+    sql = _READ if session is None else _READ_SESSION
     top = (1 << 62) if upto is None else upto
     while True:
         try:
-            found = connection.execute(sql, {"after": after, "upto": top, "session": session}).fetchall()
+            found = query(connection, sql, {"after": after, "upto": top, "session": session})
         except apsw.Error as error:
             # A broken page somewhere in this portion: go row by row up to it.
             if not isinstance(error, (apsw.CorruptError, apsw.NotADBError, apsw.SQLError, apsw.FormatError)):
@@ -159,7 +171,7 @@ def _one_by_one(connection: apsw.Connection, after: int, session: int | None) ->
     sql = "SELECT no, session, kind, wall, body, chain FROM row WHERE no = ?"
     while previous is not None:
         try:
-            found = connection.execute(sql, (after + 1,)).fetchall()
+            found = query(connection, sql, (after + 1,))
             if not found or link(previous, *found[0][:5]) != found[0][5]:
                 return
         except (apsw.Error, struct.error, TypeError):
@@ -173,7 +185,7 @@ def chain_of(connection: apsw.Connection, no: int) -> bytes | None:
     if no == 0:
         return GENESIS
     try:
-        found = connection.execute("SELECT chain FROM row WHERE no = ?", (no,)).fetchall()
+        found = query(connection, "SELECT chain FROM row WHERE no = ?", (no,))
     except (apsw.CorruptError, apsw.NotADBError, apsw.SQLError):
         return None
     return found[0][0] if found else None
@@ -181,7 +193,7 @@ def chain_of(connection: apsw.Connection, no: int) -> bytes | None:
 
 def last_of(connection: apsw.Connection) -> int:
     """Return the number of the last row, 0 when there is none."""
-    return int(connection.execute("SELECT coalesce(max(no), 0) FROM row").fetchall()[0][0])
+    return int(query(connection, "SELECT coalesce(max(no), 0) FROM row")[0][0])
 
 
 def translate(error: apsw.Error, path: Path) -> JrmError:

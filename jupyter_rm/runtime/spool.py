@@ -1,8 +1,8 @@
 """The agent's outbox on disk: numbered reports kept until the broker says it has checkpointed them.
 
-A directory of segment files, each a run of records ``length, crc32, seq, body``. ``append`` is one write(2): it survives the
-death of the agent; ``sync`` makes it survive the death of the node. After a crash a torn tail is cut off; a damaged
-record ends its segment and is reported, the other segments are read on.
+A directory of segment files, each a run of records ``length, crc32, seq, body``. ``append`` is one write(2): it
+survives the death of the agent; ``sync`` makes it survive the death of the node. After a crash a torn tail is cut
+off; a damaged record ends its segment and is reported, the other segments are read on.
 
 Knows: bytes and sequence numbers. Does not know: what a body means, who reads it. One writer at a time.
 Read next: ``journal.py``, the other end of the same promise.
@@ -69,7 +69,9 @@ class Spool:
                 fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
                 raise RequestError(
-                    f"{self.path}: another agent writes to this spool", code="JRM-R08", hint="stop it, or choose another place"
+                    f"{self.path}: another agent writes to this spool",
+                    code="JRM-R08",
+                    hint="stop it, or choose another place",
                 ) from None
             for name in sorted(self.path.glob("*.spool")):
                 self._load(name)
@@ -87,7 +89,7 @@ class Spool:
         return max((segment.last for segment in self._segments), default=0)
 
     def append(self, seq: int, body: bytes) -> None:
-        """Add a record; ``seq`` must be above every earlier one. It survives the agent at once, the node after ``sync``.
+        """Add a record that survives the agent at once and the node after ``sync``; ``seq`` must be above all before.
 
         Raises:
             SiteError: JRM-A42 when the disk is full or fails; nothing of the record stays behind.
@@ -165,7 +167,8 @@ class Spool:
                 self.notes.append(f"{name.name}: a half-written record at the end was cut off")
             else:
                 self.damaged += 1
-                self.notes.append(f"{name.name}: damaged after record {records[-1][0] if records else 'none'}, the rest is lost")
+                kept = records[-1][0] if records else "none"
+                self.notes.append(f"{name.name}: damaged after record {kept}, the rest is lost")
                 # Kept for a look, under a name that is never read again.
                 os.link(name, name.with_suffix(f".damaged-{os.getpid()}"))
             if not records:
@@ -179,7 +182,7 @@ class Spool:
                 sync(fd)
             finally:
                 os.close(fd)
-            os.replace(temporary, name)
+            temporary.replace(name)
         elif not records:
             name.unlink()
             return
