@@ -1,7 +1,7 @@
 """The ledger: the one fold from facts to the current state of a session.
 
 The same code runs in the broker, on restart, in the notebook's replica, in offline replay and in the simulator. Columns
-of numbers, never an object per task: 42 bytes a task. It knows no clock and asks nobody; news that is late or repeated
+of numbers, never an object per task: 43 bytes a task. It knows no clock and asks nobody; news that is late or repeated
 changes nothing (:func:`jupyter_rm.model.states.advances`, here on whole arrays). Read next:
 :mod:`jupyter_rm.core.broker`.
 """
@@ -35,7 +35,7 @@ from .facts import (
     TasksWaiting,
 )
 from .resources import Node
-from .states import Cause, PilotState, TaskState
+from .states import INFRASTRUCTURE, Cause, PilotState, TaskState
 
 STATES = len(TaskState)
 NOBODY = -1
@@ -44,6 +44,7 @@ COLUMNS: dict[str, str] = {
     "state": "u1",
     "cause": "u1",
     "flags": "u1",
+    "failures": "u1",
     "attempt": "u2",
     "pilot": "i2",
     "code": "i4",
@@ -55,6 +56,7 @@ COLUMNS: dict[str, str] = {
     "rss": "u4",
 }
 CANCEL_ASKED = 1
+_INFRASTRUCTURE = np.array(sorted(INFRASTRUCTURE), np.uint8)
 
 
 class BulkTable:
@@ -68,6 +70,7 @@ class BulkTable:
     state: npt.NDArray[np.uint8]
     cause: npt.NDArray[np.uint8]
     flags: npt.NDArray[np.uint8]
+    failures: npt.NDArray[np.uint8]
     attempt: npt.NDArray[np.uint16]
     pilot: npt.NDArray[np.int16]
     code: npt.NDArray[np.int32]
@@ -84,6 +87,7 @@ class BulkTable:
             setattr(self, name, np.zeros(form.count, dtype))
         first = TaskState.SUBMITTED if form.after else TaskState.WAITING
         self.state[:] = first
+        self.pilot[:] = NOBODY
         self.attempt[:] = 1
         self.counts = np.zeros(STATES, np.int64)
         self.counts[first] = form.count
@@ -262,6 +266,9 @@ class Ledger:
         following = (unpack(fact.attempt, "<u2", len(fact.picks)) + np.uint16(1)).astype("<u2")
         accepted, mask = table.advance(fact.picks, following.tobytes(), TaskState.WAITING)
         self._ends(table, fact, accepted, mask)
+        table.pilot[accepted] = NOBODY
+        own = ~np.isin(table.cause[accepted], _INFRASTRUCTURE)
+        table.failures[accepted] += own.astype(np.uint8)
         return mask
 
     @staticmethod

@@ -416,13 +416,12 @@ class Ended(Report, tag=97, frozen=True):
 class Inventory(Report, tag=98, frozen=True):
     """At this point of the stream the agent holds exactly these attempts: (bulk, picks, attempt vec).
 
-    ``begun`` are attempts of an earlier epoch that forbid a second start and may have been started.
-    First report after every welcome.
+    First report after every welcome; ``hello`` says after which.
     """
 
     epoch: int
+    hello: int
     held: tuple[tuple[int, Picks, bytes], ...]
-    begun: tuple[tuple[int, Picks, bytes], ...] = ()
 
 
 class Returned(Report, tag=99, frozen=True):

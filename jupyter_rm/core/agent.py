@@ -1,0 +1,593 @@
+"""The agent's machine: takes orders, places tasks, reports what happened; decides everything, does nothing itself.
+
+It keeps working when nobody listens: reports are numbered, spooled and sent again until the broker has them. After every
+welcome it first reports its inventory, so that broker and agent agree about what is held before anything new is said.
+Knows no socket, process, file or clock. Read next: :mod:`jupyter_rm.core.placing` and :mod:`jupyter_rm.wire.link`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import msgspec
+import numpy as np
+import numpy.typing as npt
+
+from ..model.columns import Column, Picks, pack, unpack
+from ..model.effects import (
+    Begun,
+    Effect,
+    End,
+    Finished,
+    Forget,
+    Freed,
+    FromBroker,
+    Input,
+    Kill,
+    Launch,
+    Send,
+    Spool,
+    TakenBack,
+    Tokens,
+)
+from ..model.facts import Ends
+from ..model.ids import by_bulk, tokens
+from ..model.messages import (
+    AgentHello,
+    AgentRefused,
+    AgentWelcome,
+    AskWhy,
+    Assign,
+    CancelTasks,
+    Down,
+    Drain,
+    Ended,
+    Function,
+    Goodbye,
+    Inventory,
+    Message,
+    Report,
+    Returned,
+    Started,
+    Stock,
+    Stop,
+    Up,
+    Why,
+    Withdraw,
+)
+from ..model.resources import Node
+from ..model.states import Cause, TaskState
+from ..wire import codec
+from ..wire.link import Inbox, Outbox
+from .holdings import Holdings
+from .patience import DEFAULT, Patience
+from .placing import Floor
+
+BROKER = "broker"
+# Reports under way at once; beyond that, news is gathered into fewer, larger reports.
+REPORTS_FLYING = 8
+VALUES_BYTES = 8 << 20
+
+
+class HeldSet:
+    """The attempts of one bulk that are held: index << 16 | attempt, as arrays added and taken away."""
+
+    __slots__ = ("_added", "_gone", "_gone_count", "count")
+
+    def __init__(self) -> None:
+        self._added: list[npt.NDArray[np.int64]] = []
+        self._gone: list[npt.NDArray[np.int64]] = []
+        self._gone_count = 0
+        self.count = 0
+
+    def add(self, index: npt.NDArray[np.int64], attempt: npt.NDArray[Any]) -> None:
+        self._added.append(index << 16 | attempt.astype(np.int64))
+        self.count += len(index)
+
+    def drop(self, index: npt.NDArray[np.int64], attempt: npt.NDArray[Any]) -> None:
+        self._gone.append(index << 16 | attempt.astype(np.int64))
+        self._gone_count += len(index)
+        self.count -= len(index)
+        if self._gone_count > 65_536 and self._gone_count > self.count:
+            self._compact()
+
+    def _compact(self) -> npt.NDArray[np.int64]:
+        keys = np.concatenate(self._added) if self._added else np.zeros(0, np.int64)
+        if self._gone:
+            keys = np.setdiff1d(keys, np.concatenate(self._gone))
+        else:
+            keys = np.sort(keys)
+        self._added, self._gone, self._gone_count = [keys], [], 0
+        return keys
+
+    def now(self) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+        """Return (indices, attempts) held, sorted by index."""
+        keys = self._compact()
+        return keys >> 16, keys & 0xFFFF
+
+
+class AgentMachine:
+    """One pilot's agent.
+
+    Args:
+        session, pilot, epoch: whose agent this is, and how often it was restarted.
+        nodes: the hosts it may use; ``sandbox`` its directory, told to the broker.
+        spooled: (seq, body) of reports an earlier epoch wrote and nobody has confirmed.
+        who: pid and host name, for people.
+    """
+
+    def __init__(
+        self,
+        session: str,
+        pilot: int,
+        epoch: int,
+        nodes: Sequence[Node],
+        *,
+        sandbox: str = "",
+        spooled: Sequence[tuple[int, bytes]] = (),
+        who: tuple[int, str] = (0, ""),
+        patience: Patience = DEFAULT,
+        placer: Any = None,
+        now: float = 0.0,
+    ) -> None:
+        self.session, self.pilot, self.epoch = session, pilot, epoch
+        self.sandbox, self.who, self.patience = sandbox, who, patience
+        self.holdings = Holdings()
+        self.floor = Floor(nodes, patience, placer)
+        self.outbox = Outbox(patience=patience.resend)
+        for seq, body in spooled:
+            self.outbox.restore(seq, body)
+        self.inbox = Inbox()
+        self.hello = 0
+        self.incarnation = -1
+        self.welcomed = False
+        self.heard_at = self.hello_at = self.said_at = now
+        self.last_contact = now
+        self.stopping: Cause | None = None
+        self.ended = False
+        self._held: dict[int, HeldSet] = {}
+        self._begun: list[Begun] = []
+        self._finished: list[Finished] = []
+        self._effects: list[Effect] = []
+        self._must_ack = False
+        self._replace = False
+        self._stock = 0
+        self._rate = 0.0
+        self._rate_at = now
+        self._rate_count = 0
+
+    # ------------------------------------------------------------ inputs
+
+    def start(self, now: float) -> list[Effect]:
+        """Return the first effects: say hello."""
+        self._say_hello(now)
+        return self._out()
+
+    def handle(self, now: float, news: Input) -> list[Effect]:
+        """Take one input in and return what to do now; :meth:`flush` follows when all inputs at hand are taken in."""
+        if isinstance(news, FromBroker):
+            self._frame(now, news.message)
+        elif isinstance(news, Begun):
+            self._begun.append(news)
+        elif isinstance(news, Finished):
+            self._count_out(news)
+            self._finished.append(news)
+        elif isinstance(news, Freed):
+            self.floor.free(news.allocs)
+            self._replace = True
+        elif isinstance(news, TakenBack):
+            if len(news.tokens):
+                priorities = {bulk: self.holdings.bulks[bulk].template.priority for bulk, _, _ in by_bulk(news.tokens)}
+                self.floor.taken_back(news.pool, news.tokens, priorities)
+                self._replace = True
+        else:
+            self._tick(now)
+        return self._out()
+
+    def flush(self, now: float) -> list[Effect]:
+        """Place what can be placed and say what is to be said, after a batch of inputs."""
+        if self._replace:
+            self._replace = False
+            self._place(now)
+        if (self._begun or self._finished) and self.outbox.sent - self.outbox.acked < REPORTS_FLYING:
+            self._report_tasks()
+        if self.stopping is not None and not self.ended and self.floor.performing == 0:
+            self._goodbye()
+        elif self.floor.draining and not self.ended and not self._total_held() and not self._finished:
+            self._goodbye()
+        self._transmit(now)
+        return self._out()
+
+    @property
+    def urgent(self) -> bool:
+        """Say whether news waits that could not be reported yet."""
+        return bool(self._begun or self._finished)
+
+    def _out(self) -> list[Effect]:
+        effects, self._effects = self._effects, []
+        return effects
+
+    # ------------------------------------------------------------ the link
+
+    def _say_hello(self, now: float) -> None:
+        self.hello += 1
+        self.hello_at = now
+        self.welcomed = False
+        who = AgentHello(
+            self.session,
+            self.pilot,
+            self.epoch,
+            self.hello,
+            self.outbox.last,
+            pid=self.who[0],
+            host=self.who[1],
+            nodes=self.floor.nodes,
+            sandbox=self.sandbox,
+            stock=self._wanted(),
+        )
+        self._effects.append(Send(BROKER, who))
+
+    def _frame(self, now: float, message: Message) -> None:
+        if isinstance(message, AgentRefused):
+            if message.epoch == self.epoch and not self.ended:
+                self._stop(Cause.AGENT_LOST)
+                self._end(Cause.AGENT_LOST, f"refused: {message.reason}")
+            return
+        if isinstance(message, AgentWelcome):
+            if message.epoch == self.epoch and message.hello == self.hello and not self.welcomed:
+                self._welcome(now, message)
+            return
+        if not isinstance(message, Down) or not self.welcomed:
+            return
+        if (message.epoch, message.hello, message.incarnation) != (self.epoch, self.hello, self.incarnation):
+            return  # a frame of another connection
+        self.heard_at = self.last_contact = now
+        self.outbox.ack(message.ack, now)
+        self._forget(message.kept)
+        if message.body is not None:
+            self._must_ack = True
+            if self.inbox.take(message.seq):
+                self._order(now, codec.orders.decode(bytes(message.body)))
+
+    def _welcome(self, now: float, message: AgentWelcome) -> None:
+        self.welcomed = True
+        self.incarnation = message.incarnation
+        self.heard_at = self.last_contact = now
+        self.outbox.rewind(message.applied, now)
+        self._forget(message.kept)
+        self.inbox = Inbox()
+        self._report_tasks()  # what ended before now must come before the inventory
+        held = []
+        for bulk, kept in self._held.items():
+            index, attempt = kept.now()
+            if len(index):
+                held.append((bulk, Picks.of(index), pack(attempt, "<u2")))
+        self._report(Inventory(self.epoch, self.hello, tuple(held)))
+        self._stock = 0
+        self._say_stock()
+
+    def _forget(self, kept: int) -> None:
+        before = self.outbox._first
+        self.outbox.forget(kept)
+        if self.outbox._first != before:
+            self._effects.append(Forget(kept))
+
+    def _transmit(self, now: float) -> None:
+        if not self.welcomed:
+            return
+        if self.outbox.overdue(now):
+            self.outbox.rewind(self.outbox.acked, now)
+        frames = self.outbox.take(now)
+        for seq, body in frames:
+            self._up(now, seq, msgspec.Raw(body))
+        if not frames and (self._must_ack or now - self.said_at >= self.patience.beat):
+            self._up(now, self.outbox.sent, None)
+
+    def _up(self, now: float, seq: int, body: msgspec.Raw | None) -> None:
+        self.said_at = now
+        self._must_ack = False
+        frame = Up(self.session, self.pilot, self.epoch, self.hello, self.incarnation, seq, self.inbox.last, body)
+        self._effects.append(Send(BROKER, frame))
+
+    def _report(self, report: Report, sync: bool = False) -> None:
+        body = codec.encode(report)
+        self._effects.append(Spool(self.outbox.put(body), body, sync))
+
+    def _tick(self, now: float) -> None:
+        if self.ended:
+            return
+        if not self.welcomed and now - self.hello_at >= self.patience.hello:
+            self._say_hello(now)
+        elif self.welcomed and now - self.heard_at >= self.patience.silent:
+            self._say_hello(now)
+        if now - self.last_contact >= self.patience.orphan and not self._total_held():
+            self._end(Cause.NONE, "nobody asked for this agent any more")
+        self._replace = True  # a reservation may have become due
+        self._say_stock()
+
+    # ------------------------------------------------------------ orders
+
+    def _order(self, now: float, order: Message) -> None:
+        if isinstance(order, Assign):
+            self._assign(order)
+        elif isinstance(order, Function):
+            self.holdings.functions[order.sha256] = order.body
+        elif isinstance(order, CancelTasks):
+            self._cancel(order)
+        elif isinstance(order, Withdraw):
+            self._give_back(self.floor.remove(tokens(order.bulk, order.picks.array())))
+        elif isinstance(order, Drain):
+            self._drain()
+        elif isinstance(order, Stop):
+            self._stop(Cause(order.cause))
+        elif isinstance(order, AskWhy):
+            self._report(Why(order.ask, self._why(order.bulk, order.index)))
+        del now
+
+    def _assign(self, order: Assign) -> None:
+        index = order.picks.array()
+        self.holdings.add(order)
+        template = self.holdings.bulks[order.bulk].template
+        _, never = self.floor.open(order.bulk, template)
+        held = self._held.setdefault(order.bulk, HeldSet())
+        held.add(index, unpack(order.attempt, "<u2", len(index)))
+        mine = tokens(order.bulk, index)
+        if self.stopping is not None:
+            return  # the goodbye gives them back
+        if never:
+            self._never_ran(mine, Cause.UNSATISFIABLE, never)
+        elif self.floor.draining:
+            self._give_back(mine)
+        else:
+            self.floor.add(order.bulk, mine, template)
+            self._replace = True
+
+    def _cancel(self, order: CancelTasks) -> None:
+        held = self._held.get(order.bulk)
+        if held is None:
+            return
+        index = order.picks.array()
+        index = np.intersect1d(index, held.now()[0])
+        mine = tokens(order.bulk, index)
+        waiting = self.floor.remove(mine)
+        if len(waiting):
+            self._never_ran(waiting, Cause.USER_CANCEL, "", TaskState.CANCELED)
+        performing = np.setdiff1d(mine, waiting)
+        if len(performing):
+            self._effects.append(Kill(performing))
+
+    def _drain(self) -> None:
+        self.floor.draining = True
+        for bulk, held in self._held.items():
+            self._give_back(self.floor.remove(tokens(bulk, held.now()[0])))
+
+    def _stop(self, cause: Cause) -> None:
+        if self.stopping is not None:
+            return
+        self.stopping = cause
+        self.floor.draining = True
+        for bulk, held in self._held.items():
+            mine = tokens(bulk, held.now()[0])
+            performing = np.setdiff1d(mine, self.floor.remove(mine))
+            if len(performing):
+                self._effects.append(Kill(performing))
+
+    def _goodbye(self) -> None:
+        self._report_tasks()
+        cause = self.stopping if self.stopping is not None else Cause.NONE
+        self._report(Goodbye(int(cause), "stopped on request" if self.stopping is not None else "drained"), sync=True)
+        self._end(cause, "stopped" if self.stopping is not None else "drained")
+
+    def _end(self, cause: Cause, reason: str) -> None:
+        self.ended = True
+        self._effects.append(End(int(cause), reason))
+
+    def _why(self, bulk: int, index: int) -> str:
+        held = self._held.get(bulk)
+        if held is None or index not in held.now()[0]:
+            return "the agent does not hold it"
+        return self.floor.why(bulk)
+
+    # ------------------------------------------------------------ tasks
+
+    def _place(self, now: float) -> None:
+        for effect in self.floor.place(now):
+            if isinstance(effect, Launch):
+                for bulk, where, index in by_bulk(effect.tokens):
+                    held = self.holdings.bulks[bulk]
+                    if held.template.restart == "never":
+                        # Recorded before the start: after a crash it counts as started, and never starts again.
+                        attempts = pack(held.attempts(index), "<u2")
+                        nodes = pack(np.zeros(len(where), np.uint32), "<u4")
+                        times = pack(np.zeros(len(where)), "<f8")
+                        self._report(Started(bulk, Picks.of(index), attempts, nodes, times), sync=True)
+            self._effects.append(effect)
+
+    def _never_ran(self, mine: Tokens, cause: Cause, note: str, state: TaskState = TaskState.FAILED) -> None:
+        count = len(mine)
+        zeros = np.zeros(count)
+        self._finished.append(
+            Finished(
+                mine,
+                np.full(count, state, np.uint8),
+                np.full(count, cause, np.uint8),
+                np.zeros(count, np.int32),
+                np.zeros(count, np.uint32),
+                zeros,
+                zeros,
+                zeros.astype(np.float32),
+                zeros.astype(np.float32),
+                np.zeros(count, np.uint32),
+                notes={0: note} if note else {},
+            )
+        )
+
+    def _give_back(self, mine: Tokens) -> None:
+        for bulk, _, index in by_bulk(mine):
+            index = np.sort(index)
+            attempt = self.holdings.bulks[bulk].attempts(index)
+            self._report(Returned(bulk, Picks.of(index), pack(attempt, "<u2")))
+            self._drop(bulk, index, attempt)
+
+    def _drop(self, bulk: int, index: npt.NDArray[np.int64], attempt: npt.NDArray[Any]) -> None:
+        held = self._held[bulk]
+        held.drop(index, attempt)
+        self.holdings.drop(bulk, index)
+        if held.count == 0:
+            del self._held[bulk]
+            self.floor.close(bulk)
+
+    def _total_held(self) -> int:
+        return sum(held.count for held in self._held.values())
+
+    def _count_out(self, news: Finished) -> None:
+        """Take finished tasks out of their pools and learn how long tasks of the pool take."""
+        self._rate_count += len(news.tokens)
+        for bulk, where, _ in by_bulk(news.tokens):
+            ran = news.started[where] > 0
+            times = (news.ended[where] - news.started[where])[ran]
+            self.floor.ended(bulk, len(where), float(np.maximum(times, 0).mean()) if len(times) else -1.0)
+
+    def _report_tasks(self) -> None:
+        """Turn what began and ended since the last time into as few reports as possible."""
+        begun, self._begun = self._begun, []
+        finished, self._finished = self._finished, []
+        over = np.concatenate([news.tokens for news in finished]) if finished else np.zeros(0, np.uint64)
+        for start in begun:
+            alive = ~np.isin(start.tokens, over) if len(over) else np.ones(len(start.tokens), bool)
+            for bulk, where, index in by_bulk(start.tokens[alive]):
+                if bulk not in self._held:
+                    continue  # its end was reported earlier
+                self._report(
+                    Started(
+                        bulk,
+                        Picks.of(index),
+                        pack(self.holdings.bulks[bulk].attempts(index), "<u2"),
+                        pack(start.node[alive][where], "<u4"),
+                        pack(start.started[alive][where], "<f8"),
+                    )
+                )
+        if self.stopping is not None:
+            # Whatever we killed on the way out did not end by itself: only honest ends are reported.
+            finished = [_honest(news) for news in finished]
+        for news in _joined(finished):
+            for bulk, where, index in by_bulk(news.tokens):
+                self._report_ended(news, bulk, where, index)
+
+    def _report_ended(
+        self, news: Finished, bulk: int, where: npt.NDArray[np.int64], index: npt.NDArray[np.int64]
+    ) -> None:
+        attempt = self.holdings.bulks[bulk].attempts(index)
+        whole = len(where) == len(news.tokens)
+        values, notes = news.values, news.notes
+        if not whole:
+            if values is not None:
+                values = values.take(Picks.of(where))
+            place = {int(old): new for new, old in enumerate(where.tolist())} if notes else {}
+            notes = {place[at]: note for at, note in notes.items() if at in place}
+        self._report(
+            Ended(
+                bulk,
+                Picks.of(index),
+                pack(attempt, "<u2"),
+                pack(news.state[where], "<u1"),
+                Ends(
+                    pack(news.cause[where], "<u1"),
+                    pack(news.code[where], "<i4"),
+                    pack(news.node[where], "<u4"),
+                    pack(news.started[where], "<f8"),
+                    pack(news.ended[where], "<f8"),
+                    pack(news.user[where], "<f4"),
+                    pack(news.sys[where], "<f4"),
+                    pack(news.rss[where], "<u4"),
+                    values,
+                    notes,
+                ),
+            )
+        )
+        self._drop(bulk, index, attempt)
+
+    # ------------------------------------------------------------ how much to hold
+
+    def _wanted(self) -> int:
+        return int(min(max(64, 4 * self.floor.capacity(), self._rate * self.patience.stock), 262_144))
+
+    def _say_stock(self) -> None:
+        stock = self._wanted()
+        if self.welcomed and not self.ended and (self._stock == 0 or abs(stock - self._stock) > self._stock // 4):
+            self._stock = stock
+            self._report(Stock(stock, self._rate))
+
+    def learn_rate(self, now: float) -> None:
+        """Measure how fast tasks end here; called now and then by the shell."""
+        span = now - self._rate_at
+        if span >= 0.1:
+            rate = self._rate_count / span
+            self._rate = rate if rate > self._rate else 0.8 * self._rate + 0.2 * rate
+            self._rate_at, self._rate_count = now, 0
+            self._say_stock()
+
+
+def _honest(news: Finished) -> Finished:
+    keep = news.cause != Cause.USER_CANCEL
+    if bool(keep.all()):
+        return news
+    where = np.flatnonzero(keep)
+    place = {int(old): new for new, old in enumerate(where.tolist())}
+    return Finished(
+        news.tokens[where],
+        news.state[where],
+        news.cause[where],
+        news.code[where],
+        news.node[where],
+        news.started[where],
+        news.ended[where],
+        news.user[where],
+        news.sys[where],
+        news.rss[where],
+        news.values.take(Picks.of(where)) if news.values is not None else None,
+        {place[at]: note for at, note in news.notes.items() if at in place},
+    )
+
+
+def _joined(parts: list[Finished]) -> list[Finished]:
+    """Join consecutive parts that all have values, or all have none, into few large ones."""
+    out: list[Finished] = []
+    run: list[Finished] = []
+    size = 0
+    for part in [*parts, None]:
+        if part is not None and len(part.tokens) == 0:
+            continue
+        if run and (part is None or (part.values is None) != (run[0].values is None) or size > VALUES_BYTES):
+            out.append(_join(run))
+            run, size = [], 0
+        if part is not None:
+            run.append(part)
+            size += len(part.values.data) if part.values is not None else 0
+    return out
+
+
+def _join(run: list[Finished]) -> Finished:
+    if len(run) == 1:
+        return run[0]
+    notes: dict[int, str] = {}
+    base = 0
+    for part in run:
+        notes.update({base + at: note for at, note in part.notes.items()})
+        base += len(part.tokens)
+    values = [part.values for part in run if part.values is not None]
+    return Finished(
+        np.concatenate([part.tokens for part in run]),
+        np.concatenate([part.state for part in run]),
+        np.concatenate([part.cause for part in run]),
+        np.concatenate([part.code for part in run]),
+        np.concatenate([part.node for part in run]),
+        np.concatenate([part.started for part in run]),
+        np.concatenate([part.ended for part in run]),
+        np.concatenate([part.user for part in run]),
+        np.concatenate([part.sys for part in run]),
+        np.concatenate([part.rss for part in run]),
+        Column.join(values) if values else None,
+        notes,
+    )
