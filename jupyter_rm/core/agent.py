@@ -1,8 +1,8 @@
 """The agent's machine: takes orders, places tasks, reports what happened; decides everything, does nothing itself.
 
-It keeps working when nobody listens: reports are numbered, spooled and sent again until the broker has them. After every
-welcome it first reports its inventory, so that broker and agent agree about what is held before anything new is said.
-Knows no socket, process, file or clock. Read next: :mod:`jupyter_rm.core.placing` and :mod:`jupyter_rm.wire.link`.
+It keeps working when nobody listens: reports are numbered, spooled and sent again until the broker has them. After
+every welcome it first reports its inventory, so that broker and agent agree about what is held before anything new is
+said. Knows no socket, process, file or clock. Read next: :mod:`jupyter_rm.core.placing` and :mod:`jupyter_rm.wire.link`.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ from ..model.resources import Node
 from ..model.states import Cause, TaskState
 from ..wire import codec
 from ..wire.link import Inbox, Outbox
-from .holdings import Holdings
+from .holdings import Holdings, cut_assign
 from .patience import DEFAULT, Patience
 from .placing import Floor
 
@@ -73,15 +73,17 @@ VALUES_BYTES = 8 << 20
 class HeldSet:
     """The attempts of one bulk that are held: index << 16 | attempt, as arrays added and taken away."""
 
-    __slots__ = ("_added", "_gone", "_gone_count", "count")
+    __slots__ = ("_added", "_gone", "_gone_count", "count", "top")
 
     def __init__(self) -> None:
         self._added: list[npt.NDArray[np.int64]] = []
         self._gone: list[npt.NDArray[np.int64]] = []
         self._gone_count = 0
         self.count = 0
+        self.top = 0
 
     def add(self, index: npt.NDArray[np.int64], attempt: npt.NDArray[Any]) -> None:
+        self.top = max(self.top, int(index.max()) + 1)
         self._added.append(index << 16 | attempt.astype(np.int64))
         self.count += len(index)
 
@@ -94,10 +96,7 @@ class HeldSet:
 
     def _compact(self) -> npt.NDArray[np.int64]:
         keys = np.concatenate(self._added) if self._added else np.zeros(0, np.int64)
-        if self._gone:
-            keys = np.setdiff1d(keys, np.concatenate(self._gone))
-        else:
-            keys = np.sort(keys)
+        keys = np.setdiff1d(keys, np.concatenate(self._gone)) if self._gone else np.sort(keys)
         self._added, self._gone, self._gone_count = [keys], [], 0
         return keys
 
@@ -192,9 +191,11 @@ class AgentMachine:
             self._place(now)
         if (self._begun or self._finished) and self.outbox.sent - self.outbox.acked < REPORTS_FLYING:
             self._report_tasks()
-        if self.stopping is not None and not self.ended and self.floor.performing == 0:
-            self._goodbye()
-        elif self.floor.draining and not self.ended and not self._total_held() and not self._finished:
+        if not self.ended and (
+            self.floor.performing == 0
+            if self.stopping is not None
+            else self.floor.draining and not self._total_held() and not self._finished
+        ):
             self._goodbye()
         self._transmit(now)
         return self._out()
@@ -297,9 +298,10 @@ class AgentMachine:
     def _tick(self, now: float) -> None:
         if self.ended:
             return
-        if not self.welcomed and now - self.hello_at >= self.patience.hello:
-            self._say_hello(now)
-        elif self.welcomed and now - self.heard_at >= self.patience.silent:
+        waited, limit = (
+            (now - self.heard_at, self.patience.silent) if self.welcomed else (now - self.hello_at, self.patience.hello)
+        )
+        if waited >= limit:
             self._say_hello(now)
         if now - self.last_contact >= self.patience.orphan and not self._total_held():
             self._end(Cause.NONE, "nobody asked for this agent any more")
@@ -327,6 +329,17 @@ class AgentMachine:
 
     def _assign(self, order: Assign) -> None:
         index = order.picks.array()
+        held = self._held.get(order.bulk)
+        if held is not None and order.picks.lo < held.top:
+            # An earlier attempt that the broker gave up may still be here; the new one has to wait until it is gone.
+            twice = np.isin(index, held.now()[0])
+            if bool(twice.any()):
+                attempt = unpack(order.attempt, "<u2", len(index))
+                self._report(Returned(order.bulk, Picks.of(index[twice]), pack(attempt[twice], "<u2")))
+                order = cut_assign(order, ~twice)
+                index = order.picks.array()
+                if not len(index):
+                    return
         self.holdings.add(order)
         template = self.holdings.bulks[order.bulk].template
         _, never = self.floor.open(order.bulk, template)
@@ -359,7 +372,7 @@ class AgentMachine:
 
     def _drain(self) -> None:
         self.floor.draining = True
-        for bulk, held in self._held.items():
+        for bulk, held in list(self._held.items()):
             self._give_back(self.floor.remove(tokens(bulk, held.now()[0])))
 
     def _stop(self, cause: Cause) -> None:
@@ -518,6 +531,11 @@ class AgentMachine:
         if self.welcomed and not self.ended and (self._stock == 0 or abs(stock - self._stock) > self._stock // 4):
             self._stock = stock
             self._report(Stock(stock, self._rate))
+
+    def stop(self, now: float, cause: Cause) -> list[Effect]:
+        """End this agent because the system asked for it (a signal): kill what runs, then say goodbye."""
+        self._stop(cause)
+        return self._out() + self.flush(now)
 
     def learn_rate(self, now: float) -> None:
         """Measure how fast tasks end here; called now and then by the shell."""

@@ -12,9 +12,22 @@ from bisect import bisect_right
 import numpy as np
 import numpy.typing as npt
 
-from ..model.columns import Array, Column, Picks, Scalar, unpack
+from ..model.columns import Array, Column, Picks, Scalar, pack, unpack
 from ..model.describe import Template
 from ..model.messages import Assign
+
+
+def cut_assign(order: Assign, keep: npt.NDArray[np.bool_]) -> Assign:
+    """Return the part of an assignment at which ``keep`` is true."""
+    where = Picks.of(np.flatnonzero(keep))
+    return Assign(
+        order.bulk,
+        Picks.of(order.picks.array()[keep]),
+        pack(unpack(order.attempt, "<u2", len(order.picks))[keep], "<u2"),
+        order.template,
+        {name: column.take(where) for name, column in order.columns.items()},
+        order.payload.take(where) if order.payload is not None else None,
+    )
 
 
 class Segment:

@@ -1,7 +1,7 @@
 """All policy about time, in one place. Durations in seconds of a clock that counts suspend (CLOCK_BOOTTIME).
 
-No decision compares clocks of two machines. Silence makes a pilot *unreachable*, nothing more; only proof (its job is gone)
-gives its tasks back. Read next: :mod:`jupyter_rm.core.agent`.
+No decision compares clocks of two machines. Silence makes a pilot *unreachable*, nothing more; only proof (its job is
+gone) gives its tasks back. Read next: :mod:`jupyter_rm.core.agent`.
 """
 
 from __future__ import annotations

@@ -97,11 +97,6 @@ class JobChanged(Input):
 
 
 @dataclass(frozen=True, slots=True)
-class Kept(Input):
-    """The journal is safe on disk up to this row: senders may forget what led to it."""
-
-
-@dataclass(frozen=True, slots=True)
 class StartPilot(Effect):
     """Submit the pilot's job (local: start the agent). Idempotent by (session, pilot)."""
 
@@ -118,16 +113,6 @@ class EndPilot(Effect):
     session: str
     pilot: int
     job_id: str
-
-
-@dataclass(frozen=True, slots=True)
-class KeepPayload(Effect):
-    """Journal the payloads and functions of a bulk together with its fact."""
-
-    session: str
-    bulk: int
-    payload: Column | None
-    functions: dict[bytes, bytes]
 
 
 @dataclass(frozen=True, slots=True)

@@ -138,6 +138,12 @@ class BulkTable:
             values = unpack(data, "<" + COLUMNS[name], count)
             getattr(self, name)[accepted] = values if mask is None else values[mask]
 
+    def open_held(self, pilot: int, where: Any) -> int:
+        """Return how many of the tasks at ``where`` this pilot holds without a final state."""
+        state = self.state[where]
+        held = (state >= TaskState.STAGING_IN) & (state < TaskState.DONE) & (self.pilot[where] == pilot)
+        return int(held.sum())
+
     def nbytes(self) -> int:
         """Return the memory of the columns, bytes."""
         return sum(int(getattr(self, name).nbytes) for name in COLUMNS)

@@ -2,8 +2,8 @@
 
 Clients talk to the broker with numbered requests and get one reply each, besides the feed of facts. Broker and agent
 talk through a :class:`~jupyter_rm.wire.link.Link`, which makes a lossy, repeating, reordering network look like two
-ordered streams; what a stream carries is below. Messages are msgpack arrays behind an integer tag; new fields go to the end
-with a default. Read next: :mod:`jupyter_rm.wire.link`.
+ordered streams; what a stream carries is below. Messages are msgpack arrays behind an integer tag; new fields go to the
+end with a default. Read next: :mod:`jupyter_rm.wire.link`.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Two ordered streams over a network that may lose, repeat, delay and reorder.
 
-Theory. Each side numbers what it sends and keeps it until the other side has acknowledged it; the receiver takes only the
-next number and answers with the last one it took (go-back-N). Streams live inside a *connection*, named by (broker
+Theory. Each side numbers what it sends and keeps it until the other side has acknowledged it; the receiver takes only
+the next number and answers with the last one it took (go-back-N). Streams live inside a *connection*, named by (broker
 incarnation, agent epoch, hello): a frame of any other connection is stale and dropped, so nothing delayed across a
 restart can be mistaken for news. Orders are numbered from 1 in every connection. Reports keep their numbers over
 connections and restarts (they come from the agent's spool), so the journal can say exactly which it has.

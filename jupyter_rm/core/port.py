@@ -1,0 +1,123 @@
+"""The broker's end of the link to one agent: connection, orders under way, what the agent wants.
+
+Knows the protocol, nothing about tasks. A port is *ready* only after the agent's inventory arrived in this connection:
+before that, broker and agent may disagree about what is held. Read next: :mod:`jupyter_rm.core.session`.
+"""
+
+from __future__ import annotations
+
+import msgspec
+
+from ..model.effects import Effect, Send
+from ..model.messages import AgentHello, AgentWelcome, Down, Order, Up
+from ..wire import codec
+from ..wire.link import Inbox, Outbox
+from .patience import Patience
+
+
+class Port:
+    """One pilot's agent as the broker sees it.
+
+    Attributes:
+        held: tasks bound to the pilot without a final state. stock: how many it wants to hold.
+        templates: bulks whose template was sent in this connection; functions likewise.
+    """
+
+    def __init__(self, session: str, pilot: int, incarnation: int, patience: Patience, applied: int) -> None:
+        self.session, self.pilot, self.incarnation = session, pilot, incarnation
+        self._patience = patience
+        self.epoch = -1
+        self.hello = -1
+        self.ready = False
+        self.connected = False
+        self.heard_at = 0.0
+        self.said_at = 0.0
+        self.orders = Outbox(patience=patience.resend)
+        self.reports = Inbox(applied)
+        self.kept = 0
+        self.held = 0
+        self.stock = 0
+        self.rate = 0.0
+        self.templates: set[int] = set()
+        self.functions: set[bytes] = set()
+        self.owes_ack = False
+        self.silent_since: float | None = None
+
+    @property
+    def peer(self) -> tuple[str, int]:
+        """Return the name under which the shell finds this agent."""
+        return (self.session, self.pilot)
+
+    @property
+    def room(self) -> int:
+        """Return how many more tasks the agent wants now."""
+        return self.stock - self.held if self.ready else 0
+
+    def greet(self, now: float, hello: AgentHello) -> Effect:
+        """Open a new connection."""
+        self.epoch, self.hello = hello.epoch, hello.hello
+        self.connected, self.ready = True, False
+        self.heard_at = now
+        self.orders = Outbox(patience=self._patience.resend)
+        self.templates.clear()
+        self.functions.clear()
+        self.stock = hello.stock
+        return Send(
+            self.peer,
+            AgentWelcome(
+                self.session, self.pilot, hello.epoch, hello.hello, self.incarnation, self.reports.last, self.kept
+            ),
+        )
+
+    def accepts(self, now: float, frame: Up) -> bool:
+        """Say whether the frame belongs to this connection, and note what it says about the stream."""
+        if not self.connected or (frame.epoch, frame.hello, frame.incarnation) != (
+            self.epoch,
+            self.hello,
+            self.incarnation,
+        ):
+            return False
+        self.heard_at = now
+        self.owes_ack = True
+        self.orders.ack(frame.ack, now)
+        self.orders.forget(frame.ack)
+        return True
+
+    def order(self, order: Order) -> None:
+        """Queue an order."""
+        self.orders.put(codec.encode(order))
+
+    def transmit(self, now: float) -> list[Effect]:
+        """Return the frames to send now: orders, or at least the acknowledgement that is owed."""
+        if not self.connected:
+            return []
+        if self.orders.overdue(now):
+            self.orders.rewind(self.orders.acked, now)
+        effects: list[Effect] = [self._down(seq, msgspec.Raw(body)) for seq, body in self.orders.take(now)]
+        if not effects and self.owes_ack:
+            effects.append(self._down(self.orders.sent, None))
+        if effects:
+            self.owes_ack = False
+            self.said_at = now
+        return effects
+
+    def _down(self, seq: int, body: msgspec.Raw | None) -> Send:
+        return Send(
+            self.peer,
+            Down(
+                self.session,
+                self.pilot,
+                self.epoch,
+                self.hello,
+                self.incarnation,
+                seq,
+                self.reports.last,
+                self.kept,
+                body,
+            ),
+        )
+
+    def lose(self) -> None:
+        """Forget the connection: the agent ended."""
+        self.connected = self.ready = False
+        self.stock = 0
