@@ -32,7 +32,7 @@ from jupyter_rm.runtime import journal_repair as repair
 from jupyter_rm.runtime import journal_store as store
 from jupyter_rm.runtime.home import require_local
 from jupyter_rm.runtime.journal_mark import Mark, MarkFile, lock
-from jupyter_rm.runtime.journal_open import start
+from jupyter_rm.runtime.journal_open import refuse_foreign, start
 from jupyter_rm.runtime.journal_repair import OpenReport, beside
 from jupyter_rm.runtime.journal_store import GENESIS, Damage, Row
 
@@ -90,6 +90,7 @@ class Journal:
             return cls._open_copy(target, vfs)
         if not network_ok:
             require_local(target.parent)
+        refuse_foreign(target)
         mark = MarkFile.open(beside(target, ".mark"), target)
         self = cls(target, mark, vfs)
         try:

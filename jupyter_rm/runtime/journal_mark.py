@@ -88,6 +88,15 @@ class MarkFile:
             self._fd = -1
 
 
+def read_mark(path: Path) -> Mark:
+    """Return the newest valid mark in a file without locking it; ``Mark()`` when there is none."""
+    fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    try:
+        return _read(fd)[0]
+    finally:
+        os.close(fd)
+
+
 def lock(fd: int, journal: Path, *, shared: bool) -> None:
     """Lock an open mark file or say who holds it.
 

@@ -17,7 +17,7 @@ import apsw
 from jupyter_rm.model.errors import RequestError
 from jupyter_rm.runtime import journal_repair as repair
 from jupyter_rm.runtime import journal_store as store
-from jupyter_rm.runtime.journal_mark import Mark, MarkFile, sync_directory
+from jupyter_rm.runtime.journal_mark import Mark, MarkFile, read_mark, sync_directory
 from jupyter_rm.runtime.journal_repair import OpenReport, beside
 from jupyter_rm.runtime.journal_store import GENESIS, Damage
 from jupyter_rm.runtime.journal_wal import look
@@ -42,7 +42,6 @@ def start(path: Path, mark_file: MarkFile, vfs: str | None) -> Opened:
     """Bring the journal at ``path``, whose mark is locked, to a checked state.
 
     Raises:
-        RequestError: JRM-D19 newer format or not a journal; nothing was changed.
         apsw.Error, OSError: the disk is full or fails.
     """
     repair.finish(path)
@@ -62,7 +61,7 @@ def start(path: Path, mark_file: MarkFile, vfs: str | None) -> Opened:
     connection: apsw.Connection | None = None
     try:
         connection = store.connect(path, vfs=vfs)
-        _check_format(connection, path, mark)
+        _check_format(connection)
         _check_pages(connection, path, unclean or mark.suspect)
         last, head = _check_content(connection, path, mark)
         if mark.last and last >= mark.last and store.chain_of(connection, mark.last) != mark.head:
@@ -115,21 +114,36 @@ def _salvage(path: Path, mark: Mark, why: str, aside: Path | None, vfs: str | No
     )
 
 
-def _check_format(connection: apsw.Connection, path: Path, mark: Mark) -> None:
-    application, version = connection.pragma("application_id"), connection.pragma("user_version")
-    if application != store.APPLICATION:
-        if mark.turn:
-            raise Damage(0, "the file does not say it is a journal")
+def refuse_foreign(path: Path) -> None:
+    """Refuse a file that is no journal, and one of a newer format, by its first bytes alone.
+
+    Raises:
+        RequestError: JRM-D19; nothing was changed, not even by opening it as a database.
+    """
+    try:
+        with path.open("rb") as file:
+            head = file.read(100)
+    except FileNotFoundError:
+        return
+    mark = beside(path, ".mark")
+    format_ = read_mark(mark).format if mark.exists() else 0
+    application, version = int.from_bytes(head[68:72], "big"), int.from_bytes(head[60:64], "big")
+    # With a mark beside it, it was a journal: strange bytes are damage then, and a case for salvage.
+    if head and not format_ and application != store.APPLICATION:
         raise RequestError(f"{path}: not a journal; nothing was changed", code="JRM-D19", hint="choose another path")
-    if version > store.FORMAT:
-        if 0 < mark.format <= store.FORMAT:
-            raise Damage(0, "the file and its mark name different format versions")
+    if application == store.APPLICATION and version > store.FORMAT and not 0 < format_ <= store.FORMAT:
         raise RequestError(
             f"{path}: written by a newer version (format {version}, this one reads up to {store.FORMAT}); "
             "nothing was changed",
             code="JRM-D19",
             hint="use that version again, or another profile",
         )
+
+
+def _check_format(connection: apsw.Connection) -> None:
+    found = connection.pragma("application_id"), connection.pragma("user_version")
+    if found != (store.APPLICATION, store.FORMAT):
+        raise Damage(0, f"the file says it is of kind and format {found}")
 
 
 def _check_pages(connection: apsw.Connection, path: Path, unclean: bool) -> None:

@@ -71,10 +71,12 @@ def look(path: Path) -> WalLook:
         unbroken = header_ok
         while raw := file.read(_CHUNK * (_FRAME_HEAD + page)):
             count = len(raw) // (_FRAME_HEAD + page)
+            if count == 0:
+                break  # a half-written frame
             table = np.frombuffer(raw, np.uint8, count * (_FRAME_HEAD + page)).reshape(count, -1)
-            if salt is None and count:
+            if salt is None:
                 salt = table[0, 8:16].tobytes()
-            same = (table[:, 8:16] == np.frombuffer(salt or bytes(8), np.uint8)).all(axis=1)
+            same = (table[:, 8:16] == np.frombuffer(salt, np.uint8)).all(axis=1)
             stored = table[:, 16:24].copy().view(">u4").astype(np.uint32)
             seeds = np.vstack([seed[None, :], stored[:-1]])
             body = np.hstack([table[:, :8], table[:, _FRAME_HEAD:]]).view(order).astype(np.uint32)
@@ -87,8 +89,7 @@ def look(path: Path) -> WalLook:
                 good += run
             lost += int((right & commits)[run:].sum())
             frames += int(same.sum())
-            if count:
-                seed = stored[-1]
+            seed = stored[-1]
     return WalLook(frames, good, lost, not header_ok)
 
 
