@@ -118,12 +118,15 @@ class Home:
     def run(self) -> Path:
         """The socket directory of this profile on this machine, created and checked, short enough for a socket path."""
         for choice in self.socket_choices:
-            if _fits(choice):
-                with contextlib.suppress(RequestError, OSError):
-                    # The parent is ours too (jupyter_rm/ or jrm-<uid>/): somebody else's makes us look elsewhere.
-                    if choice.parent != self.state_path:
-                        private_directory(choice.parent)
-                    return private_directory(choice)
+            if not _fits(choice):
+                continue
+            with contextlib.suppress(RequestError, OSError):
+                # The parent (jupyter_rm/ or jrm-<uid>/) has to be ours too: somebody else's makes us look elsewhere.
+                if choice.parent != self.state_path:
+                    if not choice.parent.parent.is_dir():
+                        continue  # a runtime directory that was never made is not ours to make
+                    private_directory(choice.parent)
+                return private_directory(choice)
         return self._pointed()
 
     def socket(self, name: str) -> Path:

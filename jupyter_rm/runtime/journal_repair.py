@@ -20,7 +20,7 @@ from typing import Any, Literal
 import apsw
 
 from jupyter_rm.runtime.journal_mark import sync_directory
-from jupyter_rm.runtime.journal_store import Damage, chain_of, connect, query, scan, sealed
+from jupyter_rm.runtime.journal_store import Damage, chain_of, connect, scan, sealed
 
 State = Literal["clean", "recovered", "salvaged", "rows-missing"]
 
@@ -243,15 +243,16 @@ def _quietly(connection: apsw.Connection, sql: str, notes: list[str]) -> Iterato
 
 def check_rest(connection: apsw.Connection) -> str:
     """Return what is wrong with snapshots, blobs and meta values, empty when all match their digests."""
-    for session, upto, digest, body in query(connection, "SELECT session, upto, digest, body FROM snapshot"):
-        if not sealed(f"{session} {upto}", body, digest):
-            return f"snapshot {upto} of session {session} does not match its digest"
-    for sha256, body in query(connection, "SELECT sha256, body FROM blob"):
-        if hashlib.sha256(body).digest() != sha256:
+    row: Any
+    for row in connection.execute("SELECT session || ' ' || upto, body, digest FROM snapshot"):
+        if not sealed(*row):
+            return f"snapshot {row[0]} (session, row) does not match its digest"
+    for row in connection.execute("SELECT sha256, body FROM blob"):
+        if hashlib.sha256(row[1]).digest() != row[0]:
             return "a blob does not match its digest"
-    for key, digest, value in query(connection, "SELECT key, digest, value FROM meta"):
-        if not sealed(key, value, digest):
-            return f"meta value {key!r} does not match its digest"
+    for row in connection.execute("SELECT key, value, digest FROM meta"):
+        if not sealed(*row):
+            return f"meta value {row[0]!r} does not match its digest"
     return ""
 
 

@@ -147,6 +147,9 @@ def test_the_runtime_directory_is_used_when_there_is_one(place: Path, monkeypatc
     squatted.chmod(0o755)
     home = Home.locate("p2", {"XDG_RUNTIME_DIR": str(place / "run")})
     assert home.run != squatted, "an unsafe place is passed over"
+    home = Home.locate("p1", {"XDG_RUNTIME_DIR": str(place / "never-made")})
+    assert home.run != place / "never-made/jupyter_rm/p1"
+    assert not (place / "never-made").exists()
 
 
 def test_one_holder_and_its_number_is_told(place: Path) -> None:

@@ -16,6 +16,7 @@ from jupyter_rm.model.errors import JrmError, RequestError, SiteError
 from jupyter_rm.runtime import home, journal_open
 from jupyter_rm.runtime import journal as module
 from jupyter_rm.runtime.journal import Journal
+from jupyter_rm.runtime.journal_mark import read_mark
 
 
 def test_rows_are_numbered_from_one_without_gaps_and_read_back(tmp_path: Path) -> None:
@@ -92,6 +93,21 @@ def test_checkpoint_says_up_to_where_senders_may_forget(tmp_path: Path) -> None:
         assert (tmp_path / "journal-wal").stat().st_size == 0
         journal.append(facts(6, 1))
         assert journal.checkpointed == 5
+
+
+def test_the_mark_follows_at_most_once_a_second(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "journal.mark"
+    with Journal.open(tmp_path / "journal") as journal:
+        journal._marked_at += 1000
+        journal.append(facts(1, 3))
+        assert read_mark(path).last == 0, "not with every commit"
+        journal._marked_at -= 2000
+        journal.append(facts(4, 1))
+        journal.append(facts(5, 1))
+        assert read_mark(path).last == 4
+        journal.mark()
+        assert (read_mark(path).last, read_mark(path).clean) == (5, False)
+    assert (read_mark(path).last, read_mark(path).clean) == (5, True)
 
 
 def test_the_log_cannot_grow_without_limit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
