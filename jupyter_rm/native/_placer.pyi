@@ -32,7 +32,7 @@ class Placer:
         lfs: NDArray[np.uint32],
         numa: NDArray[np.uint8],
         partition: NDArray[np.uint16],
-        named: dict[str, NDArray[np.uint32]] = {},  # noqa: B006
+        named: dict[str, NDArray[np.uint32]] = {},
         *,
         patience: float = 2.0,
         lookahead: int = 1024,
@@ -51,15 +51,15 @@ class Placer:
         mem: int = 0,
         lfs: int = 0,
         ranks_per_node: int = 0,
-        named: dict[str, int] = {},  # noqa: B006
+        named: dict[str, int] = {},
         partition: int = -1,
         exclusive: bool = False,
         numa: str = "compact",
     ) -> int:
         """Intern a request (all amounts per rank, GPUs in 1/10000, MiB) and return its id; equal requests, equal id.
 
-        ``ranks_per_node`` 0 packs; ``partition`` -1 is any; ``exclusive`` takes whole nodes; ``numa`` is compact, spread
-        or any. ValueError for a request that makes no sense; one that merely cannot fit is accepted, see ``explain``.
+        ``ranks_per_node`` 0 packs; ``partition`` -1 is any; ``exclusive`` takes whole nodes; ``numa`` compact, spread
+        or any. ValueError when the request makes no sense; one that merely cannot fit is accepted, see ``explain``.
         """
 
     def add(

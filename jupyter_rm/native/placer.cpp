@@ -258,6 +258,6 @@ NB_MODULE(_placer, m) {
       .def_prop_ro("waiting", [](Placer& p) { return p.core.waiting; })
       .def_prop_ro("running", [](Placer& p) { return p.core.running; })
       .def_prop_ro("nodes", [](Placer& p) { return p.core.n; })
-      .def_prop_ro("node_busy_cores", &Placer::node_busy_cores)
-      .def_prop_ro("node_busy_gpus", &Placer::node_busy_gpus);
+      .def_prop_ro("node_busy_cores", &Placer::node_busy_cores, nb::rv_policy::move)
+      .def_prop_ro("node_busy_gpus", &Placer::node_busy_gpus, nb::rv_policy::move);
 }

@@ -153,6 +153,7 @@ class Core {
   u32 class_of(u32 shape, i32 prio, u64 tag, bool excl);
   void joined(u32 cls);
   void emptied(u32 cls);
+  Turn turn_of(u32 cls);
   void enter(u32 cls);
   void repark();
   bool run(u32 cls, u64 limit, Placed& out);
@@ -177,6 +178,7 @@ class Core {
   Heap heap;
   std::vector<Turn> set_aside;
   i64 next_seq = 0, front_seq = 0;
+  u64 next_turn = 0;
   std::vector<Pick> picks;
   std::vector<std::pair<u64, u32>> ks;
   std::vector<u32> mark;

@@ -34,7 +34,7 @@ struct Class {
   std::vector<Chunk> chunks;
   std::size_t chead = 0;
   u64 live = 0;
-  i64 heap_seq = 0;
+  u64 turn = 0;  // its turn in the heap; any other is stale
   Level* level = nullptr;
 
   bool blocked = false;  // since when nothing of this class could start
@@ -150,6 +150,7 @@ struct Turn {
   i32 prio;
   u32 cls;
   i64 seq;
+  u64 id;  // never used twice
 };
 inline bool before(const Turn& x, const Turn& y) { return x.prio != y.prio ? x.prio > y.prio : x.seq < y.seq; }
 

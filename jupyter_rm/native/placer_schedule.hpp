@@ -64,15 +64,20 @@ inline void Core::joined(u32 cls) {
   enter(cls);
 }
 
-// Give the class its turn in the heap, by its present head.
-inline void Core::enter(u32 cls) {
+// A new turn for the class, by its present head; the one it had before is stale.
+inline Turn Core::turn_of(u32 cls) {
   Class& c = classes[cls];
   c.settle();
-  c.seat = Seat::HEAP;
-  c.heap_seq = c.seq();
-  heap.push({c.prio, cls, c.heap_seq});
+  c.turn = ++next_turn;
+  return {c.prio, cls, c.seq(), c.turn};
+}
+
+// Give the class its turn in the heap.
+inline void Core::enter(u32 cls) {
+  classes[cls].seat = Seat::HEAP;
+  heap.push(turn_of(cls));
   if (heap.size() > 2 * classes.size() + 64) {  // many stale turns
-    heap.keep([&](const Turn& t) { return classes[t.cls].seat == Seat::HEAP && classes[t.cls].heap_seq == t.seq; });
+    heap.keep([&](const Turn& t) { return classes[t.cls].seat == Seat::HEAP && classes[t.cls].turn == t.id; });
   }
 }
 
@@ -104,9 +109,10 @@ inline void Core::repark() {
       --c.level->classes;
       c.seat = Seat::PARKED;
       c.blocked = false;
-      if (c.holds >= 0) dissolve(static_cast<u32>(c.holds));
     }
   }
+  for (u32 key = 0; key < reservations.size(); ++key)
+    if (reservations[key].cls != NONE && classes[reservations[key].cls].seat == Seat::PARKED) dissolve(key);
 }
 
 inline void Core::add(u32 shape, const u64* tokens, std::size_t count, i32 prio, u64 tag, bool excl) {
@@ -205,8 +211,7 @@ inline std::vector<u64> Core::take(u32 shape, u64 want) {
     if (!c.live) {
       emptied(cls);
     } else if (c.seat == Seat::HEAP) {
-      c.settle();
-      if (c.seq() != c.heap_seq) enter(cls);
+      enter(cls);
     }
   }
   return out;
@@ -276,6 +281,7 @@ inline bool Core::run(u32 cls, u64 limit, Placed& out) {
           auto& home = tags[c.tag];
           home.clear();
           for (const Pick& p : picks) home.push_back(p.node);
+          ++reserved_version;
           freed(picks[0].node);  // others of this tag may fit now
         }
       }
@@ -299,30 +305,25 @@ inline Placed Core::schedule(u64 limit, double now) {
   while (out.tokens.size() < limit && !heap.empty()) {
     Turn t = heap.top();
     Class& c = classes[t.cls];
-    if (c.seat != Seat::HEAP || c.heap_seq != t.seq) {
+    if (c.seat != Seat::HEAP || c.turn != t.id) {
       heap.pop();
       continue;
     }
     c.settle();
     if (c.seq() != t.seq) {  // its first tokens were cancelled
-      c.heap_seq = c.seq();
-      heap.replace({c.prio, t.cls, c.heap_seq});
+      heap.replace(turn_of(t.cls));
       continue;
     }
     if (!run(t.cls, limit, out)) {
       heap.pop();
       blocked(t.cls, now);
-      c.settle();
-      c.heap_seq = c.seq();
-      set_aside.push_back({c.prio, t.cls, c.heap_seq});
+      set_aside.push_back(turn_of(t.cls));
       if (++seen >= lookahead) break;
     } else if (!c.live) {
       heap.pop();
       emptied(t.cls);
     } else {
-      c.settle();
-      c.heap_seq = c.seq();
-      heap.replace({c.prio, t.cls, c.heap_seq});
+      heap.replace(turn_of(t.cls));
     }
   }
   heap.append(set_aside);
