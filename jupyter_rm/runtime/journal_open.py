@@ -78,6 +78,8 @@ def start(path: Path, mark_file: MarkFile, vfs: str | None) -> Opened:
     connection.close(True)
     aside = aside or repair.copy_aside(path)
     notes.append("SQLite's log lost rows that had been written")
+    if last >= mark.last and wal.lost_commits == 1:
+        notes.append("a power cut in the middle of the last commit, never acknowledged, can look the same")
     # Counters were in the same log: an older value may have come back.
     lost = max(mark.last - last, 1)
     report = OpenReport("rows-missing", last, lost, aside, tuple(notes), meta_lost=True)

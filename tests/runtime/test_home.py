@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import socket
 import subprocess
@@ -139,17 +140,25 @@ def test_a_long_home_gets_a_short_socket_place_that_everybody_finds(place: Path)
 def test_the_runtime_directory_is_used_when_there_is_one(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (place / "run").mkdir(mode=0o700)
     monkeypatch.setattr(module.platformdirs, "user_state_dir", lambda _name: str(place / "state"))
-    home = Home.locate("p1", {"XDG_RUNTIME_DIR": str(place / "run")})
+
+    def located(profile: str, runtime: str) -> Home:
+        home = Home.locate(profile, {"XDG_RUNTIME_DIR": str(place / runtime)})
+        assert home.socket_choices[1] == Path(f"/tmp/jrm-{os.geteuid()}") / profile
+        return dataclasses.replace(home, socket_choices=(home.socket_choices[0], place / f"jrm-1/{profile}"))
+
+    home = located("p1", "run")
     assert home.socket("broker") == place / "run/jupyter_rm/p1/broker.sock"
     assert home.journal == place / "state/p1/journal"
     squatted = place / "run/jupyter_rm/p2"
     squatted.mkdir()
     squatted.chmod(0o755)
-    home = Home.locate("p2", {"XDG_RUNTIME_DIR": str(place / "run")})
-    assert home.run != squatted, "an unsafe place is passed over"
-    home = Home.locate("p1", {"XDG_RUNTIME_DIR": str(place / "never-made")})
-    assert home.run != place / "never-made/jupyter_rm/p1"
+    assert located("p2", "run").run == place / "jrm-1/p2", "an unsafe place is passed over"
+    assert located("p1", "never-made").run == place / "jrm-1/p1"
     assert not (place / "never-made").exists()
+    (place / "jrm-1").chmod(0o755)
+    pointed = located("p1", "never-made").run
+    assert pointed.parent == Path("/tmp"), "nothing safe: a fresh one"
+    pointed.rmdir()
 
 
 def test_one_holder_and_its_number_is_told(place: Path) -> None:
