@@ -1,0 +1,1 @@
+"""The agent: one per pilot, on the pilot's head node; places and runs tasks with or without anybody listening."""

@@ -2,7 +2,7 @@
 
 It keeps working when nobody listens: reports are numbered, spooled and sent again until the broker has them. After
 every welcome it first reports its inventory, so that broker and agent agree about what is held before anything new is
-said. Knows no socket, process, file or clock. Read next: :mod:`jupyter_rm.core.placing` and :mod:`jupyter_rm.wire.link`.
+said. Knows no socket, process, file or clock. Read next: :mod:`jupyter_rm.core.placing`, :mod:`jupyter_rm.wire.link`.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """The broker's machine: who asks what of which session.
 
-It routes: clients' requests and agents' frames go to the :class:`~jupyter_rm.core.session.SessionMachine` they name, and
-every request gets exactly one reply. Reading (attach, values, stories, listings) needs no decision and is done by the
-shell from ledger and journal. Knows no socket, file or clock. Read next: :mod:`jupyter_rm.core.session`.
+It routes: clients' requests and agents' frames go to the :class:`~jupyter_rm.core.session.SessionMachine` they name,
+and every request gets exactly one reply. Reading (attach, values, stories, listings) needs no decision and is done by
+the shell from ledger and journal. Knows no socket, file or clock. Read next: :mod:`jupyter_rm.core.session`.
 """
 
 from __future__ import annotations

@@ -1,0 +1,100 @@
+"""``python -m jupyter_rm.agent SPEC``: the agent of one pilot, started by the broker's jobs under a guard.
+
+SPEC is a 0600 JSON file; nothing a user typed is on the command line. ``JRM_EPOCH`` counts the guard's restarts.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+os.umask(0o077)  # before any file or socket can be made
+
+if TYPE_CHECKING:
+    from ..core.agent import AgentMachine
+    from ..model.resources import Node
+
+
+def nodes_of(spec: dict[str, Any], place: Path) -> tuple[list[Node], bool]:
+    """Return (nodes, whether tasks may be pinned to cores) for a pilot on this machine or a ``noop`` one."""
+    from ..model.resources import Node
+
+    if spec["site"] == "noop":
+        count, cores = max(spec["nodes"], 1), spec["cores"] or 64
+        return [Node(f"noop{n:05d}", cores, spec["gpus"], spec["mem"] or 1 << 20, 1 << 20) for n in range(count)], False
+    from ..runtime.probe import probe_node
+
+    facts = probe_node(place)
+    cores = spec["cores"] or len(facts.cores)
+    gpus = spec["gpus"] if spec["gpus"] else len(facts.gpus)
+    even = len({len(group) for group in facts.numa}) == 1 and cores == len(facts.cores)
+    node = Node(
+        facts.hostname,
+        cores,
+        gpus,
+        spec["mem"] or facts.mem_mib,
+        facts.lfs_mib,
+        len(facts.numa) if even else 1,
+        core_ids=tuple(core for group in facts.numa for core in group) if even else tuple(facts.cores[:cores]),
+    )
+    return [node], cores <= len(facts.cores)
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run the agent; returns the exit code."""
+    arguments = sys.argv[1:] if argv is None else argv
+    if len(arguments) != 1:
+        sys.stderr.write("usage: python -m jupyter_rm.agent SPEC\n")
+        return 2
+    spec = json.loads(Path(arguments[0]).read_bytes())
+    place, sandbox = Path(spec["place"]), Path(spec["sandbox"])
+
+    from ..runtime import logs
+    from ..runtime.process import become_subreaper
+    from ..runtime.spool import Spool
+    from .service import Agent
+
+    logs.setup("jupyter_rm", place / "agent.trace")
+    become_subreaper()
+    nodes, pin = nodes_of(spec, place)
+
+    def performer(machine: AgentMachine) -> Any:
+        if spec["site"] == "noop":
+            from .noop import NoopPerformer
+
+            return NoopPerformer(machine.holdings)
+        from .perform import Performer
+
+        return Performer(
+            machine.holdings,
+            machine.floor.placer,
+            nodes,
+            sandbox,
+            pin=pin,
+            session=spec["session"],
+            pilot=spec["pilot"],
+        )
+
+    agent = Agent(
+        session=spec["session"],
+        pilot=spec["pilot"],
+        epoch=int(os.environ.get("JRM_EPOCH", "0")),
+        nodes=nodes,
+        sandbox=str(sandbox),
+        endpoint=spec["endpoint"],
+        spool=Spool.open(place / "spool"),
+        performer=performer,
+        host=nodes[0].name,
+    )
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGPIPE, signal.SIG_IGN)
+    agent.drive.on_signal(signal.SIGTERM, agent.terminate)
+    return agent.run()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

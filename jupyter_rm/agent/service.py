@@ -1,0 +1,190 @@
+"""The agent's shell: link in, machine, performers and spool out.
+
+One round takes in frames and news of tasks, lets the machine decide, writes reports to the spool, then starts, ends and
+sends. While run-ahead queues keep the machine busy without us, rounds come less often, so that the agent leaves the
+cores to the tasks. Read next: :mod:`jupyter_rm.core.agent` and :mod:`jupyter_rm.agent.perform`.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Callable
+from typing import Any, Protocol
+
+import zmq
+
+from ..core.agent import AgentMachine
+from ..core.patience import DEFAULT, Patience
+from ..model.effects import Effect, End, Forget, FromBroker, Input, Kill, Launch, Retract, RunAhead, Send, Spool, Tick
+from ..model.errors import ProtocolError
+from ..model.resources import Node
+from ..model.states import Cause
+from ..runtime import spool as spools
+from ..runtime.clock import Clock
+from ..runtime.drive import Drive, drain
+from ..wire import codec
+
+log = logging.getLogger("jupyter_rm.agent")
+# Pause between two looks at the performers while they have work queued ahead, seconds.
+CALM = 0.01
+LAST_WORDS = 3.0
+
+
+class Performs(Protocol):
+    """What the shell needs of a performer."""
+
+    busy_ahead: bool
+
+    def perform(self, effect: Effect) -> None: ...
+    def filenos(self) -> list[int]: ...
+    def poll(self) -> list[Input]: ...
+    def close(self, grace: float) -> None: ...
+
+
+class Agent:
+    """The agent program.
+
+    Args:
+        endpoint: ZeroMQ address of the broker.
+        performer: makes the performer, given the machine's holdings and placer.
+    """
+
+    def __init__(
+        self,
+        *,
+        session: str,
+        pilot: int,
+        epoch: int,
+        nodes: list[Node],
+        sandbox: str,
+        endpoint: str,
+        spool: spools.Spool,
+        performer: Callable[[AgentMachine], Any],
+        host: str,
+        patience: Patience = DEFAULT,
+    ) -> None:
+        self.clock = Clock()
+        self.spool = spool
+        self.machine = AgentMachine(
+            session,
+            pilot,
+            epoch,
+            nodes,
+            sandbox=sandbox,
+            spooled=spool.replay(),
+            who=(os.getpid(), host),
+            patience=patience,
+            now=self.clock.now(),
+        )
+        self.drive = Drive(self.clock, self._round)
+        self.performer: Performs = performer(self.machine)
+        self.context = zmq.Context()
+        self._socket = self.context.socket(zmq.DEALER)
+        self._socket.setsockopt(zmq.LINGER, 200)
+        self._socket.setsockopt(zmq.RECONNECT_IVL, 50)
+        self._socket.setsockopt(zmq.RECONNECT_IVL_MAX, 1000)
+        self._socket.setsockopt(zmq.SNDHWM, 10_000)
+        self._socket.setsockopt(zmq.MAXMSGSIZE, codec.AGENT_LIMIT)
+        self._socket.connect(endpoint)
+        self._watched: set[int] = set()
+        self._calm_until = 0.0
+        self._resting = False
+        self._ending: float | None = None
+        self.drive.watch(self._socket, lambda: drain(self._socket, self._frames))
+        self.drive.every(0.25, self._tick)
+
+    def run(self) -> int:
+        """Work until the pilot ends; returns the exit code."""
+        self._carry_out(self.machine.start(self.clock.now()))
+        try:
+            self._watch()
+            self.drive.run()
+        finally:
+            self.performer.close(2.0)
+            self.spool.sync()
+            self._socket.close()
+            self.context.term()
+            self.drive.close()
+        return 0
+
+    def terminate(self) -> None:
+        """End because the system says so: kill what runs, say goodbye."""
+        if self._ending is not None:
+            self.drive.stop()
+            return
+        self._carry_out(self.machine.stop(self.clock.now(), Cause.PILOT_LOST))
+
+    def _frames(self, frames: list[bytes]) -> None:
+        try:
+            message = codec.to_agent.decode(frames[-1])
+            self._carry_out(self.machine.handle(self.clock.now(), FromBroker(message)))
+        except ProtocolError as error:
+            log.warning("frame from the broker dropped: %s", error)
+
+    def _tick(self) -> None:
+        now = self.clock.now()
+        self.machine.learn_rate(now)
+        self._carry_out(self.machine.handle(now, Tick()))
+
+    def _round(self) -> None:
+        now = self.clock.now()
+        if now >= self._calm_until:
+            self._look(now)
+        self._carry_out(self.machine.flush(now))
+        if self._ending is not None and (self.machine.outbox.unacked == 0 or now > self._ending):
+            self.drive.stop()
+
+    def _look(self, now: float) -> None:
+        for news in self.performer.poll():
+            self._carry_out(self.machine.handle(now, news))
+        self._carry_out(self.machine.flush(now))
+        if self.performer.busy_ahead:
+            self._rest(now)
+        else:
+            self._watch()
+
+    def _rest(self, now: float) -> None:
+        """Look again in a moment; until then the performers' signals are not listened to."""
+        for fd in self._watched:
+            self.drive.forget(fd)
+        self._watched.clear()
+        self._calm_until = now + CALM
+        if not self._resting:
+            self._resting = True
+            self.drive.later(CALM, self._rested)
+
+    def _rested(self) -> None:
+        self._resting = False
+
+    def _watch(self) -> None:
+        wanted = set(self.performer.filenos())
+        for fd in self._watched - wanted:
+            self.drive.forget(fd)
+        for fd in wanted - self._watched:
+            self.drive.watch(fd, _nothing)  # the look happens once per round
+        self._watched = wanted
+
+    def _carry_out(self, effects: list[Effect]) -> None:
+        for effect in effects:
+            if isinstance(effect, Send):
+                try:
+                    self._socket.send(codec.encode(effect.message), zmq.NOBLOCK, copy=False)
+                except zmq.Again:
+                    pass  # the link sends it again
+            elif isinstance(effect, Spool):
+                self.spool.append(effect.seq, effect.body)
+                if effect.sync:
+                    self.spool.sync()
+            elif isinstance(effect, Forget):
+                self.spool.forget(effect.seq)
+            elif isinstance(effect, (Launch, RunAhead, Retract, Kill)):
+                self.performer.perform(effect)
+                self._calm_until = min(self._calm_until, self.clock.now() + CALM)
+            elif isinstance(effect, End):
+                log.info("ending: %s", effect.reason)
+                self._ending = self.clock.now() + LAST_WORDS
+
+
+def _nothing() -> None:
+    """The round that follows does the work."""

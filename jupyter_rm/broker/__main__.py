@@ -1,0 +1,68 @@
+"""``python -m jupyter_rm.broker``: start the broker of this user; started by the first client that needs it.
+
+``--ready-fd N``: a line is written there when it accepts clients, ``ok`` or ``{"error": ...}``. A second broker of the
+same profile says ``ok`` and ends: the first one serves.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import signal
+import sys
+
+os.umask(0o077)  # before any file or socket can be made
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run the broker; returns the exit code."""
+    parser = argparse.ArgumentParser(prog="python -m jupyter_rm.broker")
+    parser.add_argument("--profile", default="default")
+    parser.add_argument("--ready-fd", type=int, default=-1)
+    parser.add_argument("--idle", type=float, default=3600.0, help="seconds without anything to do before it ends")
+    options = parser.parse_args(argv)
+
+    from ..model.errors import ErrorForm, JrmError
+    from ..runtime.home import Home
+
+    def ready(text: str) -> None:
+        if options.ready_fd >= 0:
+            os.write(options.ready_fd, text.encode() + b"\n")
+            os.close(options.ready_fd)
+            options.ready_fd = -1
+
+    try:
+        home = Home.locate(options.profile)
+        try:
+            lock = home.lock()
+        except JrmError as error:
+            if error.code == "JRM-R08":
+                ready("ok")
+                return 0
+            raise
+        with lock:
+            from ..runtime import logs
+            from ..runtime.journal import Journal
+
+            logs.setup("jupyter_rm", home.broker_log)
+            journal = Journal.open(home.journal, network_ok=home.network_ok)
+            from .service import Broker
+
+            broker = Broker(home, journal, idle=options.idle)
+            signal.signal(signal.SIGINT, signal.SIG_IGN)
+            signal.signal(signal.SIGPIPE, signal.SIG_IGN)
+            broker.drive.on_signal(signal.SIGTERM, lambda: broker.stop("SIGTERM"))
+            broker.recover()
+            ready("ok")
+            broker.run()
+    except JrmError as error:
+        form = ErrorForm.of(error)
+        ready(json.dumps({"error": [form.kind, form.message, form.code, form.hint, form.retry]}))
+        sys.stderr.write(f"{error}\n")
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,73 @@
+"""Who follows which session, and how much they still have to take in.
+
+Followers get the facts of a session as they are committed. One that does not keep up is skipped, not waited for; when
+it speaks again it is told where the session stands, notices its gap and attaches anew. Read next:
+:mod:`jupyter_rm.broker.service`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import msgspec
+
+from ..model.messages import Feed, Message
+
+CREDIT_BYTES = 64 << 20
+FEED_BYTES = 16 << 20
+
+
+class _Follower:
+    __slots__ = ("behind", "label", "owed")
+
+    def __init__(self, label: str) -> None:
+        self.label = label
+        self.owed: list[tuple[int, int]] = []  # (cursor, bytes) sent and not yet seen
+        self.behind = False
+
+
+class Feeds:
+    """Followers of all sessions. ``send(client, message) -> bool`` says whether the client took it."""
+
+    def __init__(self, send: Callable[[bytes, Message], bool]) -> None:
+        self._send = send
+        self._followers: dict[str, dict[bytes, _Follower]] = {}
+
+    def follow(self, key: str, client: bytes, label: str) -> None:
+        """Begin to feed a client; ``label`` is how it calls the session."""
+        self._followers.setdefault(key, {})[client] = _Follower(label)
+
+    def leave(self, client: bytes, key: str | None = None) -> None:
+        """Feed a client no more, of one session or of all."""
+        for session, followers in self._followers.items():
+            if key is None or session == key:
+                followers.pop(client, None)
+
+    def count(self, key: str) -> int:
+        """Return how many clients follow a session."""
+        return len(self._followers.get(key, ()))
+
+    def publish(self, key: str, before: int, cursor: int, bodies: list[bytes]) -> None:
+        """Pass the facts (before, cursor] on to all followers of a session."""
+        followers = self._followers.get(key)
+        if not followers:
+            return
+        raws = tuple(msgspec.Raw(body) for body in bodies)
+        size = sum(map(len, bodies))
+        for client, follower in list(followers.items()):
+            if follower.behind:
+                continue
+            follower.owed.append((cursor, size))
+            late = sum(owed for _, owed in follower.owed) > CREDIT_BYTES + size
+            if late or not self._send(client, Feed(follower.label, before, cursor, raws)):
+                follower.behind = True
+
+    def seen(self, key: str, client: bytes, cursor: int, tip: int) -> None:
+        """A client has folded everything up to ``cursor``."""
+        follower = self._followers.get(key, {}).get(client)
+        if follower is None:
+            return
+        follower.owed = [(number, size) for number, size in follower.owed if number > cursor]
+        if follower.behind and self._send(client, Feed(follower.label, tip, tip, ())):
+            follower.behind = False
+            follower.owed.clear()

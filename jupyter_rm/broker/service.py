@@ -1,0 +1,334 @@
+"""The broker's shell: sockets in, machine, journal, sockets out.
+
+One round takes in what is at hand, lets the machine decide, commits the facts, and only then performs the effects and
+feeds the followers. Reading requests are answered here, from ledger and journal. Read next:
+:mod:`jupyter_rm.core.broker`.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import platform
+import resource
+import sys
+from collections.abc import Callable
+from typing import Any
+
+import msgspec
+import zmq
+
+from ..core.broker import BrokerMachine
+from ..core.patience import DEFAULT, Patience
+from ..core.session import SessionMachine
+from ..model.effects import Effect, EndPilot, FromAgent, FromClient, JobChanged, Send, StartPilot, StopProgram, Tick
+from ..model.errors import ErrorForm, JrmError, ProtocolError
+from ..model.messages import (
+    PROTOCOL,
+    Accepted,
+    Attach,
+    Attached,
+    BrokerStatus,
+    Detach,
+    Feed,
+    FetchStory,
+    FetchValues,
+    Hello,
+    ListSessions,
+    Message,
+    Refused,
+    Seen,
+    SessionLine,
+    Sessions,
+    Status,
+    Story,
+    Values,
+    Welcome,
+)
+from ..runtime.clock import Clock
+from ..runtime.drive import Drive, drain
+from ..runtime.home import Home
+from ..runtime.journal import Journal
+from ..wire import codec
+from .feeds import Feeds
+from .jobs import LocalJobs
+from .store import Store
+
+log = logging.getLogger("jupyter_rm.broker")
+# A cursor no further behind than this is continued from the journal instead of from a snapshot.
+CATCH_UP_ROWS = 2_000
+CLIENT_SILENT = 60.0
+
+
+class Broker:
+    """The broker program.
+
+    Args:
+        idle: seconds with no client, no pilot and nothing open after which it ends; 0 never.
+    """
+
+    def __init__(self, home: Home, journal: Journal, *, idle: float = 0.0, patience: Patience = DEFAULT) -> None:
+        self.home = home
+        self.journal = journal
+        self.patience = patience
+        self.clock = Clock()
+        self.started_at = self.clock.now()
+        self.idle = idle
+        self._idle_since = self.clock.now()
+        incarnation = int(journal.meta_get("incarnation") or b"0") + 1
+        journal.meta_set("incarnation", b"%d" % incarnation)
+        self.machine = BrokerMachine(incarnation, wall=self.clock.wall, host=platform.node(), patience=patience)
+        self.store = Store(journal)
+        self.drive = Drive(self.clock, self._round)
+        self.context = zmq.Context()
+        self._clients: dict[bytes, float] = {}
+        self._agents: dict[tuple[str, int], bytes] = {}
+        self._routes: dict[bytes, tuple[str, int]] = {}
+        self._stopping = False
+        self._kept_row = 0
+        self._dirty = True
+        client_path, agent_path = home.socket("broker"), home.socket("agents")
+        self._client_socket = self._bind(str(client_path))
+        self._agent_socket = self._bind(str(agent_path))
+        self.feeds = Feeds(self._to_client)
+        self.jobs = LocalJobs(home, self.drive, f"ipc://{agent_path}", self._job)
+        self._reads: dict[type[Message], Callable[[bytes, Any], None]] = {
+            Hello: self._hello,
+            Attach: self._attach,
+            Detach: self._detach,
+            Seen: self._seen,
+            ListSessions: self._list,
+            FetchValues: self._values,
+            FetchStory: self._story,
+            Status: self._status,
+        }
+        self.drive.watch(self._client_socket, lambda: drain(self._client_socket, self._client_frames))
+        self.drive.watch(self._agent_socket, lambda: drain(self._agent_socket, self._agent_frames))
+        self.drive.every(1.0, self._tick)
+
+    def _bind(self, path: str) -> zmq.Socket[bytes]:
+        socket = self.context.socket(zmq.ROUTER)
+        socket.setsockopt(zmq.ROUTER_MANDATORY, 1)
+        socket.setsockopt(zmq.LINGER, 500)
+        socket.setsockopt(zmq.SNDHWM, 10_000)
+        socket.setsockopt(zmq.RCVHWM, 10_000)
+        socket.setsockopt(zmq.MAXMSGSIZE, codec.LOCAL_LIMIT)
+        if sys.platform == "linux":
+            # The directory is private already; the kernel's word on who connects is the second lock.
+            socket.setsockopt(zmq.IPC_FILTER_UID, os.geteuid())
+        socket.bind(f"ipc://{path}")
+        return socket
+
+    # ------------------------------------------------------------ life
+
+    def recover(self) -> None:
+        """Take up the work of an earlier life."""
+        folded = self.store.recover(self.machine)
+        turn = self.machine.recover(self.clock.now())
+        self._carry_out(turn.facts, turn.effects)
+        report = self.journal.report
+        log.info("incarnation %d: %d facts, journal %s", self.machine.incarnation, folded, report.state)
+
+    def run(self) -> None:
+        """Serve until told to stop."""
+        try:
+            self.drive.run()
+        finally:
+            self._client_socket.close()
+            self._agent_socket.close()
+            self.context.term()
+            self.journal.close()
+            self.drive.close()
+
+    def stop(self, reason: str) -> None:
+        """End after this round; agents go on."""
+        log.info("stopping: %s", reason)
+        self._stopping = True
+
+    # ------------------------------------------------------------ one round
+
+    def _round(self) -> None:
+        turn = self.machine.flush(self.clock.now())
+        if turn.facts or turn.effects or self.machine.payloads.pending:
+            self._carry_out(turn.facts, turn.effects)
+        if self._stopping:
+            self.drive.stop()
+
+    def _carry_out(self, facts: list[tuple[str, Any]], effects: list[Effect]) -> None:
+        before = {key: self.store.tips.get(key, 0) for key, _ in facts}
+        try:
+            fed = self.store.commit(self.machine.payloads, facts, self.clock.wall())
+        except JrmError:
+            # What was decided is not recorded, so nothing of it may be said or done. The next life starts from the
+            # journal; agents keep their reports and clients their requests until then.
+            log.exception("the journal refused; this life of the broker ends here")
+            raise
+        self._dirty |= bool(facts)
+        for effect in effects:
+            self._perform(effect)
+        for key, bodies in fed.items():
+            self.feeds.publish(key, before[key], self.store.tips[key], bodies)
+
+    def _perform(self, effect: Effect) -> None:
+        if isinstance(effect, Send):
+            if isinstance(effect.to, bytes):
+                self._to_client(effect.to, effect.message)
+            else:
+                self._to_agent(effect.to, effect.message)
+        elif isinstance(effect, StartPilot):
+            self.jobs.start(effect)
+        elif isinstance(effect, EndPilot):
+            self.jobs.end(effect)
+        elif isinstance(effect, StopProgram):
+            self.stop(effect.reason)
+
+    def _job(self, change: JobChanged) -> None:
+        self.machine.handle(self.clock.now(), change)
+        self.drive.wake()
+
+    def _tick(self) -> None:
+        now = self.clock.now()
+        self.machine.handle(now, Tick())
+        for client, seen in list(self._clients.items()):
+            if now - seen > CLIENT_SILENT and not self._to_client(client, Feed("", 0, 0, ())):
+                self._forget_client(client)
+        if self._dirty and now - self._kept_row >= self.patience.kept:
+            self._kept_row = int(now)
+            self._dirty = False
+            if self.journal.checkpoint() >= self.journal.last:
+                self.machine.kept()
+        busy = self._clients or self.jobs.alive
+        if busy:
+            self._idle_since = now
+        elif self.idle and now - self._idle_since > self.idle:
+            self.stop(f"nothing to do for {self.idle:.0f} s")
+
+    # ------------------------------------------------------------ agents
+
+    def _agent_frames(self, frames: list[bytes]) -> None:
+        if len(frames) != 2:
+            return
+        route, frame = frames
+        try:
+            message = codec.from_agent.decode(frame)
+        except ProtocolError as error:
+            log.warning("frame from an agent dropped: %s", error)
+            return
+        self._agents[message.session, message.pilot] = route
+        self.machine.handle(self.clock.now(), FromAgent(message))
+
+    def _to_agent(self, to: object, message: Message) -> None:
+        route = self._agents.get(to)  # type: ignore[call-overload]
+        if route is not None:
+            self._send(self._agent_socket, route, message)
+
+    # ------------------------------------------------------------ clients
+
+    def _send(self, socket: zmq.Socket[bytes], route: bytes, message: Message) -> bool:
+        try:
+            socket.send_multipart([route, codec.encode(message)], zmq.NOBLOCK, copy=False)
+        except (zmq.Again, zmq.ZMQError):
+            return False  # gone, or its queue is full: the link resends, a feed is skipped
+        return True
+
+    def _to_client(self, client: bytes, message: Message) -> bool:
+        return self._send(self._client_socket, client, message)
+
+    def _forget_client(self, client: bytes) -> None:
+        self._clients.pop(client, None)
+        self.feeds.leave(client)
+
+    def _client_frames(self, frames: list[bytes]) -> None:
+        if len(frames) != 2:
+            return
+        client, frame = frames
+        self._clients[client] = self.clock.now()
+        try:
+            message = codec.from_client.decode(frame)
+        except ProtocolError as error:
+            log.warning("message from a client refused: %s", error)
+            self._to_client(client, Refused(0, ErrorForm.of(error)))
+            return
+        read = self._reads.get(type(message))
+        if read is None:
+            self.machine.handle(self.clock.now(), FromClient(client, message))
+            return
+        try:
+            read(client, message)
+        except JrmError as error:
+            self._to_client(client, Refused(getattr(message, "req", 0), ErrorForm.of(error)))
+
+    def _hello(self, client: bytes, message: Hello) -> None:
+        if message.version != PROTOCOL:
+            raise ProtocolError(
+                f"the client speaks protocol {message.version}, the broker {PROTOCOL}",
+                code="JRM-N13",
+                hint="stop the old broker (jrm broker stop); work in progress goes on",
+            )
+        self._to_client(client, Welcome(message.req, PROTOCOL, self.machine.incarnation, os.getpid(), platform.node()))
+
+    def _attach(self, client: bytes, message: Attach) -> None:
+        session, created = self.machine.open(message.session, message.owner, create=message.create)
+        self._round()  # what was decided so far is committed and fed before the snapshot is taken
+        key, cursor = session.key, message.cursor
+        tip = self.store.tips[key]
+        self.feeds.follow(key, client, message.session)
+        if 0 < cursor <= tip and tip - cursor <= CATCH_UP_ROWS:
+            self._to_client(client, Attached(message.req, message.session, cursor, b"", created))
+            missed = tuple(msgspec.Raw(body) for body in self.store.facts(key, cursor))
+            if missed:
+                self._to_client(client, Feed(message.session, cursor, tip, missed))
+        else:
+            self._to_client(client, Attached(message.req, message.session, tip, session.ledger.dump(), created))
+
+    def _detach(self, client: bytes, message: Detach) -> None:
+        self.feeds.leave(client, self.machine.find(message.session).key)
+        self._to_client(client, Accepted(message.req))
+
+    def _seen(self, client: bytes, message: Seen) -> None:
+        key = self.machine.find(message.session).key
+        self.feeds.seen(key, client, message.cursor, self.store.tips[key])
+
+    def _list(self, client: bytes, message: ListSessions) -> None:
+        lines = tuple(self._line(session) for session in self.machine.sessions.values())
+        self._to_client(client, Sessions(message.req, lines))
+
+    def _line(self, session: SessionMachine) -> SessionLine:
+        ledger = session.ledger
+        latest = self.machine.names.get(ledger.name) == session.key
+        return SessionLine(
+            ledger.name if latest else session.key,
+            ledger.opened_at,
+            ledger.closed,
+            tuple(int(count) for count in ledger.counts),
+            tuple((row.spec.name, row.spec.site, int(row.state)) for row in ledger.pilots),
+            self.feeds.count(session.key),
+        )
+
+    def _values(self, client: bytes, message: FetchValues) -> None:
+        key = self.machine.find(message.session).key
+        picks, values = self.store.values(key, message.bulk, message.picks)
+        self._to_client(client, Values(message.req, message.bulk, picks, values))
+
+    def _story(self, client: bytes, message: FetchStory) -> None:
+        key = self.machine.find(message.session).key
+        facts = self.store.story(key, message.bulk, message.index)
+        self._to_client(client, Story(message.req, tuple(facts)))
+
+    def _status(self, client: bytes, message: Status) -> None:
+        usage = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        self._to_client(
+            client,
+            BrokerStatus(
+                message.req,
+                self.machine.incarnation,
+                os.getpid(),
+                self.clock.now() - self.started_at,
+                self.journal.last,
+                self.journal.report.state,
+                len(self.machine.sessions),
+                len(self._clients),
+                self.jobs.alive,
+                usage // 1024 if sys.platform == "darwin" else usage,
+            ),
+        )

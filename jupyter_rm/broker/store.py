@@ -1,0 +1,141 @@
+"""The broker's memory: which row of the journal belongs to what, and how a life begins from an earlier one.
+
+It turns the facts of a turn into journal rows, remembers where stories and values lie, and rebuilds ledgers and
+payloads on restart by the same fold that runs live. Knows no socket and decides nothing. Read next:
+:mod:`jupyter_rm.broker.service`.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+
+import msgspec
+
+from ..core.broker import BrokerMachine
+from ..core.session import Payloads
+from ..model import facts as facts_of
+from ..model.columns import Column, Picks
+from ..model.facts import KIND_FACT, KIND_PAYLOAD, Fact, SessionOpened, TasksEnded
+from ..model.ledger import Ledger
+from ..runtime.journal import Journal
+
+log = logging.getLogger("jupyter_rm.broker")
+
+_payload = msgspec.msgpack.Decoder(tuple[int, Column | None, list[bytes]])
+
+
+def session_number(key: str) -> int:
+    """Return the number under which the journal files a session."""
+    return int(key.partition("-")[0])
+
+
+class Store:
+    """Journal plus the indexes over it."""
+
+    def __init__(self, journal: Journal) -> None:
+        self.journal = journal
+        self.tips: dict[str, int] = {}  # session -> number of its last fact
+        self._rows: dict[tuple[str, int], list[int]] = {}  # (session, bulk) -> rows about it
+        self._values: dict[tuple[str, int], list[int]] = {}
+
+    def recover(self, machine: BrokerMachine) -> int:
+        """Adopt all sessions of the journal; return how many facts were folded."""
+        folded = 0
+        ledgers: dict[int, Ledger] = {}
+        names: dict[int, str] = {}
+        for row in self.journal.read():
+            if row.kind != KIND_FACT:
+                continue
+            fact = facts_of.decode(row.body)
+            ledger = ledgers.get(row.session)
+            if ledger is None:
+                ledger = ledgers[row.session] = Ledger()
+                assert isinstance(fact, SessionOpened)
+                names[row.session] = f"{row.session}-{fact.name}"
+            ledger.apply(fact)
+            folded += 1
+            self._note(names[row.session], row.no, fact)
+        for number in sorted(ledgers):
+            machine.adopt(names[number], ledgers[number])
+        self._restore_payloads(machine, names)
+        return folded
+
+    def _restore_payloads(self, machine: BrokerMachine, names: dict[int, str]) -> None:
+        for row in self.journal.read_kinds(None, (KIND_PAYLOAD,)):
+            key = names.get(row.session)
+            if key is None:
+                continue
+            bulk, payload, functions = _payload.decode(row.body)
+            bodies = {}
+            for sha in functions:
+                body = self.journal.blob_get(sha)
+                if body is None:
+                    log.error("function %s of session %s is missing in the journal", sha.hex(), key)
+                    continue
+                bodies[sha] = body
+            ledger = machine.sessions[key].ledger
+            is_open = bulk < len(ledger.bulks) and bool(ledger.bulks[bulk].open)
+            machine.payloads.restore(key, bulk, payload if is_open else None, bodies)
+
+    def commit(self, payloads: Payloads, facts: list[tuple[str, Fact]], wall: float) -> dict[str, list[bytes]]:
+        """Write a turn in one transaction and return the journal form of its facts by session, in order."""
+        rows: list[tuple[int, int, float, bytes]] = []
+        for key, bulk, payload, functions in payloads.pending:
+            for sha, body in functions.items():
+                self.journal.blob_put(sha, body)
+            rows.append(
+                (session_number(key), KIND_PAYLOAD, wall, msgspec.msgpack.encode((bulk, payload, list(functions))))
+            )
+        payloads.pending.clear()
+        bodies = [facts_of.encode(fact) for _, fact in facts]
+        before = len(rows)
+        rows += [(session_number(key), KIND_FACT, wall, body) for (key, _), body in zip(facts, bodies, strict=True)]
+        fed: dict[str, list[bytes]] = {}
+        if rows:
+            number = self.journal.append(rows) + before
+            for (key, fact), body in zip(facts, bodies, strict=True):
+                fed.setdefault(key, []).append(body)
+                self._note(key, number, fact)
+                number += 1
+        return fed
+
+    def _note(self, key: str, number: int, fact: Fact) -> None:
+        self.tips[key] = number
+        bulk = getattr(fact, "bulk", None)
+        if bulk is not None:
+            self._rows.setdefault((key, bulk), []).append(number)
+            if isinstance(fact, TasksEnded) and fact.ends.values is not None:
+                self._values.setdefault((key, bulk), []).append(number)
+
+    def facts(self, key: str, after: int) -> Iterator[bytes]:
+        """Return the journal form of a session's facts after row ``after``."""
+        for row in self.journal.read(after=after, session=session_number(key)):
+            if row.kind == KIND_FACT:
+                yield row.body
+
+    def story(self, key: str, bulk: int, index: int) -> list[tuple[int, float, bytes]]:
+        """Return (number, wall time, body) of all facts that concern one task."""
+        out = []
+        for number in self._rows.get((key, bulk), ()):
+            for row in self.journal.read(after=number - 1, limit=1):
+                fact = facts_of.decode(row.body)
+                picks = getattr(fact, "picks", None)
+                if picks is None or index in picks:
+                    out.append((row.no, row.wall, row.body))
+        return out
+
+    def values(self, key: str, bulk: int, wanted: Picks) -> tuple[Picks, Column]:
+        """Return (picks, values) of the wanted tasks that have one."""
+        found: dict[int, bytes] = {}
+        asked = set(wanted.array().tolist())
+        for number in self._values.get((key, bulk), ()):
+            for row in self.journal.read(after=number - 1, limit=1):
+                fact = facts_of.decode(row.body)
+                assert isinstance(fact, TasksEnded)
+                assert fact.ends.values is not None
+                for index, value in zip(fact.picks.array().tolist(), fact.ends.values.values(), strict=True):
+                    if index in asked and isinstance(value, bytes):
+                        found[index] = value
+        order = sorted(found)
+        return Picks.of(order), Column.of_bytes([found[index] for index in order])
