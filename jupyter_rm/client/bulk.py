@@ -1,0 +1,321 @@
+"""Bulk: many tasks as a user holds them, in the order they were given.
+
+Holds only which tasks it means: one bulk of the ledger, or positions in several (a list of unlike tasks, a selection).
+Everything is read from the session's columns when asked. Read next: :mod:`.task`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from typing import TYPE_CHECKING, Any, overload
+
+import numpy as np
+
+from ..model.columns import Array, Picks
+from ..model.errors import RequestError, TaskError
+from ..model.ledger import STATES
+from ..model.messages import FetchValues
+from ..model.states import TaskState
+from ..wire.values import RAISED
+from . import blocking, show
+from .results import decode
+from .task import TaskHandle
+
+if TYPE_CHECKING:
+    from .session import Session
+
+_FETCH = 50_000
+
+
+class Bulk(Sequence[TaskHandle]):
+    """Tasks of a session, in order.
+
+    Attributes:
+        session: the session. uid: ``t.N`` for a whole bulk of the ledger, else a short description.
+    """
+
+    def __init__(self, session: Session, bulks: Array, index: Array | None, count: int) -> None:
+        """Use :meth:`whole` and :meth:`select`.
+
+        Args:
+            bulks: bulk number per task, shape (count,), or shape (1,) for all of them.
+            index: index in its bulk per task, shape (count,); None: 0, 1, 2 ...
+        """
+        self.session = session
+        self._bulks = bulks
+        self._index = index
+        self._count = count
+
+    @classmethod
+    def whole(cls, session: Session, number: int, count: int) -> Bulk:
+        """Return all tasks of one bulk of the ledger."""
+        return cls(session, np.array([number], np.uint32), None, count)
+
+    @classmethod
+    def select(cls, session: Session, bulks: Array, index: Array) -> Bulk:
+        """Return the tasks (bulks[i], index[i])."""
+        index = np.asarray(index, np.uint32)
+        bulks = np.asarray(bulks, np.uint32)
+        if len(bulks) > 1 and bool((bulks == bulks[0]).all()):
+            bulks = bulks[:1]
+        return cls(session, bulks, index, len(index))
+
+    # ------------------------------------------------------------ which tasks
+
+    @property
+    def uid(self) -> str:
+        """``t.N`` when it is exactly one bulk, else what it is made of."""
+        if self._index is None:
+            return f"t.{int(self._bulks[0])}"
+        return f"{self._count} tasks"
+
+    def parts(self) -> list[tuple[int, Any, Picks, Array | slice]]:
+        """Return (bulk, index expression into its columns, picks, positions in this bulk) per bulk of the ledger."""
+        if self._index is None:
+            picks = Picks.span(0, self._count)
+            return [(int(self._bulks[0]), slice(0, self._count), picks, slice(0, self._count))]
+        if self._count == 0:
+            return []
+        if len(self._bulks) == 1:
+            return [(int(self._bulks[0]), self._index, Picks.of(self._index), slice(0, self._count))]
+        out: list[tuple[int, Any, Picks, Array | slice]] = []
+        order = np.argsort(self._bulks, kind="stable")
+        numbers, starts = np.unique(self._bulks[order], return_index=True)
+        for number, where in zip(numbers.tolist(), np.split(order, starts[1:]), strict=True):
+            out.append((int(number), self._index[where], Picks.of(self._index[where]), where))
+        return out
+
+    def what(self) -> tuple[tuple[int, Picks | None], ...]:
+        """Return the tasks as messages name them."""
+        return tuple((number, None if self._index is None else picks) for number, _, picks, _ in self.parts())
+
+    def column(self, name: str) -> Array:
+        """Return one of the ledger's columns for these tasks, shape (len,), a copy."""
+        parts = self.parts()
+        with self.session._replica.changed:
+            if len(parts) == 1:
+                values: Array = getattr(self.session._table(parts[0][0]), name)[parts[0][1]].copy()
+                return values
+            out: Array | None = None
+            for number, where, _, places in parts:
+                piece = getattr(self.session._table(number), name)[where]
+                if out is None:
+                    out = np.zeros(self._count, piece.dtype)
+                out[places] = piece
+        return out if out is not None else np.zeros(0)
+
+    def __len__(self) -> int:
+        return self._count
+
+    @overload
+    def __getitem__(self, key: int) -> TaskHandle: ...
+    @overload
+    def __getitem__(self, key: slice) -> Bulk: ...
+
+    def __getitem__(self, key: Any) -> Any:
+        if isinstance(key, slice):
+            return self._subset(np.arange(self._count)[key])
+        if isinstance(key, np.ndarray):
+            return self._subset(np.flatnonzero(key) if key.dtype == bool else key)
+        place = int(key)
+        if place < 0:
+            place += self._count
+        if not 0 <= place < self._count:
+            raise IndexError(f"{key} of {self._count} tasks")
+        bulk = int(self._bulks[place if len(self._bulks) > 1 else 0])
+        return TaskHandle(self.session, bulk, place if self._index is None else int(self._index[place]))
+
+    def __iter__(self) -> Iterator[TaskHandle]:
+        for place in range(self._count):
+            yield self[place]
+
+    def _subset(self, places: Array) -> Bulk:
+        index = places if self._index is None else self._index[places]
+        bulks = self._bulks[places] if len(self._bulks) > 1 else np.broadcast_to(self._bulks, (len(places),))
+        return Bulk.select(self.session, bulks, index)
+
+    def failed(self) -> Bulk:
+        """Return those that ended FAILED."""
+        return self._subset(np.flatnonzero(self.column("state") == TaskState.FAILED))
+
+    def where(self, state: str) -> Bulk:
+        """Return those in a state, named as ``"RUNNING"``."""
+        if state not in TaskState.__members__:
+            raise RequestError(f"state: {state!r} is unknown", hint="use " + ", ".join(TaskState.__members__))
+        return self._subset(np.flatnonzero(self.column("state") == TaskState[state]))
+
+    # ------------------------------------------------------------ how far
+
+    def _counts(self) -> Any:
+        ledger = self.session._replica.ledger
+        if self._index is None:
+            number = int(self._bulks[0])
+            return ledger.bulks[number].counts if number < len(ledger.bulks) else np.zeros(STATES, np.int64)
+        return np.bincount(self.column("state"), minlength=STATES) if self._count else np.zeros(STATES, np.int64)
+
+    def counts(self) -> dict[str, int]:
+        """Return the number of tasks per state, those states only in which there are some."""
+        counts = self._counts()
+        return {state.name: int(counts[state]) for state in TaskState if counts[state]}
+
+    def done(self) -> bool:
+        """Have all a final state?"""
+        return int(self._counts()[TaskState.DONE :].sum()) == self._count
+
+    @property
+    def state(self) -> str:
+        """One word for all: the common state, or the least advanced one."""
+        counts = self._counts()
+        return next((state.name for state in TaskState if counts[state]), "DONE")
+
+    # ------------------------------------------------------------ waiting
+
+    def wait(self, timeout: float | None = None) -> bool:
+        """Block until all have ended or ``timeout`` seconds are over; say whether they have."""
+        session = self.session
+        return blocking.wait(
+            session._replica,
+            self.done,
+            timeout,
+            what=f"{self._count} tasks of session {session.name!r}",
+            cancel=f"%jrm cancel {self.uid}" if self._index is None else "b.cancel()",
+            settings=session._settings,
+            picture=self.counts,
+        )
+
+    def __await__(self) -> Generator[Any, None, list[Any]]:
+        """Wait for all and return the results, like :meth:`results`."""
+        replica = self.session._replica
+        if not self.done():
+            yield from blocking.until(lambda call: replica.when(self.done, call))
+        return self.results(timeout=0)
+
+    def as_completed(self, timeout: float | None = None) -> Iterator[TaskHandle]:
+        """Yield the tasks as they end (those that have ended first).
+
+        Raises:
+            TimeoutError: not all ended within ``timeout`` seconds.
+        """
+        import time
+
+        deadline = None if timeout is None else time.monotonic() + timeout
+        seen = np.zeros(self._count, bool)
+        while True:
+            final = self.column("state") >= TaskState.DONE
+            for place in np.flatnonzero(final & ~seen).tolist():
+                yield self[place]
+            seen |= final
+            known = int(seen.sum())
+            if known == self._count:
+                return
+            left = None if deadline is None else deadline - time.monotonic()
+            ready = blocking.wait(
+                self.session._replica,
+                lambda known=known: int(self._counts()[TaskState.DONE :].sum()) > known,  # type: ignore[misc]
+                left,
+                what=f"{self._count - known} tasks of session {self.session.name!r}",
+                cancel="b.cancel()",
+                settings=self.session._settings,
+            )
+            if not ready:
+                raise TimeoutError(f"{self._count - known} of {self._count} tasks have not ended")
+
+    def results(self, timeout: float | None = None, *, return_exceptions: bool = False) -> list[Any]:
+        """Return all results in order: values of calls, standard output of executables.
+
+        Args:
+            timeout: seconds to wait for those that have not ended.
+            return_exceptions: put exceptions into the list instead of raising the first.
+
+        Raises:
+            TimeoutError: not all have ended in time. TaskError, or the first call's own exception.
+        """
+        if not self.wait(timeout):
+            raise TimeoutError(f"{self._count - int(self._counts()[TaskState.DONE:].sum())} tasks have not ended")
+        out: list[Any] = [None] * self._count
+        state = self.column("state")
+        for number, where, picks, places in self.parts():
+            call = self.session._table(number).form.template.mode == "call"
+            positions = range(self._count) if isinstance(places, slice) else places.tolist()
+            raws = self._raws(number, where, picks) if call else None
+            for offset, place in enumerate(positions):
+                failed: BaseException | None = None
+                raw = raws[offset] if raws is not None else None
+                if raw and (state[place] == TaskState.DONE or raw[:1] == RAISED):
+                    out[place], failed = decode(raw)
+                elif call and state[place] == TaskState.DONE:
+                    continue  # no value was kept: the site runs nothing
+                else:
+                    task = self[place]
+                    failed = task.exception(0)
+                    if failed is None:
+                        out[place] = task.result(0)
+                if failed is not None:
+                    if isinstance(failed, TaskError) and not failed.uid:
+                        failed.uid = self[place].uid
+                    if not return_exceptions:
+                        raise failed
+                    out[place] = failed
+        return out
+
+    def _raws(self, number: int, where: Any, picks: Picks) -> list[bytes | None]:
+        """Return the raw results of the picked calls of a bulk, asking the broker for those that are not here."""
+        replica, connection = self.session._replica, self.session._connection
+        with replica.changed:
+            store = replica.values.get(number)
+            whole: list[bytes | None] = [None] * len(replica.ledger.bulks[number])
+            if store is not None:
+                whole = store.raw()
+            states = replica.ledger.bulks[number].state
+        index = picks.array()
+        missing = [i for i in index.tolist() if whole[i] is None and states[i] in (TaskState.DONE, TaskState.FAILED)]
+        for start in range(0, len(missing), _FETCH):
+            ask = Picks.of(missing[start : start + _FETCH])
+            answer = connection.request(FetchValues(connection.number(), self.session.name, number, ask))
+            for i, raw in zip(answer.picks.array().tolist(), answer.values.values(), strict=True):
+                whole[i] = raw
+        if self._index is None:
+            return whole
+        return [whole[i] for i in index.tolist()]
+
+    # ------------------------------------------------------------ acting
+
+    def cancel(self) -> int:
+        """Cancel all that have not ended; return how many were hit."""
+        return self.session._cancel(self.what()) if self._count else 0
+
+    def retry(self) -> Bulk:
+        """Submit those that ended FAILED or CANCELED again, as new tasks; return them."""
+        state = self.column("state")
+        return self.session._again(self._subset(np.flatnonzero(state >= TaskState.FAILED)))
+
+    def add_done_callback(self, callback: Callable[[Bulk], object]) -> None:
+        """Call ``callback(self)`` on another thread when all have ended."""
+        from . import calls
+
+        self.session._replica.when(self.done, lambda: calls.run_callback(lambda: callback(self)))  # type: ignore[arg-type]
+
+    def to_frame(self) -> Any:
+        """Return a pandas DataFrame, one row per task in order; see ``docs``: columns of ``Session.frame``."""
+        from .frames import frame
+
+        return frame(self)
+
+    def __repr__(self) -> str:
+        return show.bulk_line(self)
+
+    def _repr_mimebundle_(self, **_: Any) -> dict[str, str]:
+        return show.bulk_bundle(self)
+
+
+def joined(session: Session, pieces: Iterable[tuple[int, int, Array]], count: int) -> Bulk:
+    """Return a bulk made of (bulk number, tasks in it, positions of those tasks in the result)."""
+    pieces = list(pieces)
+    if len(pieces) == 1:
+        return Bulk.whole(session, pieces[0][0], pieces[0][1])
+    bulks = np.zeros(count, np.uint32)
+    index = np.zeros(count, np.uint32)
+    for number, size, places in pieces:
+        bulks[places] = number
+        index[places] = np.arange(size, dtype=np.uint32)
+    return Bulk.select(session, bulks, index)

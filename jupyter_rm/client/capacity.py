@@ -1,0 +1,128 @@
+"""What pilots are asked for, and what can run nowhere: checked before anything is sent.
+
+The broker checks again; here the answer comes at once and names the field. Knows this machine's cores.
+"""
+
+from __future__ import annotations
+
+import difflib
+import os
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from ..model.errors import RequestError
+from ..model.facts import PilotSpec
+from ..model.ids import check_name
+from ..model.ledger import PilotRow
+from ..model.resources import Request
+from ..model.units import GPU_UNIT, duration_s, human_mib, memory_mib, whole
+
+_LOCAL = ("local", "noop")
+
+
+def usable_cores() -> int:
+    """Return how many cores this process may use."""
+    try:
+        return len(os.sched_getaffinity(0))
+    except AttributeError:  # macOS
+        return os.cpu_count() or 1
+
+
+def local_spec() -> PilotSpec:
+    """Return the pilot that is started when there is none: all usable cores of this machine."""
+    return PilotSpec(site="local", cores=usable_cores())
+
+
+def _text(value: object, field: str) -> str:
+    if not isinstance(value, (str, os.PathLike)):
+        raise RequestError(f"{field}: {value!r} is not text", hint=f"give {field} as a string", code="JRM-Q05")
+    text = os.fspath(value)
+    if "\0" in text or "\n" in text:
+        raise RequestError(f"{field}: holds a line break or NUL", hint="remove it", code="JRM-Q05")
+    return text
+
+
+_FIELDS: dict[str, Any] = {
+    "name": check_name,
+    "nodes": lambda value, field: whole(value, field, 1),
+    "cores": lambda value, field: whole(value, field, 1),
+    "gpus": lambda value, field: whole(value, field, 0),
+    "mem": memory_mib,
+    "walltime": duration_s,
+    "queue": _text,
+    "project": _text,
+    "sandbox": _text,
+}
+
+
+def pilot_spec(site: object, fields: Mapping[str, Any]) -> PilotSpec:
+    """Return the checked request for a pilot.
+
+    Raises:
+        RequestError: an unknown or impossible field, named.
+    """
+    site = _text(site, "site")
+    if not site:
+        raise RequestError("site: empty", hint='use "local" or a URL such as slurm+ssh://me@login', code="JRM-Q12")
+    made: dict[str, Any] = {"site": site}
+    for name, value in fields.items():
+        if name not in _FIELDS:
+            near = difflib.get_close_matches(name, _FIELDS, 1)
+            hint = f"did you mean {near[0]}?" if near else "known: " + ", ".join(_FIELDS)
+            raise RequestError(f"{name}: no such field of a pilot", hint=hint, code="JRM-Q06")
+        if value is not None:
+            made[name] = _FIELDS[name](value, name)
+    if site == "local":
+        made.setdefault("cores", usable_cores())
+        if made.get("nodes", 1) > 1:
+            raise RequestError("nodes: this machine is one node", hint="leave it out", code="JRM-Q12")
+    elif "://" not in site and site not in _LOCAL and not site.replace("-", "").replace("_", "").isalnum():
+        raise RequestError(f"site: {site!r} is not a site", hint="local, noop, a site's name or a URL", code="JRM-Q12")
+    return PilotSpec(**made)
+
+
+def check_fits(request: Request, rows: Sequence[PilotRow], extra: PilotSpec | None = None) -> None:
+    """Refuse a task that no pilot of a session on this machine can ever hold.
+
+    Raises:
+        RequestError: JRM-Q13, naming what is too large. Says nothing while any pilot is elsewhere.
+    """
+    alive = [row for row in rows if not row.state.final]
+    if any(row.spec.site != "local" for row in alive):
+        return
+    holds = [(_cores(row), max((node.gpus for node in row.nodes), default=row.spec.gpus), _mem(row)) for row in alive]
+    if extra is not None:
+        holds.append((extra.cores, extra.gpus, 0))
+    if not holds:
+        return
+    cores = request.ranks * request.cores
+    if all(cores > held[0] for held in holds):
+        most = max(held[0] for held in holds)
+        raise RequestError(
+            f"cores: the task asks for {cores}, but the largest pilot has {most}",
+            hint=f'ask for at most {most}, or start a larger pilot: s.pilot("local", cores={cores})',
+            code="JRM-Q13",
+        )
+    gpus = request.ranks * request.gpus
+    if gpus and all(gpus > held[1] * GPU_UNIT for held in holds):
+        raise RequestError(
+            f"gpus: the task asks for {gpus / GPU_UNIT:g}, but no pilot has so many",
+            hint='start a pilot with GPUs: s.pilot("local", gpus=1)',
+            code="JRM-Q13",
+        )
+    memory = request.ranks * request.mem
+    if memory and all(held[2] and memory > held[2] for held in holds):
+        most = max(held[2] for held in holds)
+        raise RequestError(
+            f"mem: the task asks for {human_mib(memory)}, but the largest pilot has {human_mib(most)}",
+            hint="ask for less",
+            code="JRM-Q13",
+        )
+
+
+def _cores(row: PilotRow) -> int:
+    return max((node.cores for node in row.nodes), default=row.spec.cores or usable_cores())
+
+
+def _mem(row: PilotRow) -> int:
+    return max((node.mem for node in row.nodes), default=row.spec.mem)

@@ -1,0 +1,486 @@
+"""The connection: the one thread of this process that talks to the broker.
+
+It owns the socket, numbers requests, folds feeds into replicas and survives the broker: when the broker dies it starts
+one again, greets, attaches every session from its cursor and repeats what was not answered (requests carry keys, so
+repeating is harmless). Other threads only append to the outbox and wait. Read next: :mod:`.replica`, :mod:`.start`.
+"""
+
+from __future__ import annotations
+
+import atexit
+import collections
+import contextlib
+import itertools
+import os
+import threading
+import time
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, Protocol
+
+import msgspec
+
+from ..model.errors import JrmError, LinkError, ProtocolError
+from ..model.messages import (
+    Attach,
+    Attached,
+    Detach,
+    Feed,
+    FetchValues,
+    Hello,
+    Message,
+    Refused,
+    Seen,
+    Submit,
+    Values,
+    Welcome,
+)
+from .replica import Replica
+from .settings import Settings, current
+from .start import reap, start_broker
+
+if TYPE_CHECKING:
+    import zmq
+
+    from ..runtime.home import Home
+
+Reply = Callable[[Any], None]
+SEEN_FEEDS = 16
+SEEN_BYTES = 2 << 20
+RETRY_S = 0.5
+
+
+class Source(Protocol):
+    """Something with messages to send that wants to gather them as late as possible."""
+
+    def gather(self) -> None:
+        """Post what there is; called on the connection's thread."""
+
+
+class Connection:
+    """Use :meth:`shared`; one per process and profile.
+
+    Attributes:
+        home: the places of the profile. functions: pickled functions by sha256 that calls name.
+        welcome: the broker's greeting, None while there is none.
+    """
+
+    def __init__(self, home: Home, settings: Settings) -> None:
+        self.home = home
+        self.settings = settings
+        self.functions: dict[bytes, bytes] = {}
+        self.welcome: Welcome | None = None
+        self._sent_functions: set[bytes] = set()
+        self._numbers = itertools.count(1)
+        self._outbox: collections.deque[tuple[int, Message, Reply | None]] = collections.deque()
+        self._pending: dict[int, tuple[Message, Reply]] = {}
+        self._sources: list[Source] = []
+        self._replicas: dict[str, Replica] = {}
+        self._awake = False
+        self._closing = False
+        self._broken: JrmError | None = None
+        self._retry_at = 0.0
+        self._socket: zmq.Socket[bytes] | None = None
+        self._monitor: zmq.Socket[bytes] | None = None
+        self._wake_read, self._wake_write = os.pipe()
+        os.set_blocking(self._wake_write, False)
+        self._idle = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="jupyter_rm", daemon=True)
+
+    _shared: dict[str, Connection] = {}  # noqa: RUF012 (one per process on purpose)
+    _lock = threading.RLock()
+
+    @classmethod
+    def shared(cls) -> Connection:
+        """Return this process's connection for the current settings, starting the broker if there is none."""
+        from ..runtime.home import Home
+
+        settings = current()
+        home = Home.locate(settings.profile)
+        with cls._lock:
+            key = str(home.state_path)
+            found = cls._shared.get(key)
+            if found is None or found._broken is not None or not found._thread.is_alive():
+                found = cls(home, settings)
+                found._connect()
+                found._thread.start()
+                cls._shared[key] = found
+            return found
+
+    # ------------------------------------------------------------ any thread
+
+    def wake(self) -> None:
+        """Let the thread look at outbox and sources soon."""
+        if not self._awake:
+            self._awake = True
+            with contextlib.suppress(BlockingIOError, OSError):
+                os.write(self._wake_write, b"x")
+
+    def post(self, message: Message, reply: Reply | None = None) -> None:
+        """Send a message soon; ``reply`` gets the answer (or an error) on the connection's thread."""
+        if self._broken is not None:
+            raise self._broken
+        self._outbox.append((getattr(message, "req", 0), message, reply))
+        self.wake()
+
+    def number(self) -> int:
+        """Return a request number never used before on this connection."""
+        return next(self._numbers)
+
+    def request(self, message: Message, timeout: float | None = None) -> Any:
+        """Send a request and return its answer.
+
+        Raises:
+            JrmError: what the broker refused with. LinkError: no answer in time.
+        """
+        answer: list[Any] = []
+        done = threading.Event()
+
+        def reply(message: Any) -> None:
+            answer.append(message)
+            done.set()
+
+        self.post(message, reply)
+        limit = self.settings.request_timeout_s if timeout is None else timeout
+        deadline = time.monotonic() + limit
+        while not done.wait(min(1.0, max(0.0, deadline - time.monotonic()))):
+            if time.monotonic() >= deadline:
+                self._pending.pop(getattr(message, "req", 0), None)
+                raise LinkError(
+                    f"the broker did not answer within {limit:g} s",
+                    code="JRM-T02",
+                    hint="look at: jrm broker status, jrm broker log",
+                    retry=True,
+                )
+        if isinstance(answer[0], JrmError):
+            raise answer[0]
+        if isinstance(answer[0], Refused):
+            raise answer[0].error.error()
+        return answer[0]
+
+    def attach(self, name: str, create: bool = True) -> Replica:
+        """Follow a session; returns when its state is here."""
+        with self._lock:
+            replica = self._replicas.get(name)
+            if replica is not None and replica.error is None:
+                return replica
+            replica = Replica(name, self.settings.value_cache_mib << 20)
+            self._replicas[name] = replica
+        try:
+            self.request(Attach(self.number(), name, create, 0, _user()))
+        except BaseException:
+            self._replicas.pop(name, None)
+            raise
+        return replica
+
+    def detach(self, name: str) -> None:
+        """Stop following a session."""
+        replica = self._replicas.pop(name, None)
+        if replica is not None:
+            with contextlib.suppress(JrmError):
+                self.request(Detach(self.number(), name), timeout=5.0)
+            replica.fail(LinkError(f"session {name!r} was detached here", code="JRM-T05", hint="open it again"))
+
+    def add_source(self, source: Source) -> None:
+        """Ask ``source`` for messages whenever woken."""
+        self._sources.append(source)
+
+    def remove_source(self, source: Source) -> None:
+        """Undo :meth:`add_source`."""
+        with contextlib.suppress(ValueError):
+            self._sources.remove(source)
+
+    def close(self, timeout: float = 2.0) -> None:
+        """Send what is waiting (at most ``timeout`` seconds) and end the thread; sessions go on."""
+        if self._thread.is_alive() and threading.current_thread() is not self._thread:
+            deadline = time.monotonic() + timeout
+            while (self._outbox or self._pending or self.busy) and time.monotonic() < deadline and not self._broken:
+                self._idle.clear()
+                self.wake()
+                self._idle.wait(0.05)
+            self._closing = True
+            self._awake = False
+            self.wake()
+            self._thread.join(timeout)
+        with self._lock:
+            if self._shared.get(str(self.home.state_path)) is self:
+                del self._shared[str(self.home.state_path)]
+
+    @property
+    def busy(self) -> bool:
+        """True while a source holds something unsent."""
+        return any(getattr(source, "waiting", False) for source in self._sources)
+
+    # ------------------------------------------------------------ the thread
+
+    def _run(self) -> None:
+        try:
+            self._loop()
+        except JrmError as error:
+            self._break(error)
+        except Exception as error:
+            broken = LinkError(
+                f"the connection ended: {type(error).__name__}: {error}",
+                code="JRM-T03",
+                hint="open the session again; please report this",
+            )
+            broken.__cause__ = error
+            self._break(broken)
+        finally:
+            self._drop()
+            os.close(self._wake_read)
+            write, self._wake_write = self._wake_write, -1
+            os.close(write)
+
+    def _loop(self) -> None:
+        import zmq
+
+        poller = zmq.Poller()
+        poller.register(self._wake_read, zmq.POLLIN)
+        registered: list[Any] = []
+        while not self._closing:
+            mine = [each for each in (self._socket, self._monitor) if each is not None]
+            if mine != registered:
+                for old in registered:
+                    poller.unregister(old)
+                for new in mine:
+                    poller.register(new, zmq.POLLIN)
+                registered = mine
+            ready = dict(poller.poll(1000 if self._socket is not None else int(RETRY_S * 1000)))
+            if self._wake_read in ready:
+                os.read(self._wake_read, 4096)
+            self._awake = False
+            if self._socket is None and (self._needed() or self._socket_is_back()):
+                self._reconnect()
+            if self._socket is not None and self._socket in ready:
+                self._receive()
+            for source in self._sources:
+                source.gather()
+            self._flush()
+            if self._monitor is not None and self._monitor in ready:
+                self._look_at_monitor()
+            self._idle.set()
+
+    def _needed(self) -> bool:
+        """Is there a reason to have a broker now?"""
+        if time.monotonic() < self._retry_at:
+            return False
+        if self._outbox or self._pending or self.busy:
+            return True
+        return any(
+            any(table.open for table in replica.ledger.bulks) and not replica.ledger.closed
+            for replica in self._replicas.values()
+        )
+
+    def _socket_is_back(self) -> bool:
+        """Did somebody else start a broker again?"""
+        return bool(self._replicas) and time.monotonic() >= self._retry_at and self.home.holder() is not None
+
+    def _connect(self) -> None:
+        """Find or start the broker and greet it; LinkError or SiteError when that is impossible."""
+        deadline = time.monotonic() + self.settings.start_timeout_s
+        while True:
+            if self.home.holder() is None:
+                start_broker(self.home, max(1.0, deadline - time.monotonic()))
+            self._dial()
+            left = deadline - time.monotonic()
+            # A holder that does not answer may be reading a long journal, or be just dying: look at it now and then.
+            welcome = self._greet(min(2.0, max(0.2, left)))
+            if welcome is not None:
+                self.welcome = welcome
+                return
+            self._drop()
+            if left <= 0:
+                holder = self.home.holder()
+                raise LinkError(
+                    f"the broker (pid {holder.pid if holder else 'unknown'}) does not answer",
+                    code="JRM-T02",
+                    hint="try: jrm broker stop --force",
+                    retry=True,
+                )
+
+    def _dial(self) -> None:
+        import zmq
+
+        socket: zmq.Socket[bytes] = zmq.Context.instance().socket(zmq.DEALER)
+        socket.linger = 0
+        socket.sndhwm = 0
+        socket.rcvhwm = 0
+        self._monitor = socket.get_monitor_socket(zmq.Event.DISCONNECTED)
+        socket.connect(f"ipc://{self.home.socket('broker')}")
+        self._socket = socket
+        self._sent_functions.clear()
+
+    def _greet(self, timeout: float) -> Welcome | None:
+        assert self._socket is not None
+        self._send(Hello(self.number(), pid=os.getpid()))
+        if not self._socket.poll(int(timeout * 1000)):
+            return None
+        message = self._decode(self._socket.recv())
+        if isinstance(message, Refused):
+            raise message.error.error()
+        if not isinstance(message, Welcome):
+            raise ProtocolError(f"the broker greets with {type(message).__name__}", hint="jrm broker stop --force")
+        return message
+
+    def _reconnect(self) -> None:
+        try:
+            self._connect()
+        except JrmError as error:
+            self._retry_at = time.monotonic() + 2 * RETRY_S
+            for _, reply in self._drain_pending():
+                reply(error)
+            return
+        for replica in self._replicas.values():
+            replica.attached = False
+            self._send(Attach(self.number(), replica.name, True, replica.cursor, _user()))
+        for message, _ in list(self._pending.values()):
+            if not (isinstance(message, Attach) and message.session in self._replicas):
+                self._send(message)
+
+    def _drain_pending(self) -> list[tuple[Message, Reply]]:
+        out = []
+        for number in list(self._pending):
+            entry = self._pending.pop(number, None)
+            if entry is not None:
+                out.append(entry)
+        while self._outbox:
+            _, message, reply = self._outbox.popleft()
+            if reply is not None:
+                out.append((message, reply))
+        return out
+
+    def _send(self, message: Message) -> None:
+        from ..wire import codec
+
+        if isinstance(message, Submit) and message.template.function:
+            sha = message.template.function
+            if sha not in self._sent_functions:
+                self._sent_functions.add(sha)
+                message = msgspec.structs.replace(message, functions={sha: self.functions[sha]})
+        assert self._socket is not None
+        self._socket.send(codec.encode(message), copy=False)
+
+    def _flush(self) -> None:
+        while self._outbox and self._socket is not None:
+            number, message, reply = self._outbox.popleft()
+            if reply is not None:
+                self._pending[number] = (message, reply)
+            self._send(message)
+
+    def _decode(self, frame: Any) -> Message:
+        from ..wire import codec
+
+        message: Message = codec.from_broker.decode(frame)
+        return message
+
+    def _receive(self) -> None:
+        import zmq
+
+        assert self._socket is not None
+        for _ in range(256):
+            try:
+                frame = self._socket.recv(zmq.NOBLOCK)
+            except zmq.Again:
+                return
+            message = self._decode(frame)
+            if isinstance(message, Feed):
+                self._feed(message, len(frame))
+                continue
+            number = getattr(message, "req", 0)
+            if isinstance(message, Attached):
+                self._attached(message)
+            entry = self._pending.pop(number, None)
+            if entry is not None:
+                entry[1](message)
+
+    def _feed(self, message: Feed, size: int) -> None:
+        replica = self._replicas.get(message.session)
+        if replica is None:
+            return
+        if not replica.attached:
+            return
+        if not replica.feed(message):
+            replica.attached = False
+            self._send(Attach(self.number(), replica.name, True, replica.cursor, _user()))
+            return
+        replica.feeds_since_seen += 1
+        replica.bytes_since_seen += size
+        if replica.feeds_since_seen >= SEEN_FEEDS or replica.bytes_since_seen >= SEEN_BYTES:
+            replica.feeds_since_seen = replica.bytes_since_seen = 0
+            self._send(Seen(replica.name, replica.cursor))
+
+    def _attached(self, message: Attached) -> None:
+        replica = self._replicas.get(message.session)
+        if replica is None:
+            return
+        for number in replica.attach(message):
+            self._fetch_live(replica, number)
+        # A request to attach that a new broker never saw is answered by this one as well.
+        for number, (asked, reply) in list(self._pending.items()):
+            if isinstance(asked, Attach) and asked.session == message.session and number != message.req:
+                del self._pending[number]
+                reply(message)
+
+    def _fetch_live(self, replica: Replica, bulk: int) -> None:
+        """Resolve calls that ended while nobody told us: their results have to be asked for."""
+        from .calls import missed_ends
+
+        fact_picks = missed_ends(replica, bulk)
+        if fact_picks is None:
+            return
+
+        def reply(message: Any) -> None:
+            batch = replica.live(bulk)
+            if batch is not None:
+                resolve = getattr(batch, "fetched", None)
+                if resolve is not None:
+                    resolve(replica, message if isinstance(message, Values) else None)
+
+        number = self.number()
+        request = FetchValues(number, replica.name, bulk, fact_picks)
+        self._pending[number] = (request, reply)
+        self._send(request)
+
+    def _look_at_monitor(self) -> None:
+        from zmq.utils.monitor import recv_monitor_message
+
+        assert self._monitor is not None
+        recv_monitor_message(self._monitor)
+        self._drop()
+        self.welcome = None
+        reap()
+
+    def _drop(self) -> None:
+        if self._socket is not None:
+            self._socket.disable_monitor()
+            self._socket.close(0)
+        if self._monitor is not None:
+            self._monitor.close(0)
+        self._socket = self._monitor = None
+
+    def _break(self, error: JrmError) -> None:
+        self._broken = error
+        for _, reply in self._drain_pending():
+            reply(error)
+        for replica in list(self._replicas.values()):
+            replica.fail(error)
+
+
+def _user() -> str:
+    return os.environ.get("USER", "")
+
+
+def close_all() -> None:
+    """Close every connection of this process."""
+    for connection in list(Connection._shared.values()):
+        connection.close()
+
+
+def _after_fork() -> None:
+    # The child has neither the thread nor the right to the socket.
+    Connection._shared = {}
+    Connection._lock = threading.RLock()
+
+
+atexit.register(close_all)
+os.register_at_fork(after_in_child=_after_fork)

@@ -1,0 +1,171 @@
+"""From descriptions to bulks: a list of tasks becomes as few templates with columns as possible.
+
+Tasks that differ only in texts (arguments, names, file names, values of variables) share a template in which the
+differing texts are placeholders; literal braces are escaped. Knows nothing about sessions. Read next: :mod:`.session`.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import msgspec
+import numpy as np
+
+from ..model.columns import Array, Column
+from ..model.describe import Task, Template
+from ..model.errors import RequestError
+
+# Text fields in which a placeholder is filled in by the agent, and the name, which is filled in here.
+_TEXTS = ("executable", "stdin", "stdout", "stderr", "sandbox", "name")
+
+
+@dataclass
+class Group:
+    """Tasks that travel as one bulk; ``places`` are their positions in the list given."""
+
+    template: Template
+    columns: dict[str, Column]
+    places: Array
+    after: object
+
+    @property
+    def count(self) -> int:
+        """Number of tasks."""
+        return len(self.places)
+
+
+def _escaped(text: str) -> str:
+    return text.replace("{", "{{").replace("}", "}}")
+
+
+def _texts(task: Task) -> tuple[str, ...]:
+    return (
+        *(getattr(task, name) for name in _TEXTS),
+        *(text for _, text in task.environment),
+        *task.arguments,
+    )
+
+
+def _shape(task: Task) -> tuple[Any, ...]:
+    """Return what must be equal for two tasks to share a template."""
+    given = task._given
+    return (
+        len(task.arguments),
+        tuple(name for name, _ in task.environment),
+        # A field left at its default must not become a placeholder that fills in nothing.
+        tuple(bool(getattr(task, name)) for name in ("stdin", "sandbox", "name")),
+        id(given["after"]) if "after" in given else 0,
+        tuple(
+            (name, str(value) if isinstance(value, dict) else value)
+            for name, value in given.items()
+            if name not in (*_TEXTS, "arguments", "environment", "after")
+        ),
+    )
+
+
+def group(tasks: Sequence[Task]) -> list[Group]:
+    """Return the groups in the order of their first tasks.
+
+    Raises:
+        RequestError: something in the list is not a task; JRM-Q08, naming its position.
+    """
+    for place, task in enumerate(tasks):
+        if not isinstance(task, Task):
+            raise RequestError(
+                f"tasks[{place}]: {type(task).__name__} is not a description",
+                hint='give jrm.Task("program", ["argument"]) or jrm.Shell("line")',
+                code="JRM-Q08",
+            )
+    shapes: dict[tuple[Any, ...], list[int]] = {}
+    for place, task in enumerate(tasks):
+        shapes.setdefault(_shape(task), []).append(place)
+    return [_merge([tasks[place] for place in places], places) for places in shapes.values()]
+
+
+def _merge(tasks: list[Task], places: list[int]) -> Group:
+    first = tasks[0]
+    where = np.array(places, np.int64)
+    if len(tasks) == 1:
+        return Group(first.template(), {}, where, first.after)
+    rows = [_texts(task) for task in tasks]
+    columns: dict[str, Column] = {}
+    merged = []
+    for number, values in enumerate(zip(*rows, strict=True)):
+        if all(value == values[0] for value in values):
+            merged.append(_escaped(values[0]))
+        else:
+            name = f"a{number - len(_TEXTS) - len(first.environment)}" if number >= len(_TEXTS) else _TEXTS[number]
+            if len(_TEXTS) <= number < len(_TEXTS) + len(first.environment):
+                name = f"env_{number - len(_TEXTS)}"
+            columns[name] = Column.of(list(values), name)
+            merged.append("{" + name + "}")
+    template = first.template()
+    if not columns:
+        return Group(template, {}, where, first.after)
+    texts, rest = merged[: len(_TEXTS)], merged[len(_TEXTS) :]
+    environment = rest[: len(first.environment)]
+    template = msgspec.structs.replace(
+        template,
+        **dict(zip(_TEXTS, texts, strict=True)),
+        environment=tuple((name, text) for (name, _), text in zip(first.environment, environment, strict=True)),
+        arguments=tuple(rest[len(first.environment) :]),
+        params=True,
+    )
+    return Group(template, columns, where, first.after)
+
+
+def array(task: Task, columns: Mapping[str, object]) -> tuple[Template, dict[str, Column], int]:
+    """Return template, columns and number of tasks of ``s.array``.
+
+    Args:
+        columns: one value per task, or a number or text for all of them.
+
+    Raises:
+        RequestError: JRM-Q09, naming the placeholder without column or the column of another length.
+    """
+    if not isinstance(task, Task):
+        raise RequestError(f"task: {type(task).__name__} is not a description", hint="give a jrm.Task", code="JRM-Q08")
+    wanted = task.placeholders()
+    for name in sorted(wanted):
+        if not name.isidentifier():
+            raise RequestError(f"placeholder {{{name}}} has no name", hint="write {name}", code="JRM-Q09")
+        if name not in columns:
+            raise RequestError(
+                f"{{{name}}} has no column",
+                hint=f"give {name}=[...] to s.array, or write {{{{{name}}}}} for literal braces",
+                code="JRM-Q09",
+            )
+    made: dict[str, Column] = {}
+    scalars: dict[str, Any] = {}
+    count = -1
+    longest = ""
+    for name, values in columns.items():
+        if isinstance(values, (int, float, str, np.integer, np.floating)):
+            scalars[name] = values.item() if isinstance(values, np.generic) else values
+            continue
+        if not isinstance(values, (range, np.ndarray, Column)) and isinstance(values, Iterable):
+            values = list(values)
+        made[name] = Column.of(values, name)
+        if count >= 0 and len(made[name]) != count:
+            raise RequestError(
+                f"{name}: {len(made[name])} values, but {longest} has {count}", hint="give equal lengths", code="JRM-Q09"
+            )
+        count, longest = len(made[name]), name
+    if not columns:
+        raise RequestError("array: no columns", hint="give at least one, such as seed=range(100)", code="JRM-Q09")
+    if count < 0:
+        count = 1
+    for name, value in scalars.items():
+        made[name] = Column.const(int(value) if isinstance(value, bool) else value, count)
+    if count == 0:
+        raise RequestError(f"{longest}: no values", hint="give at least one value", code="JRM-Q09")
+    unused = sorted(set(columns) - wanted)
+    if unused:
+        warnings.warn(
+            f"columns without a placeholder, kept as parameters only: {', '.join(unused)}", UserWarning, stacklevel=3
+        )
+    ordered = {name: made[name] for name in columns}
+    return task.template(params=bool(wanted)), ordered, count

@@ -1,0 +1,152 @@
+"""Pilot: one placeholder job as a user holds it. Reads the replica; knows nothing about batch systems."""
+
+from __future__ import annotations
+
+from collections.abc import Generator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ..model.errors import RequestError
+from ..model.ids import pilot_uid
+from ..model.ledger import PilotRow
+from ..model.messages import CancelPilot
+from ..model.states import Cause, PilotState
+from . import blocking, show
+from .named import StateName, names
+
+if TYPE_CHECKING:
+    from .session import Session
+
+_STATES = names(PilotState)
+
+
+class Pilot:
+    """One pilot of a session."""
+
+    __slots__ = ("_number", "_session")
+
+    def __init__(self, session: Session, number: int) -> None:
+        self._session = session
+        self._number = number
+
+    def _row(self) -> PilotRow:
+        replica = self._session._replica
+        if self._number >= len(replica.ledger.pilots):
+            replica.wait(lambda: self._number < len(replica.ledger.pilots), self._session._settings.request_timeout_s)
+        return replica.ledger.pilots[self._number]
+
+    @property
+    def uid(self) -> str:
+        """``p.N``."""
+        return pilot_uid(self._number)
+
+    @property
+    def name(self) -> str:
+        """The name given to it, else its uid."""
+        return self._row().spec.name or self.uid
+
+    @property
+    def site(self) -> str:
+        """The site it was asked from."""
+        return self._row().spec.site
+
+    @property
+    def state(self) -> StateName:
+        """Its state: text that compares and sorts by the order of life."""
+        return _STATES[self._row().state]
+
+    @property
+    def unreachable(self) -> bool:
+        """True while it is silent; its tasks may well be running."""
+        return self._row().silent
+
+    @property
+    def cause(self) -> str | None:
+        """Why it ended as it did, None when there is nothing to say."""
+        cause = self._row().cause
+        return cause.name if cause is not Cause.NONE else None
+
+    @property
+    def reason(self) -> str:
+        """The reason of its state in words."""
+        return show.pilot_reason(self._row())
+
+    @property
+    def job_id(self) -> str:
+        """What the batch system (or this machine) calls its job."""
+        return self._row().job_id
+
+    @property
+    def queue_position(self) -> int | None:
+        """Its place in the batch queue; None: not queued, or the site does not say."""
+        return None
+
+    @property
+    def start_estimate(self) -> float | None:
+        """When the site expects to start it, seconds since 1970; None: it does not say."""
+        return None
+
+    @property
+    def nodes(self) -> tuple[Any, ...]:
+        """Its hosts with cores, GPUs and memory; empty before it is active."""
+        return self._row().nodes
+
+    @property
+    def sandbox(self) -> Path | None:
+        """Directory of its tasks' sandboxes, None before it is known."""
+        sandbox = self._row().sandbox
+        return Path(sandbox) if sandbox else None
+
+    def wait(self, state: str = "ACTIVE", timeout: float | None = None) -> StateName:
+        """Block until it has reached ``state`` (or ended, or ``timeout`` seconds are over); return its state then."""
+        session = self._session
+        ready = self._reached(state)
+        blocking.wait(
+            session._replica,
+            ready,
+            timeout,
+            what=f"pilot {self.uid} of session {session.name!r}",
+            cancel=f"%jrm cancel {self.uid}",
+            settings=session._settings,
+        )
+        return self.state
+
+    def _reached(self, state: str) -> Any:
+        if state not in PilotState.__members__:
+            raise RequestError(f"state: {state!r} is unknown", hint="use " + ", ".join(PilotState.__members__))
+        wanted = PilotState[state]
+
+        def ready() -> bool:
+            known = self._session._replica.ledger.pilots
+            return self._number < len(known) and (known[self._number].state >= wanted or known[self._number].state.final)
+
+        return ready
+
+    def __await__(self) -> Generator[Any, None, StateName]:
+        """Wait until it is active or has ended."""
+        ready = self._reached("ACTIVE")
+        if not ready():
+            yield from blocking.until(lambda call: self._session._replica.when(ready, call))
+        return self.state
+
+    def cancel(self, drain: bool = False) -> None:
+        """End it; ``drain``: let what runs end first."""
+        connection = self._session._connection
+        connection.request(CancelPilot(connection.number(), self._session.name, self._number, drain))
+
+    def __repr__(self) -> str:
+        return show.pilot_line(self._session, self._row())
+
+    def _repr_mimebundle_(self, **_: Any) -> dict[str, str]:
+        return show.pilots_bundle(self._session, [self._row()])
+
+
+class Pilots(list[Pilot]):
+    """A list of pilots that shows itself as a table."""
+
+    def __init__(self, session: Session, numbers: list[int]) -> None:
+        super().__init__(Pilot(session, number) for number in numbers)
+        self._session = session
+
+    def _repr_mimebundle_(self, **_: Any) -> dict[str, str]:
+        return show.pilots_bundle(self._session, [pilot._row() for pilot in self])

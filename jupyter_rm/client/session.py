@@ -1,0 +1,458 @@
+"""Session: what a user holds. Submits tasks and calls, asks for pilots, and shows what became of them.
+
+A session lives in the broker: this object can be dropped, made again in another process, or held twice. It translates
+what people write into messages and never decides anything. Read next: :mod:`.grouping`, :mod:`.calls`, :mod:`.bulk`.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import threading
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
+from types import TracebackType
+from typing import Any, overload
+
+import msgspec
+import numpy as np
+
+from ..model.columns import Array, Column, Picks
+from ..model.describe import Task, Template
+from ..model.errors import JrmError, LinkError, RequestError
+from ..model.ids import check_name, parse_pilot, parse_task
+from ..model.ledger import BulkTable
+from ..model.messages import Accepted, Cancel, CloseSession, Refused, RequestPilot, Submit
+from ..model.resources import Request
+from ..model.states import TaskState
+from . import blocking, capacity, show
+from .bulk import Bulk, joined
+from .calls import CallQueue, Templates
+from .connection import Connection
+from .executor import SessionExecutor
+from .functions import Functions, dump_arguments, dump_items
+from .grouping import array, group
+from .pilot import Pilot, Pilots
+from .task import TaskHandle
+
+PAYLOAD_PART = 64 << 20  # bytes of arguments in one submission
+
+
+class Session:
+    """One session; :func:`open` makes it.
+
+    Attributes:
+        name: its name.
+    """
+
+    def __init__(self, connection: Connection, name: str, create: bool = True) -> None:
+        self.name = name
+        self._connection = connection
+        self._settings = connection.settings
+        self._replica = connection.attach(name, create)
+        self._functions = Functions(connection.functions)
+        self._templates = Templates()
+        self._queue = CallQueue(connection, self._replica)
+        self._pilot_lock = threading.Lock()
+        self._plain_call: Template | None = None
+        connection.add_source(self._queue)
+
+    # ------------------------------------------------------------ pilots
+
+    def pilot(self, site: str = "local", **fields: Any) -> Pilot:
+        """Ask ``site`` for a pilot; returns at once.
+
+        Args:
+            site: ``local``, ``noop``, or a URL such as ``slurm+ssh://me@login``.
+            **fields: ``cores``, ``gpus`` (in total), ``nodes``, ``mem`` (per node, "64GiB"), ``walltime`` ("1h"),
+                ``queue``, ``project``, ``name``, ``sandbox``.
+
+        Raises:
+            RequestError: an unknown field, or a request this machine cannot fulfil.
+        """
+        spec = capacity.pilot_spec(site, fields)
+        key = os.urandom(16)
+        connection = self._connection
+        answer: Accepted = connection.request(RequestPilot(connection.number(), self.name, key, spec))
+        number = answer.number
+        self._replica.wait(lambda: number < len(self._replica.ledger.pilots), self._settings.request_timeout_s)
+        return Pilot(self, number)
+
+    def _pilot(self, number: int) -> Pilot:
+        return Pilot(self, number)
+
+    def pilots(self) -> Pilots:
+        """Return all pilots, first to last."""
+        return Pilots(self, list(range(len(self._replica.ledger.pilots))))
+
+    def _need_pilot(self, request: Request) -> None:
+        """Start a local pilot when there is none, and refuse what can run nowhere."""
+        rows = self._replica.ledger.pilots
+        if any(not row.state.final for row in rows):
+            capacity.check_fits(request, rows)
+            return
+        with self._pilot_lock:
+            if any(not row.state.final for row in self._replica.ledger.pilots):
+                return
+            spec = capacity.local_spec()
+            capacity.check_fits(request, [], spec)
+            pilot = self.pilot("local", cores=spec.cores)
+            sys.stderr.write(
+                f"jupyter_rm: no pilot in session {self.name!r} yet; started {pilot.uid} on this machine "
+                f"with {spec.cores} cores\n"
+            )
+
+    # ------------------------------------------------------------ tasks
+
+    @overload
+    def submit(self, tasks: Task) -> TaskHandle: ...
+    @overload
+    def submit(self, tasks: Iterable[Task]) -> Bulk: ...
+
+    def submit(self, tasks: Task | Iterable[Task]) -> TaskHandle | Bulk:
+        """Record one task or many; returns when they are safe.
+
+        Args:
+            tasks: a description, or a list of them (then the handle is a :class:`Bulk` in the same order).
+
+        Raises:
+            RequestError: something in it is impossible; nothing was submitted.
+        """
+        if isinstance(tasks, Task):
+            bulk = self._submit(tasks.template(), {}, 1, None, self._after(tasks.after))
+            return TaskHandle(self, bulk, 0)
+        if isinstance(tasks, (str, bytes, Mapping)) or not isinstance(tasks, Iterable):
+            raise RequestError(
+                f"tasks: {type(tasks).__name__} is not a description", hint="give a jrm.Task or a list", code="JRM-Q08"
+            )
+        given = list(tasks)
+        if not given:
+            return Bulk.select(self, np.zeros(0), np.zeros(0))
+        groups = group(given)
+        for each in groups:
+            self._need_pilot(each.template.request)
+        submits = [
+            self._message(each.template, each.columns, each.count, None, self._after(each.after)) for each in groups
+        ]
+        numbers = self._send_all(submits)
+        return joined(self, [(n, g.count, g.places) for n, g in zip(numbers, groups, strict=True)], len(given))
+
+    def array(self, task: Task, **columns: Any) -> Bulk:
+        """Record one task per row of the columns; ``{name}`` in its texts is filled from column ``name``.
+
+        Args:
+            task: the description.
+            **columns: sequences or arrays of equal length (one value per task), or one value for all.
+
+        Raises:
+            RequestError: a placeholder has no column, or lengths differ.
+        """
+        template, made, count = array(task, columns)
+        return Bulk.whole(self, self._submit(template, made, count, None, self._after(task.after)), count)
+
+    def call(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> TaskHandle:
+        """Run ``fn(*args, **kwargs)`` in a worker; the handle's ``result()`` is what it returns.
+
+        Raises:
+            RequestError: function or arguments cannot be pickled.
+        """
+        if self._plain_call is None:
+            self._plain_call = self._call_template({})
+        sha = self._functions.sha(fn)
+        payload = dump_arguments(args, kwargs)
+        self._need_pilot(self._plain_call.request)
+        ticket, index = self._queue.put_handle(self._templates.of(self._plain_call, sha), payload)
+        return TaskHandle(self, -1, index, ticket)
+
+    def map(self, fn: Callable[..., Any], xs: Iterable[Any], /, *more: Iterable[Any], **fields: Any) -> Bulk:
+        """Run ``fn(x)`` for each x (or ``fn(x, y)`` for pairs of two iterables); ``results()`` has the values in order.
+
+        Args:
+            **fields: ``cores``, ``mem``, ``timeout``, ``retries`` ... of every call, as in ``jrm.Task``.
+
+        Raises:
+            RequestError: function or an item cannot be pickled.
+        """
+        base = self._call_template(fields)
+        sha = self._functions.sha(fn)
+        if more:
+            bodies = [dump_arguments(items, {}) for items in zip(xs, *more, strict=False)]
+        else:
+            bodies = dump_items(xs if isinstance(xs, Sequence) else list(xs))
+        if not bodies:
+            return Bulk.select(self, np.zeros(0), np.zeros(0))
+        template = self._templates.of(base, sha)
+        self._need_pilot(template.request)
+        after = self._after(fields.get("after", ()))
+        submits, pieces, start, size = [], [], 0, 0
+        for place, body in enumerate(bodies):
+            size += len(body)
+            if size > PAYLOAD_PART or place + 1 == len(bodies):
+                part = bodies[start : place + 1]
+                submits.append(self._message(template, {}, len(part), Column.of_bytes(part), after))
+                pieces.append((len(part), np.arange(start, place + 1)))
+                start, size = place + 1, 0
+        numbers = self._send_all(submits)
+        return joined(self, [(n, *piece) for n, piece in zip(numbers, pieces, strict=True)], len(bodies))
+
+    def executor(self, max_workers: int | None = None, **fields: Any) -> SessionExecutor:
+        """Return a :class:`concurrent.futures.Executor` that runs its calls here."""
+        return SessionExecutor(self, max_workers, **fields)
+
+    def _call_template(self, fields: Mapping[str, Any]) -> Template:
+        for name in ("executable", "arguments", "args", "mode", "ranks", "stdin", "pre_exec", "post_exec", "mpi"):
+            if name in fields:
+                raise RequestError(f"{name}: means nothing for a Python call", hint="leave it out", code="JRM-Q06")
+        plain = Task("python", **{name: value for name, value in fields.items() if name != "after"}).template()
+        return msgspec.structs.replace(plain, executable="", mode="call")
+
+    def _after(self, given: object) -> tuple[tuple[int, Picks], ...]:
+        if given is None or given == ():
+            return ()
+        items = [given] if isinstance(given, (str, TaskHandle, Bulk)) else given
+        if not isinstance(items, Iterable):
+            raise RequestError(f"after: {given!r} is no task", hint="give handles, bulks or uids", code="JRM-Q10")
+        out: list[tuple[int, Picks]] = []
+        for item in items:
+            if isinstance(item, TaskHandle):
+                if item._session is not self and item._session.name != self.name:
+                    raise RequestError(f"after: {item.uid} is of another session", hint="use one session", code="JRM-Q10")
+                out.append((item._number(), Picks.span(item._index, item._index + 1)))
+            elif isinstance(item, Bulk):
+                out += [(number, picks) for number, _, picks, _ in item.parts()]
+            elif isinstance(item, str):
+                out += [(number, picks) for number, _, picks, _ in _parts(self[item])]
+            else:
+                raise RequestError(f"after: {item!r} is no task", hint="give handles, bulks or uids", code="JRM-Q10")
+        return tuple(out)
+
+    def _message(
+        self,
+        template: Template,
+        columns: dict[str, Column],
+        count: int,
+        payload: Column | None,
+        after: tuple[tuple[int, Picks], ...],
+    ) -> Submit:
+        number, key = self._connection.number(), os.urandom(16)
+        return Submit(number, self.name, key, count, template, columns, payload, {}, after)
+
+    def _submit(
+        self,
+        template: Template,
+        columns: dict[str, Column],
+        count: int,
+        payload: Column | None,
+        after: tuple[tuple[int, Picks], ...],
+    ) -> int:
+        self._need_pilot(template.request)
+        answer: Accepted = self._connection.request(self._message(template, columns, count, payload, after))
+        return answer.number
+
+    def _send_all(self, submits: list[Submit]) -> list[int]:
+        """Send all, then wait for all; a refusal cancels those that were accepted and is raised."""
+        answers: list[Any] = [None] * len(submits)
+        left = threading.Semaphore(0)
+        for place, submit in enumerate(submits):
+
+            def reply(message: Any, place: int = place) -> None:
+                answers[place] = message
+                left.release()
+
+            self._connection.post(submit, reply)
+        for _ in submits:
+            if not left.acquire(timeout=self._settings.request_timeout_s):
+                raise LinkError("the broker did not answer in time", code="JRM-T02", hint="jrm broker status", retry=True)
+        errors = [each for each in answers if isinstance(each, (JrmError, Refused))]
+        if errors:
+            numbers = [each.number for each in answers if isinstance(each, Accepted)]
+            if numbers:
+                self._cancel(tuple((number, None) for number in numbers))
+            raise errors[0].error.error() if isinstance(errors[0], Refused) else errors[0]
+        return [each.number for each in answers]
+
+    def _again(self, bulk: Bulk) -> Bulk:
+        """Submit copies of tasks as new ones."""
+        if any(self._table(number).form.template.mode == "call" for number, _, _, _ in bulk.parts()):
+            raise RequestError(
+                "retry: calls cannot be sent again from here", hint="call s.map on those items again", code="JRM-Q11"
+            )
+        submits, pieces = [], []
+        for number, _, picks, places in bulk.parts():
+            form = self._table(number).form
+            columns = {name: column.take(picks) for name, column in form.columns.items()}
+            submits.append(self._message(form.template, columns, len(picks), None, ()))
+            pieces.append((len(picks), np.arange(len(bulk)) if isinstance(places, slice) else places))
+        if not submits:
+            return bulk
+        self._need_pilot(submits[0].template.request)
+        numbers = self._send_all(submits)
+        return joined(self, [(n, *piece) for n, piece in zip(numbers, pieces, strict=True)], len(bulk))
+
+    def _table(self, number: int) -> BulkTable:
+        replica = self._replica
+        if number >= len(replica.ledger.bulks):
+            ready = replica.wait(lambda: number < len(replica.ledger.bulks), self._settings.request_timeout_s)
+            if not ready:
+                raise LinkError(f"no news of t.{number} from the broker", code="JRM-T02", hint="jrm broker status")
+        return replica.ledger.bulks[number]
+
+    # ------------------------------------------------------------ looking
+
+    def __getitem__(self, uid: str) -> Any:
+        """Return the task ``t.3.17``, the bulk ``t.3``, or the pilot ``p.0``."""
+        ledger = self._replica.ledger
+        if isinstance(uid, str) and uid.startswith("p."):
+            number = parse_pilot(uid)
+            if number >= len(ledger.pilots):
+                raise RequestError(f"{uid}: no such pilot in session {self.name!r}", hint="see s.pilots()", code="JRM-Q03")
+            return Pilot(self, number)
+        number, index = parse_task(uid)
+        if number >= len(ledger.bulks) or index >= len(ledger.bulks[number]):
+            raise RequestError(f"{uid}: no such task in session {self.name!r}", hint="see s.tasks()", code="JRM-Q03")
+        if uid.count(".") == 1 and len(ledger.bulks[number]) > 1:
+            return Bulk.whole(self, number, len(ledger.bulks[number]))
+        return TaskHandle(self, number, index)
+
+    def tasks(self) -> Bulk:
+        """Return all tasks, in the order of submission."""
+        with self._replica.changed:
+            counts = [len(table) for table in self._replica.ledger.bulks]
+        if len(counts) == 1:
+            return Bulk.whole(self, 0, counts[0])
+        bulks: Array = np.repeat(np.arange(len(counts), dtype=np.uint32), counts)
+        starts = np.repeat(np.cumsum([0, *counts[:-1]], dtype=np.int64), counts) if counts else np.zeros(0)
+        return Bulk.select(self, bulks, np.arange(len(bulks)) - starts)
+
+    def counts(self) -> dict[str, int]:
+        """Return the number of tasks per state, those states only in which there are some."""
+        with self._replica.changed:
+            counts = self._replica.ledger.counts
+        return {state.name: int(counts[state]) for state in TaskState if counts[state]}
+
+    def frame(self) -> Any:
+        """Return all tasks as a pandas DataFrame."""
+        return self.tasks().to_frame()
+
+    def events(self, limit: int = 100_000) -> Any:
+        """Return what is known of when what happened as a DataFrame: at, uid, event, detail; the last ``limit`` rows."""
+        from .frames import events
+
+        return events(self, limit)
+
+    def sql(self, query: str, limit: int = 100_000) -> Any:
+        """Return the answer to an SQL ``select`` over the tables tasks, pilots and bulks as a DataFrame."""
+        from .tables import select
+
+        return select(self, query, limit)
+
+    @property
+    def closed(self) -> bool:
+        """Was the session closed?"""
+        return self._replica.ledger.closed
+
+    # ------------------------------------------------------------ waiting, ending
+
+    def _all_ended(self) -> bool:
+        if self._queue.waiting or self._replica.batches:
+            return False
+        return not any(table.open for table in self._replica.ledger.bulks)
+
+    def wait(self, timeout: float | None = None) -> bool:
+        """Block until all tasks have ended or ``timeout`` seconds are over; say whether they have."""
+        return blocking.wait(
+            self._replica,
+            self._all_ended,
+            timeout,
+            what=f"session {self.name!r}",
+            cancel="s.cancel()",
+            settings=self._settings,
+            picture=self.counts,
+        )
+
+    async def wait_async(self) -> bool:
+        """Wait until all tasks have ended without blocking the running event loop."""
+        await _Until(lambda call: self._replica.when(self._all_ended, call))
+        return True
+
+    def cancel(self) -> int:
+        """Cancel all tasks that have not ended; return how many were hit."""
+        numbers = [number for number, table in enumerate(self._replica.ledger.bulks) if table.open]
+        return self._cancel(tuple((number, None) for number in numbers)) if numbers else 0
+
+    def _cancel(self, what: tuple[tuple[int, Picks | None], ...]) -> int:
+        answer: Accepted = self._connection.request(Cancel(self._connection.number(), self.name, what))
+        return answer.count
+
+    def detach(self) -> None:
+        """Stop following the session here; everything in it goes on."""
+        self._leave()
+        self._connection.detach(self.name)
+
+    def close(self) -> None:
+        """End the session: cancel what is open and end its pilots."""
+        self._leave()
+        self._connection.request(CloseSession(self._connection.number(), self.name))
+        self._connection.detach(self.name)
+
+    def _leave(self) -> None:
+        self._connection.remove_source(self._queue)
+        self._queue.give_up()
+        with _lock:
+            for key, session in list(_open.items()):
+                if session is self:
+                    del _open[key]
+
+    def __enter__(self) -> Session:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        # Leaving a block, by an error above all, must not kill hours of work: only close() does.
+        if self._replica.error is None:
+            self.detach()
+
+    def __repr__(self) -> str:
+        return show.session_line(self)
+
+    def _repr_mimebundle_(self, **_: Any) -> dict[str, str]:
+        return show.session_bundle(self)
+
+
+class _Until:
+    def __init__(self, watch: Callable[[Callable[[], None]], None]) -> None:
+        self._watch = watch
+
+    def __await__(self) -> Generator[Any, None, None]:
+        yield from blocking.until(self._watch)
+
+
+def _parts(thing: Any) -> list[tuple[int, Any, Picks, Any]]:
+    if isinstance(thing, TaskHandle):
+        return [(thing._number(), None, Picks.span(thing._index, thing._index + 1), None)]
+    return thing.parts() if isinstance(thing, Bulk) else []
+
+
+_open: dict[tuple[str, str], Session] = {}
+_lock = threading.RLock()
+
+
+def open(name: str = "default", *, create: bool = True) -> Session:
+    """Create the session of this name or attach to it again; the same object while it is open in this process.
+
+    Args:
+        name: letters, digits, ``. _ -``, at most 64.
+        create: make it when there is none (else RequestError).
+
+    Raises:
+        RequestError: not a name, or no such session. SiteError, LinkError: the broker cannot be started or reached.
+    """
+    check_name(name, "name")
+    connection = Connection.shared()
+    key = (str(connection.home.state_path), name)
+    with _lock:
+        session = _open.get(key)
+        if session is None or session._connection is not connection or session._replica.error is not None:
+            session = Session(connection, name, create)
+            _open[key] = session
+        return session
+
+

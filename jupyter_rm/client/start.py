@@ -1,0 +1,122 @@
+"""Finding the broker of this user and profile, and starting it when there is none.
+
+Many clients may do this at once: the lock of the profile lets one broker win, and the loser's child says so and ends.
+Knows: the lock holder, how to start a detached process. Does not know: what is said on the socket.
+Read next: :mod:`.connection`.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import select
+import subprocess
+import sys
+import time
+from typing import TYPE_CHECKING
+
+from ..model.errors import LinkError, ProtocolError, RequestError, SiteError
+
+if TYPE_CHECKING:
+    from ..runtime.home import Home
+
+
+def broker_command(ready_fd: int, profile: str) -> list[str]:
+    """Return the command line of a broker that reports on ``ready_fd``."""
+    command = [sys.executable, "-m", "jupyter_rm.broker", "--ready-fd", str(ready_fd)]
+    return command if profile == "default" else [*command, "--profile", profile]
+
+
+def start_broker(home: Home, timeout_s: float) -> None:
+    """Start a broker, detached from this process, and return when it (or a rival) accepts clients.
+
+    Raises:
+        SiteError: it could not start; the text says why and where its log is.
+    """
+    reading, writing = os.pipe()
+    log = os.open(home.broker_log, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
+    environment = dict(os.environ)
+    # The broker is this very program: it must find the same package even when the notebook changed directory.
+    environment.pop("PYTHONSTARTUP", None)
+    try:
+        child = subprocess.Popen(
+            broker_command(writing, home.profile),
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+            cwd="/",
+            env=environment,
+            pass_fds=(writing,),
+            start_new_session=True,
+        )
+    finally:
+        os.close(writing)
+        os.close(log)
+    try:
+        said = _read_line(reading, time.monotonic() + timeout_s)
+    finally:
+        os.close(reading)
+    if said == b"ok":
+        _forget(child)
+        return
+    where = f"see {home.broker_log}"
+    if said is None:
+        child.kill()
+        child.wait()
+        raise SiteError(f"the broker did not start within {timeout_s:g} s", code="JRM-S02", hint=where, retry=True)
+    code = child.wait()
+    if said:
+        raise _told(said, where)
+    raise SiteError(f"the broker ended at once (exit code {code}): {_last_line(home)}", code="JRM-S02", hint=where)
+
+
+def _read_line(fd: int, deadline: float) -> bytes | None:
+    """Return the line written to ``fd`` (b"" at its end), None when nothing came in time."""
+    data = b""
+    while b"\n" not in data:
+        left = deadline - time.monotonic()
+        if left <= 0 or not select.select([fd], [], [], left)[0]:
+            return None
+        more = os.read(fd, 4096)
+        if not more:
+            break
+        data += more
+    return data.split(b"\n")[0]
+
+
+def _told(said: bytes, where: str) -> Exception:
+    kinds = {"RequestError": RequestError, "SiteError": SiteError, "LinkError": LinkError, "ProtocolError": ProtocolError}
+    try:
+        told = json.loads(said)
+        error = told.get("error", told)
+        if isinstance(error, str):
+            return SiteError(f"the broker did not start: {error}", code="JRM-S02", hint=where)
+        kind = kinds.get(error.get("kind", ""), SiteError)
+        return kind(error["message"], code=error.get("code", "JRM-S02"), hint=error.get("hint", "") or where)
+    except (ValueError, KeyError, AttributeError):
+        return SiteError(f"the broker did not start: {said[:200]!r}", code="JRM-S02", hint=where)
+
+
+def _last_line(home: Home) -> str:
+    try:
+        with open(home.broker_log, "rb") as log:
+            log.seek(max(0, log.seek(0, os.SEEK_END) - 2000))
+            lines = log.read().decode("utf-8", "replace").strip().splitlines()
+        return lines[-1][:300] if lines else "it said nothing"
+    except OSError:
+        return "it said nothing"
+
+
+_children: list[subprocess.Popen[bytes]] = []
+
+
+def _forget(child: subprocess.Popen[bytes]) -> None:
+    """Keep the handle so that the child can be reaped when it ends before us, without a warning."""
+    _children[:] = [other for other in _children if other.poll() is None]
+    if child.poll() is None:
+        _children.append(child)
+
+
+def reap() -> None:
+    """Collect brokers that this process started and that have ended."""
+    _children[:] = [child for child in _children if child.poll() is None]

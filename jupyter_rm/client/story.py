@@ -1,0 +1,98 @@
+"""The story of one task: its facts, one line each, with time and reason. Decodes facts; knows no files and no sockets."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable
+from typing import Any
+
+from ..model import facts as f
+from ..model.columns import unpack
+from ..model.ids import pilot_uid, task_uid
+from ..model.ledger import Ledger
+from ..model.states import CAUSE_TEXT, Cause, PilotState, TaskState
+
+
+def lines(facts: Iterable[tuple[int, float, bytes]], bulk: int, index: int, ledger: Ledger) -> list[str]:
+    """Return one line per fact about task ``index`` of ``bulk``: time, fact number, what happened.
+
+    Args:
+        facts: (fact number, wall time s, journal form).
+    """
+    out = [f"{task_uid(bulk, index)}: what happened"]
+    for number, wall, body in facts:
+        text = tell(f.decode(body), index, ledger)
+        if text:
+            at = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(wall)) + f"{wall % 1:.3f}"[1:]
+            out.append(f"{at}  #{number:<6} {text}")
+    return out
+
+
+def _place(picks: Any, index: int) -> int:
+    if not picks.rest:
+        return int(index - picks.lo)
+    found = (picks.array() == index).nonzero()[0]
+    return int(found[0]) if len(found) else 0
+
+
+def _at(data: bytes, dtype: str, fact: Any, place: int) -> Any:
+    return unpack(data, dtype, len(fact.picks))[place]
+
+
+def tell(fact: f.Fact, index: int, ledger: Ledger) -> str:
+    """Return what a fact says about one task (or pilot, or session), in one line."""
+    if isinstance(fact, f.SessionOpened):
+        return f"session {fact.name!r} opened"
+    if isinstance(fact, f.SessionClosed):
+        return "session closed" + (f": {fact.reason}" if fact.reason else "")
+    if isinstance(fact, f.BulkSubmitted):
+        after = f", to run after {len(fact.after)} other bulks" if fact.after else ""
+        return f"submitted as one of {fact.count} tasks{after}"
+    if isinstance(fact, f.PilotRequested):
+        return f"pilot {pilot_uid(fact.pilot)} asked from {fact.spec.site}"
+    if isinstance(fact, f.PilotChanged):
+        reason = fact.reason or CAUSE_TEXT.get(Cause(fact.cause), "")
+        return f"pilot {pilot_uid(fact.pilot)} {PilotState(fact.state).name}" + (f": {reason}" if reason else "")
+    if isinstance(fact, f.PilotSilent):
+        return f"pilot {pilot_uid(fact.pilot)} is {'unreachable' if fact.silent else 'reachable again'}"
+    if isinstance(fact, f.TasksWaiting):
+        return "eligible: what it came after is DONE"
+    if isinstance(fact, f.CancelRequested):
+        return "cancel asked for"
+    if isinstance(fact, f.ReportApplied):
+        return ""
+    if isinstance(fact, f.TasksAssigned):
+        attempt = int(_at(fact.attempt, "<u2", fact, _place(fact.picks, index)))
+        return f"attempt {attempt} bound to pilot {pilot_uid(fact.pilot)}"
+    if isinstance(fact, f.TasksStarted):
+        place = _place(fact.picks, index)
+        node = _node(ledger, fact.pilot, int(_at(fact.node, "<u4", fact, place)))
+        return f"attempt {int(_at(fact.attempt, '<u2', fact, place))} started{node}"
+    if isinstance(fact, (f.TasksEnded, f.AttemptsEnded)):
+        return _ended(fact, index, ledger)
+    return type(fact).__name__
+
+
+def _node(ledger: Ledger, pilot: int, node: int) -> str:
+    nodes = ledger.pilots[pilot].nodes if 0 <= pilot < len(ledger.pilots) else ()
+    return f" on {nodes[node].name}" if node < len(nodes) else ""
+
+
+def _ended(fact: f.TasksEnded | f.AttemptsEnded, index: int, ledger: Ledger) -> str:
+    place = _place(fact.picks, index)
+    ends = fact.ends
+    attempt = int(_at(fact.attempt, "<u2", fact, place))
+    cause = Cause(int(_at(ends.cause, "<u1", fact, place)))
+    code = int(_at(ends.code, "<i4", fact, place))
+    took = float(_at(ends.ended, "<f8", fact, place)) - float(_at(ends.started, "<f8", fact, place))
+    if isinstance(fact, f.TasksEnded):
+        text = f"attempt {attempt} ended {TaskState(int(_at(fact.state, '<u1', fact, place))).name}"
+    else:
+        text = f"attempt {attempt} ended without success; attempt {attempt + 1} follows"
+    parts = [CAUSE_TEXT.get(cause, "") if cause is not Cause.NONE else ""]
+    if fact.pilot >= 0:
+        parts.append(f"exit code {code}" if code >= 0 else f"signal {-code}")
+        if 0 <= took < 1e9:
+            parts.append(f"after {took:.3f} s{_node(ledger, fact.pilot, int(_at(ends.node, '<u4', fact, place)))}")
+    parts.append(ends.notes.get(place, ""))
+    return text + ": " + ", ".join(part for part in parts if part)

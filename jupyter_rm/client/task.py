@@ -1,0 +1,349 @@
+"""TaskHandle: one task as a user holds it, a view on the replica made on demand.
+
+Nothing is stored here but which task it is; every attribute reads the session's columns at that moment.
+Read next: :mod:`.bulk` (many tasks), :mod:`.files` (their output).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ..model.columns import Picks
+from ..model.errors import RequestError, TaskError
+from ..model.ids import task_uid
+from ..model.ledger import BulkTable
+from ..model.messages import Explain, FetchStory, FetchValues
+from ..model.states import Cause, TaskState
+from . import blocking, calls, files, show
+from .named import StateName, names
+from .results import decode
+
+if TYPE_CHECKING:
+    from .pilot import Pilot
+    from .session import Session
+
+_STATES = names(TaskState)
+
+
+class TaskHandle:
+    """One task of a session."""
+
+    __slots__ = ("_bulk", "_index", "_session", "_ticket")
+
+    def __init__(self, session: Session, bulk: int, index: int, ticket: calls.Ticket | None = None) -> None:
+        self._session = session
+        self._bulk = bulk
+        self._index = index
+        self._ticket = ticket
+
+    # ------------------------------------------------------------ what it is
+
+    def _number(self) -> int:
+        if self._bulk < 0:
+            assert self._ticket is not None
+            self._bulk = self._ticket.wait(self._session._settings.request_timeout_s)
+        return self._bulk
+
+    def _table(self) -> BulkTable:
+        return self._session._table(self._number())
+
+    @property
+    def uid(self) -> str:
+        """``t.BULK.INDEX``."""
+        return task_uid(self._number(), self._index)
+
+    @property
+    def name(self) -> str:
+        """The name given to it, else its uid."""
+        return self._field("name") or self.uid
+
+    def _field(self, field: str) -> str:
+        """Return a text field of the description with its parameters filled in."""
+        table = self._table()
+        text = getattr(table.form.template, field)
+        if isinstance(text, tuple):
+            text = " ".join(text)
+        if table.form.template.params and "{" in text:
+            try:
+                return str(text.format_map(self.parameters))
+            except (KeyError, ValueError, IndexError, AttributeError):
+                return str(text)
+        return str(text)
+
+    @property
+    def parameters(self) -> dict[str, Any]:
+        """The values of its bulk's columns."""
+        return {name: column.get(self._index) for name, column in self._table().form.columns.items()}
+
+    @property
+    def state(self) -> StateName:
+        """Its state: text that compares and sorts by the order of life."""
+        if self._bulk < 0 and self._ticket is not None and self._ticket.number is None:
+            return _STATES[TaskState.NEW]
+        number = self._number()
+        ledger = self._session._replica.ledger
+        if number >= len(ledger.bulks):
+            return _STATES[TaskState.SUBMITTED]
+        return _STATES[int(ledger.bulks[number].state[self._index])]
+
+    @property
+    def cause(self) -> str | None:
+        """Why it (or its last attempt) ended as it did, None when there is nothing to say."""
+        cause = Cause(int(self._table().cause[self._index]))
+        return cause.name if cause is not Cause.NONE else None
+
+    @property
+    def reason(self) -> str:
+        """The reason of its state in words."""
+        from .show import reason_of
+
+        return reason_of(self._session, self._table(), self._index)
+
+    @property
+    def exit_code(self) -> int | None:
+        """Exit code, -signal when a signal ended it, None while it has not ended or never ran."""
+        table = self._table()
+        if table.state[self._index] < TaskState.DONE or not table.ended[self._index]:
+            return None
+        return int(table.code[self._index])
+
+    @property
+    def attempt(self) -> int:
+        """Number of its current attempt, from 1."""
+        return int(self._table().attempt[self._index])
+
+    @property
+    def pilot(self) -> Pilot | None:
+        """The pilot that holds or held it."""
+        number = self._pilot_number()
+        return self._session._pilot(number) if number >= 0 else None
+
+    def _pilot_number(self) -> int:
+        table = self._table()
+        if table.state[self._index] < TaskState.STAGING_IN:
+            return -1
+        number = int(table.pilot[self._index])
+        # Columns start as zero: pilot 0 is only meant once the task was bound.
+        return number if table.state[self._index] < TaskState.DONE or table.ended[self._index] else -1
+
+    @property
+    def node(self) -> str | None:
+        """Name of the host it runs or ran on."""
+        number = self._pilot_number()
+        table = self._table()
+        if number < 0 or not table.started[self._index]:
+            return None
+        nodes = self._session._replica.ledger.pilots[number].nodes
+        place = int(table.node[self._index])
+        return nodes[place].name if place < len(nodes) else None
+
+    @property
+    def slots(self) -> dict[str, Any] | None:
+        """Where it runs and what it holds there: pilot, node and request; None before it started."""
+        pilot = self.pilot
+        if pilot is None or self.node is None:
+            return None
+        request = self._table().form.template.request
+        return {"pilot": pilot.uid, "node": self.node, "ranks": request.ranks, "cores": request.cores}
+
+    @property
+    def started(self) -> float | None:
+        """When its last attempt started, seconds since 1970."""
+        return float(self._table().started[self._index]) or None
+
+    @property
+    def ended(self) -> float | None:
+        """When its last attempt ended, seconds since 1970."""
+        return float(self._table().ended[self._index]) or None
+
+    @property
+    def sandbox(self) -> Path | None:
+        """Its working directory, None before it has one."""
+        return files.sandbox_of(self)
+
+    # ------------------------------------------------------------ waiting
+
+    def _final(self) -> bool:
+        if self._bulk < 0:
+            assert self._ticket is not None
+            if self._ticket.error is not None:
+                return True
+            if self._ticket.number is None:
+                return False
+            self._bulk = self._ticket.number
+        return self._session._replica.final(self._bulk, self._index)
+
+    def done(self) -> bool:
+        """Has it a final state?"""
+        return self._final()
+
+    def wait(self, timeout: float | None = None) -> StateName:
+        """Block until it has a final state or ``timeout`` seconds are over; return its state then."""
+        if not self._final():
+            what = self.uid if self._bulk >= 0 else "a call"
+            session = self._session
+            blocking.wait(
+                session._replica,
+                self._final,
+                timeout,
+                what=f"{what} of session {session.name!r}",
+                cancel=f"%jrm cancel {what}",
+                settings=session._settings,
+            )
+        return self.state
+
+    def __await__(self) -> Generator[Any, None, Any]:
+        """Wait for the end and return the result, like :meth:`result`."""
+        if not self._final():
+            replica = self._session._replica
+            if self._bulk >= 0:
+                yield from blocking.until(lambda call: replica.watch(self._bulk, self._index, call))
+            else:
+                yield from blocking.until(lambda call: replica.when(self._final, call))
+        return self.result(0)
+
+    def result(self, timeout: float | None = None) -> Any:
+        """Return what the call returned, or the standard output of an executable that ended DONE.
+
+        Raises:
+            TimeoutError: it has not ended in time. TaskError: it ended otherwise; or the call's own exception.
+        """
+        error = self.exception(timeout)
+        if error is not None:
+            raise error
+        if self._is_call():
+            raw = self._raw()
+            value, failed = decode(raw) if raw else (None, None)
+            if failed is not None:
+                raise failed
+            return value
+        return self.stdout() if self.sandbox is not None else ""
+
+    def exception(self, timeout: float | None = None) -> BaseException | None:
+        """Return the exception it ended with, None when it ended DONE.
+
+        Raises:
+            TimeoutError: it has not ended in time.
+        """
+        self.wait(timeout)
+        if not self._final():
+            raise TimeoutError(f"{self.uid} has not ended yet: {self.state}")
+        if self._ticket is not None and self._ticket.error is not None:
+            return self._ticket.error
+        if self.state == "DONE":
+            return None
+        if self._is_call():
+            raw = self._raw()
+            if raw:
+                error = decode(raw)[1]
+                if error is not None:
+                    if isinstance(error, TaskError):
+                        error.uid, error.cause = self.uid, self.cause or ""
+                    return error
+        return self._error()
+
+    def _is_call(self) -> bool:
+        return self._table().form.template.mode == "call"
+
+    def _raw(self) -> bytes | None:
+        bulk = self._number()
+        replica = self._session._replica
+        with replica.changed:
+            store = replica.values.get(bulk)
+            raw = store.get(self._index) if store is not None else None
+        if raw is not None:
+            return raw
+        connection = self._session._connection
+        picks = Picks.span(self._index, self._index + 1)
+        answer = connection.request(FetchValues(connection.number(), self._session.name, bulk, picks))
+        return answer.values.get(0) if len(answer.picks) else None
+
+    def _error(self) -> TaskError:
+        table, index = self._table(), self._index
+        note = table.notes.get(index, "")
+        state = self.state
+        reason = show.reason_of(self._session, table, index)
+        error = TaskError(f"{self.uid} ended {state}: {reason}", code=f"JRM-X{int(table.cause[index]):02d}")
+        error.hint = self._hint()
+        error.uid, error.cause, error.exit_code = self.uid, self.cause or "", self.exit_code
+        error.output = files.tail(self, "stderr") or note
+        return error
+
+    def _hint(self) -> str:
+        sandbox = self.sandbox
+        where = f"its files are in {sandbox}; " if sandbox is not None else ""
+        return f"{where}jrm story {self.uid} shows what happened"
+
+    def add_done_callback(self, callback: Callable[[TaskHandle], object]) -> None:
+        """Call ``callback(self)`` on another thread when it has ended (also when it has already)."""
+
+        def ended() -> None:
+            calls.run_callback(lambda: callback(self))  # type: ignore[arg-type]
+
+        if self._bulk >= 0:
+            self._session._replica.watch(self._bulk, self._index, ended)
+        else:
+            self._session._replica.when(self._final, ended)
+
+    # ------------------------------------------------------------ acting
+
+    def cancel(self) -> bool:
+        """Cancel it in whatever state; False when it has already ended."""
+        if self._final():
+            return False
+        number = self._number()
+        return self._session._cancel(((number, Picks.span(self._index, self._index + 1)),)) > 0
+
+    # ------------------------------------------------------------ looking
+
+    def stdout(self) -> str:
+        """Return what it wrote to standard output so far."""
+        return files.read(self, "stdout")
+
+    def stderr(self) -> str:
+        """Return what it wrote to standard error so far."""
+        return files.read(self, "stderr")
+
+    def follow(self, stream: str = "stdout") -> Iterator[str]:
+        """Yield pieces of its output as they are written, until it has ended."""
+        if stream not in ("stdout", "stderr"):
+            raise RequestError(f"stream: {stream!r} is unknown", hint="use stdout or stderr", code="JRM-Q05")
+        return files.follow(self, stream)
+
+    def files(self) -> list[Path]:
+        """Return the files in its sandbox."""
+        sandbox = self.sandbox
+        return sorted(path for path in sandbox.rglob("*") if path.is_file()) if sandbox and sandbox.is_dir() else []
+
+    def story(self) -> show.Text:
+        """Return everything that happened to it, one line per fact with time and reason."""
+        from .story import lines
+
+        connection = self._session._connection
+        answer = connection.request(FetchStory(connection.number(), self._session.name, self._number(), self._index))
+        return show.Text("\n".join(lines(answer.facts, self._number(), self._index, self._session._replica.ledger)))
+
+    def explain(self) -> show.Text:
+        """Return why it waits (or what became of it) in plain words."""
+        if self._final():
+            return show.Text(f"{self.uid} ended {self.state}: {self.reason}")
+        connection = self._session._connection
+        answer = connection.request(Explain(connection.number(), self._session.name, self._number(), self._index))
+        return show.Text(answer.text)
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, TaskHandle) or other._session is not self._session or other._index != self._index:
+            return False
+        return other is self or other._number() == self._number()
+
+    def __hash__(self) -> int:
+        return hash((self._session.name, self._index))
+
+    def __repr__(self) -> str:
+        return show.task_line(self)
+
+    def _repr_mimebundle_(self, **_: Any) -> dict[str, str]:
+        return show.task_bundle(self)
+
