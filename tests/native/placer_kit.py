@@ -17,6 +17,25 @@ def u64(values: Any) -> Any:
     return np.array(list(values), np.uint64)
 
 
+def cluster(
+    n: int,
+    cores: int = 8,
+    gpus: int = 0,
+    mem: int = 1024,
+    lfs: int = 0,
+    numa: int = 1,
+    partition: list[int] | None = None,
+    named: dict[str, Any] | None = None,
+    **keywords: Any,
+) -> Placer:
+    """A placer of n equal nodes."""
+    parts = np.array(partition or [0] * n, np.uint16)
+    pools = {name: np.array(values, np.uint32) for name, values in (named or {}).items()}
+    short, long = (lambda v: np.full(n, v, np.uint16)), (lambda v: np.full(n, v, np.uint32))
+    domains = np.full(n, numa, np.uint8)
+    return Placer(short(cores), short(gpus), long(mem), long(lfs), domains, parts, pools, **keywords)
+
+
 def machine(rng: random.Random) -> tuple[list[Any], dict[str, Any]]:
     """Arguments for both placers: 1 to 8 nodes, sometimes all alike, sometimes all different."""
     n = rng.choice((1, 2, 3, 4, 6, 8))
@@ -36,7 +55,8 @@ def machine(rng: random.Random) -> tuple[list[Any], dict[str, Any]]:
     types = (np.uint16, np.uint16, np.uint32, np.uint32, np.uint8)
     columns: list[Any] = [np.array([row[i] for row in rows], types[i]) for i in range(5)]
     columns.append(np.array(parts, np.uint16))
-    named = {name: np.array([rng.choice((0, 2, 3)) for _ in rows], np.uint32) for name in NAMES[: rng.choice((0, 1, 2))]}
+    pools = NAMES[: rng.choice((0, 1, 2))]
+    named = {name: np.array([rng.choice((0, 2, 3)) for _ in rows], np.uint32) for name in pools}
     return [*columns, named], {"patience": rng.choice((0.0, 1.5, 3.0)), "lookahead": rng.choice((1, 3, 1024, 1024))}
 
 
@@ -101,7 +121,8 @@ class Story:
             self.alive = [a for a in self.alive if a not in gone]
             self.both("release", u64(gone))
         elif what < 0.87:
-            self.both("remove", u64(rng.sample(range(1, self.next_token + 3), min(self.next_token, rng.choice((1, 6))))))
+            known = range(1, self.next_token + 3)
+            self.both("remove", u64(rng.sample(known, min(len(known), rng.choice((1, 6))))))
         elif what < 0.91:
             shape = rng.choice(self.shapes)
             tokens = [int(t) for t in self.both("take", shape, rng.choice((1, 3, 10)))]
