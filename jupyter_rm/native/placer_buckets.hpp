@@ -72,31 +72,30 @@ class Table {
 class Buckets {
  public:
   void open(u32 nodes, u32 tables) {
-    prev_.assign(nodes, NONE);
-    next_.assign(nodes, NONE);
-    place_.assign(nodes, Place{});
+    links_.assign(nodes, Link{});
     tables_.resize(tables);
   }
   Table& table(u32 t) { return tables_[t]; }
   const Table& table(u32 t) const { return tables_[t]; }
-  u32 next(u32 node) const { return next_[node]; }
+  u32 next(u32 node) const { return links_[node].next; }
+  void prefetch(u32 node) const { __builtin_prefetch(&links_[node], 1); }
 
   // Put the node where its free counts say; a node with nothing free stands in no bucket. table NONE: nowhere.
   void move(u32 node, u32 table, u32 gpus, u32 cores) {
-    Place& p = place_[node];
+    Link& p = links_[node];
     if (!gpus && !cores) table = NONE;
     u32 at = table == NONE ? 0 : gpus * tables_[table].cols_ + cores;
     if (p.table == table && p.at == at) return;
-    if (p.table != NONE) unlink(node, p);
+    if (p.table != NONE) unlink(p);
     p.table = table;
     p.at = at;
     if (table == NONE) return;
     Table& t = tables_[table];
     u32 old = t.head_[at];
-    prev_[node] = NONE;
-    next_[node] = old;
+    p.prev = NONE;
+    p.next = old;
     if (old != NONE)
-      prev_[old] = node;
+      links_[old].prev = node;
     else
       t.bits_[gpus * t.words_ + cores / 64] |= 1ull << (cores % 64);
     t.head_[at] = node;
@@ -104,19 +103,18 @@ class Buckets {
   }
 
  private:
-  struct Place {
-    u32 table = NONE, at = 0;
+  struct Link {
+    u32 prev = NONE, next = NONE, table = NONE, at = 0;
   };
 
-  void unlink(u32 node, const Place& p) {
+  void unlink(const Link& p) {
     Table& t = tables_[p.table];
-    u32 before = prev_[node], after = next_[node];
-    if (after != NONE) prev_[after] = before;
-    if (before != NONE) {
-      next_[before] = after;
+    if (p.next != NONE) links_[p.next].prev = p.prev;
+    if (p.prev != NONE) {
+      links_[p.prev].next = p.next;
     } else {
-      t.head_[p.at] = after;
-      if (after == NONE) {
+      t.head_[p.at] = p.next;
+      if (p.next == NONE) {
         u32 row = p.at / t.cols_, col = p.at % t.cols_;
         t.bits_[row * t.words_ + col / 64] &= ~(1ull << (col % 64));
       }
@@ -124,8 +122,7 @@ class Buckets {
     --t.count_[p.at];
   }
 
-  std::vector<u32> prev_, next_;
-  std::vector<Place> place_;
+  std::vector<Link> links_;
   std::vector<Table> tables_;
 };
 

@@ -321,6 +321,7 @@ inline void Core::release(const u64* ids, std::size_t count) {
     if (at < allocs.size() && allocs[at].gen == ids[i] >> 32 && (allocs[at].gen & 1)) {
       ++allocs[at].gen;
       __builtin_prefetch(&nodes[allocs[at].node], 1);
+      buckets.prefetch(allocs[at].node);
       continue;
     }
     for (std::size_t j = 0; j < i; ++j) --allocs[at_of(ids[j])].gen;
