@@ -1,7 +1,7 @@
 // The spawner: threads that start processes, wait for their ends and hand allocations on to queued launches.
 //
 // All threads wait on one epoll set that holds a pidfd per process, so whichever thread is idle takes the next end,
-// reaps it and starts the successor itself. Nothing here knows Python; spawner.cpp is the binding.
+// reaps it and starts the successor itself. Nothing here knows Python or the wire: spawner_host.hpp feeds it.
 // One mutex guards all state. It is never held across clone, wait4 or a sweep.
 #pragma once
 
@@ -14,6 +14,7 @@
 #include <queue>
 #include <thread>
 
+#include <poll.h>
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
 #include <sys/timerfd.h>
@@ -63,13 +64,13 @@ inline double clock_s(clockid_t id) {
 
 class Core : public std::enable_shared_from_this<Core> {
 public:
-    explicit Core(bool sweep) : sweep_(sweep) {
+    // Events are written to `out`, a pipe that does not block.
+    Core(int out, bool sweep) : sweep_(sweep), out_(out) {
         epoll_ = epoll_create1(EPOLL_CLOEXEC);
         wake_ = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK | EFD_SEMAPHORE);
         stop_ = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
-        events_fd_ = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
         timer_ = timerfd_create(CLOCK_MONOTONIC, TFD_CLOEXEC | TFD_NONBLOCK);
-        ok_ = epoll_ >= 0 && wake_ >= 0 && stop_ >= 0 && events_fd_ >= 0 && timer_ >= 0;
+        ok_ = epoll_ >= 0 && wake_ >= 0 && stop_ >= 0 && timer_ >= 0;
         watch(wake_, TAG_WAKE);
         watch(stop_, TAG_STOP);
         watch(timer_, TAG_TIMER);
@@ -89,12 +90,14 @@ public:
             for (Task *t : pool.second)
                 if (t->state == State::DROPPED) delete t;
         for (auto &entry : tasks_) delete entry.second;
-        for (int fd : {epoll_, wake_, stop_, events_fd_, timer_})
+        for (int fd : {epoll_, wake_, stop_, timer_})
             if (fd >= 0) close(fd);
     }
 
     bool ok() const { return ok_; }
-    int fileno() const { return events_fd_; }
+
+    // The limit on open files that tasks get back, when this program has raised its own.
+    void give_back_nofile(const rlimit &original) { nofile_ = original; }
 
     void run_threads(int n) {
         for (int i = 0; i < n; i++) {
@@ -181,18 +184,10 @@ public:
         return (t->state == State::RUNNING || t->state == State::SWEEPING) && kill(-t->pid, sig) == 0;
     }
 
-    std::vector<Event> take_events() {
-        std::vector<Event> out;
+    bool stopped() {
         std::lock_guard lock(mutex_);
-        out.swap(events_);
-        batch_++;
-        signalled_ = false;
-        flush_at_ = 0;
-        uint64_t n;
-        if (read(events_fd_, &n, sizeof n) < 0) {}  // nothing was signalled: fine
-        return out;
+        return stopping_;
     }
-
     size_t running() {
         std::lock_guard lock(mutex_);
         return live_;
@@ -225,11 +220,20 @@ public:
             const bool gone = idle_.wait_for(lock, std::chrono::seconds(1), [this] { return alive_ == 0; });
             if (!gone)
                 for (auto &thread : threads_) thread.detach();
-            if (!events_.empty() && !signalled_) tell_reader();
         }
         for (auto &thread : threads_)
             if (thread.joinable()) thread.join();
         threads_.clear();
+    }
+
+    // Write out what is left; waits for the reader, but not longer than `patience` seconds.
+    void flush_all(double patience) {
+        const double end = clock_s(CLOCK_MONOTONIC) + patience;
+        std::lock_guard lock(mutex_);
+        while (flush() && clock_s(CLOCK_MONOTONIC) < end) {
+            pollfd p{out_, POLLOUT, 0};
+            poll(&p, 1, 50);
+        }
     }
 
 private:
@@ -302,7 +306,7 @@ private:
 
     // ---- events ------------------------------------------------------------------------------------------------
 
-    // A few wake-ups at once are free; under load the reader is woken 200 times a second, not once per process.
+    // A few writes at once are free; under load the reader is woken 200 times a second, not once per process.
     void push(Task *t, Kind kind, Step step, int error, uint64_t successor) {
         Event e{};
         e.token = t->launch.token, e.alloc = t->alloc, e.successor = successor;
@@ -318,14 +322,13 @@ private:
             if (kind == STARTED) t->batch = batch_, t->slot = events_.size();
             events_.push_back(e);
         }
-        if (signalled_) return;
         const double now = clock_s(CLOCK_MONOTONIC);
-        if (kind != STARTED) {
+        if (kind != STARTED && backlog_.empty()) {
             budget_ = std::min(BURST, budget_ + (now - budget_at_) / PACE);
             budget_at_ = now;
             if (budget_ >= 1) {
                 budget_ -= 1;
-                tell_reader();
+                flush();
                 return;
             }
         }
@@ -341,11 +344,29 @@ private:
         if (write(stop_, &one, sizeof one) < 0) {}  // never read back: every thread sees it
     }
 
-    void tell_reader() {
-        signalled_ = true;
+    // Write what waits; true when some is left because the reader is slow (a timer tries again).
+    bool flush() {
+        const char *p = reinterpret_cast<const char *>(events_.data());
+        backlog_.insert(backlog_.end(), p, p + events_.size() * sizeof(Event));
+        events_.clear();
+        batch_++;
         flush_at_ = 0;
-        const uint64_t one = 1;
-        if (write(events_fd_, &one, sizeof one) < 0) {}
+        size_t done = 0;
+        while (done < backlog_.size()) {
+            const ssize_t n = write(out_, backlog_.data() + done, backlog_.size() - done);
+            if (n > 0) {
+                done += static_cast<size_t>(n);
+            } else if (errno == EAGAIN) {
+                break;
+            } else if (errno != EINTR) {
+                done = backlog_.size();  // nobody reads any more
+            }
+        }
+        backlog_.erase(backlog_.begin(), backlog_.begin() + static_cast<std::ptrdiff_t>(done));
+        if (backlog_.empty()) return false;
+        flush_at_ = clock_s(CLOCK_MONOTONIC) + PACE;
+        arm();
+        return true;
     }
 
     // ---- time --------------------------------------------------------------------------------------------------
@@ -374,12 +395,7 @@ private:
             std::lock_guard lock(mutex_);
             const double now = clock_s(CLOCK_MONOTONIC);
             armed_ = 0;
-            if (flush_at_ != 0 && flush_at_ <= now) {
-                if (events_.empty())
-                    flush_at_ = 0;
-                else
-                    tell_reader();
-            }
+            if (flush_at_ != 0 && flush_at_ <= now) flush();
             while (!due_.empty() && due_.top().at <= now) {
                 const Due d = due_.top();
                 due_.pop();
@@ -577,7 +593,7 @@ private:
 
     void thread_main() {
         {
-            Starter starter(close_range_);
+            Starter starter(close_range_, nofile_);
             for (;;) {
                 epoll_event ev{};
                 // One at a time: a start takes long enough that the other ends are better left to other threads.
@@ -598,7 +614,8 @@ private:
 
     const bool sweep_;
     bool ok_ = false, close_range_ = false;
-    int epoll_ = -1, wake_ = -1, stop_ = -1, events_fd_ = -1, timer_ = -1;
+    int out_, epoll_ = -1, wake_ = -1, stop_ = -1, timer_ = -1;
+    rlimit nofile_{0, 0};  // 0: nothing to give back
 
     std::mutex mutex_;
     std::condition_variable idle_;
@@ -606,11 +623,12 @@ private:
     std::unordered_map<uint64_t, std::deque<Task *>> pools_;  // queued ones; may hold DROPPED ones, which it owns
     std::deque<Task *> ready_;                              // have an allocation, wait for a thread
     std::priority_queue<Due> due_;
-    std::vector<Event> events_;
+    std::vector<Event> events_;   // not written yet, and open to change
+    std::vector<char> backlog_;   // not written yet because the pipe is full
     uint64_t serial_ = 0, batch_ = 1;
     size_t live_ = 0;  // ready, starting, running or being swept
     int alive_ = 0;    // threads
-    bool closed_ = false, stopping_ = false, signalled_ = false;
+    bool closed_ = false, stopping_ = false;
     double flush_at_ = 0, armed_ = 0, close_grace_ = 2;
     static constexpr double BURST = 16, PACE = 0.005;
     double budget_ = BURST, budget_at_ = 0;

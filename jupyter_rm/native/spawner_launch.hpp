@@ -90,6 +90,7 @@ struct ChildCall {
     const CpuMask *cpus;
     const std::vector<Limit> *limits;
     const std::vector<int> *handled;  // signals whose action is not the default in this process
+    const struct rlimit *nofile;  // to give back, or null
     pid_t parent;
     bool shared_files;  // the descriptor table is still the parent's: nothing may be closed before it is unshared
     Step step;
@@ -166,19 +167,22 @@ inline int child_main(void *p) {
         close_all_by_hand();
     }
     // The table is empty, so these three become 0, 1 and 2 without any dup.
-    if (open(c.in[0] ? c.in : "/dev/null", O_RDONLY) < 0) fail(STEP_STDIN, errno);
-    const int create = O_WRONLY | O_CREAT | O_TRUNC;
+    // O_NONBLOCK: opening a FIFO must not wait for its other end, for a whole thread would wait with us.
+    if (open(c.in[0] ? c.in : "/dev/null", O_RDONLY | O_NONBLOCK) < 0) fail(STEP_STDIN, errno);
+    const int create = O_WRONLY | O_CREAT | O_TRUNC | O_NONBLOCK;
     if (open(c.out[0] ? c.out : "/dev/null", c.out[0] ? create : O_WRONLY, 0600) < 0) fail(STEP_STDOUT, errno);
     if (strcmp(c.out, c.err) == 0) {
         if (fcntl(1, F_DUPFD, 2) < 0) fail(STEP_STDERR, errno);
     } else if (open(c.err[0] ? c.err : "/dev/null", c.err[0] ? create : O_WRONLY, 0600) < 0) {
         fail(STEP_STDERR, errno);
     }
+    for (int fd = 0; fd < 3; fd++) fcntl(fd, F_SETFL, 0);
     if (!c.cpus->empty() &&
         syscall(SYS_sched_setaffinity, 0, c.cpus->size() * sizeof(unsigned long), c.cpus->data()) < 0)
         fail(STEP_LIMITS, errno);
     const struct rlimit no_core = {0, 0};
     setrlimit(RLIMIT_CORE, &no_core);
+    if (c.nofile) setrlimit(RLIMIT_NOFILE, c.nofile);
     for (const Limit &l : *c.limits) {
         if (l.resource == RLIMIT_CORE) continue;
         const struct rlimit want = {l.soft, l.hard};
@@ -202,7 +206,7 @@ public:
         int error = 0;
     };
 
-    explicit Starter(bool close_range_works) : shared_files_(close_range_works) {
+    Starter(bool close_range_works, const rlimit &nofile) : shared_files_(close_range_works), nofile_(nofile) {
         stack_ = mmap(nullptr, STACK, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_STACK, -1, 0);
     }
     ~Starter() {
@@ -249,6 +253,7 @@ public:
         c.handled = &handled_;
         c.parent = getpid();
         c.shared_files = shared_files_;
+        c.nofile = nofile_.rlim_max ? &nofile_ : nullptr;
 
         const int flags = CLONE_VM | CLONE_VFORK | CLONE_PIDFD | (shared_files_ ? CLONE_FILES : 0) | SIGCHLD;
         r.pid = clone(child_main, static_cast<char *>(stack_) + STACK, flags, &c, &r.pidfd);
@@ -280,7 +285,8 @@ private:
         }
     }
 
-    bool shared_files_;
+    const bool shared_files_;
+    const rlimit nofile_;
     void *stack_;
     double looked_ = -1;
     std::vector<int> handled_;

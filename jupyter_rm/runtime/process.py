@@ -1,7 +1,7 @@
 """Starting task processes and hearing of their ends: one interface, two implementations.
 
 What it is: `Launch` (what to start), `EVENT` (what is reported), and `Spawner(...)`, which picks the C++ spawner
-where the kernel has what it needs and `PortableSpawner` elsewhere. Beside them: finding executables, the guard
+where the kernel has what it needs and the portable one elsewhere. Beside them: finding executables, the guard
 program, and ending whole process trees.
 
 What it knows and does not know: processes, groups, descriptors, signals. It knows nothing of tasks, ranks, placement or
@@ -12,7 +12,8 @@ ends, its allocation and CPUs pass to the first in line without any Python in be
 as `successor`. An ENDED with successor 0 gives the allocation back to the caller; launches still queued then (they
 arrived a moment too late) are begun with `feed`.
 
-Read next: process_portable.py for the same behaviour in Python, native/spawner_core.hpp for the fast one.
+Read next: process_native.py and native/spawner_core.hpp for the fast one, process_portable.py for the same behaviour in
+Python, process_tree.py for ending process trees.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ import numpy as np
 import numpy.typing as npt
 
 __all__ = ["CANCELLED", "CORE_PASSED_ON", "ENDED", "EVENT", "FAILED", "STARTED", "STEPS", "TIMED_OUT", "WAS_CANCELLED"]
-__all__ += ["Launch", "NativeSpawner", "SpawnerLike", "Spawner", "guard_path", "resolve"]
+__all__ += ["Launch", "SpawnerLike", "Spawner", "guard_path", "resolve"]
 
 STARTED, ENDED, FAILED, CANCELLED = 1, 2, 3, 4
 """Kinds of events: runs now; is over; could not be started; was dropped from the queue before it began."""
@@ -72,7 +73,7 @@ class Launch:
     argv: list[bytes]  # argv[0] is the file executed; see resolve()
     env: int  # from spawner.env()
     cwd: bytes  # made if missing (0700); b"" stays where the spawner is
-    stdin: bytes = b"/dev/null"  # the three files are relative to cwd; b"" is /dev/null
+    stdin: bytes = b"/dev/null"  # the three are relative to cwd; b"" is /dev/null; a FIFO is opened without waiting
     stdout: bytes = b""  # created 0600 and emptied
     stderr: bytes = b""  # the same name as stdout: one shared descriptor
     cpus: list[int] = field(default_factory=list)  # affinity, [] leaves it; a queued launch takes its predecessor's
@@ -113,6 +114,13 @@ class SpawnerLike(Protocol):
         """Take all waiting events, in order, as an array of EVENT (read-only)."""
 
     @property
+    def alive(self) -> bool:
+        """False once no further event will come: it is closed and empty, or its host program has died.
+
+        A host that died has reported all that was out as lost, error EPIPE. Stop watching `fileno` and open another.
+        """
+
+    @property
     def running(self) -> int:
         """How many launches hold an allocation: about to start, running, or being ended."""
 
@@ -124,42 +132,6 @@ class SpawnerLike(Protocol):
         """Drop the queues and end all groups (TERM, KILL after `grace` s); kill=False lets them end by themselves."""
 
 
-class NativeSpawner:
-    """The C++ spawner: vfork, pidfd, epoll and its own threads, off the GIL. Linux 5.3 or later."""
-
-    def __init__(self, threads: int = 0, sweep: bool = True) -> None:
-        from jupyter_rm.native import _spawner
-
-        if EVENT.itemsize != _spawner.EVENT_SIZE:
-            raise ImportError("jupyter_rm.native._spawner is from another version: rebuild it")
-        native = _spawner.Spawner(threads, sweep)
-        self._native = native
-        self.fileno = native.fileno
-        self.env = native.env
-        self.start = native.start
-        self.queue = native.queue
-        self.retract = native.retract
-        self.signal = native.signal
-        self.close = native.close
-
-    def cancel(self, tokens: Sequence[int]) -> None:
-        self._native.cancel([int(t) for t in tokens])
-
-    def feed(self, pool: int, alloc: int, cpus: Sequence[int] = ()) -> int:
-        return self._native.feed(pool, alloc, cpus)
-
-    def events(self) -> npt.NDArray[np.void]:
-        return np.frombuffer(self._native.drain(), dtype=EVENT)
-
-    @property
-    def running(self) -> int:
-        return self._native.running
-
-    @property
-    def queued(self) -> int:
-        return self._native.queued
-
-
 def native_supported() -> bool:
     """Whether the C++ spawner is built and this kernel has what it needs."""
     if platform.system() != "Linux":
@@ -168,12 +140,14 @@ def native_supported() -> bool:
         from jupyter_rm.native import _spawner
     except ImportError:
         return False
-    return _spawner.supported()
+    return guard_path() is not None and _spawner.supported()
 
 
 def Spawner(threads: int = 0, sweep: bool = True) -> SpawnerLike:
     """The best spawner for this machine. threads: 0 chooses. sweep: end what a leader leaves behind in its group."""
     if native_supported():
+        from jupyter_rm.runtime.process_native import NativeSpawner
+
         return NativeSpawner(threads, sweep)
     from jupyter_rm.runtime.process_portable import PortableSpawner
 

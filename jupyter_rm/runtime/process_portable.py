@@ -4,7 +4,8 @@ What it is: one thread per allocation in use. The thread starts a process with s
 left of its group, and goes on with the next queued launch of the pool. A further thread keeps the timeouts.
 
 What it knows and does not know: it keeps the contract of `SpawnerLike` (process.py), checked by the same tests, with
-three differences that a person's own machine can bear. It starts some hundreds of processes a second, not thousands.
+differences that a person's own machine can bear. It starts some hundreds of processes a second, not thousands. The
+peak memory of a task is at least that of this program (a child counts its parent's memory until it execs).
 Tasks do not die by the kernel's hand when this program is killed (PDEATHSIG is Linux only); `jrm-guard` or the next
 start must clear them away. Signals that this program ignores, apart from Python's own SIGPIPE and SIGXFSZ, stay
 ignored in tasks.
@@ -102,6 +103,7 @@ class PortableSpawner:
         self._numbers = itertools.count()
         self._live = 0
         self._closed = False
+        self._grace = float("inf")  # what `close` allows
         self._signalled = False
         self._read, self._write = os.pipe()
         os.set_blocking(self._read, False)
@@ -173,6 +175,10 @@ class PortableSpawner:
         return np.array(rows, dtype=base.EVENT)
 
     @property
+    def alive(self) -> bool:
+        return not (self._closed and self._live == 0)
+
+    @property
     def running(self) -> int:
         return self._live
 
@@ -184,6 +190,7 @@ class PortableSpawner:
     def close(self, kill: bool = True, grace: float = 2.0) -> None:
         with self._lock:
             self._closed = True
+            self._grace = grace
             for job in list(self._jobs.values()):
                 if kill or job.state == "queued":
                     self._cancel_one(job, base.WAS_CANCELLED, min(grace, job.launch.grace))
@@ -302,7 +309,7 @@ class PortableSpawner:
             job.pid, job.state = pid, "running"
             self._push(job, base.STARTED)
             if job.flags & base.WAS_CANCELLED:
-                self._term(job, job.launch.grace)
+                self._term(job, min(self._grace, job.launch.grace))
             if job.launch.timeout > 0:
                 self._alarm(job, "timeout", job.launch.timeout)
         if hasattr(os, "waitid"):  # wait without reaping: until then the number is ours and others may signal it
@@ -324,7 +331,7 @@ class PortableSpawner:
             if not (self._sweep or job.termed):
                 return
             job.state = "sweeping"
-            self._term(job, job.launch.grace)
+            self._term(job, min(self._grace, job.launch.grace))
         pause = 0.001
         while True:
             # Orphans come to this process when it is a subreaper; unreaped they would stay members of the group.
@@ -349,7 +356,9 @@ class PortableSpawner:
 
             def file(step: int, name: bytes, flags: int) -> int:
                 path = os.path.join(launch.cwd, name) if name else b"/dev/null"  # noqa: PTH118
-                fd = _at(step, lambda: os.open(path, flags | os.O_CLOEXEC, 0o600))
+                # Opening a FIFO must not wait for its other end; the flag is taken back for the task.
+                fd = _at(step, lambda: os.open(path, flags | os.O_CLOEXEC | os.O_NONBLOCK, 0o600))
+                os.set_blocking(fd, True)
                 stack.callback(os.close, fd)
                 return fd
 
