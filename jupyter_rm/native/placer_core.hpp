@@ -11,7 +11,8 @@
 //    cores, that can hold it; among equals the one whose free counts changed last.
 //  * Any other request goes to the first node that can hold it in the thrifty order: nodes with fewer GPUs, less
 //    memory, less local disk and fewer cores come first.
-//  * Ranks that fit on one node share one. Otherwise the nodes that can take most ranks are used first.
+//  * Ranks that fit on one node share one. Otherwise the nodes that can take most ranks are used first; in the
+//    thrifty order, most ranks among the first 16 able nodes, or among as many as it takes.
 //    ranks_per_node fixes the number on every node; the last node takes what remains.
 #pragma once
 #include <algorithm>

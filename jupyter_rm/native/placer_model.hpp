@@ -10,6 +10,7 @@
 namespace jrm {
 
 constexpr u32 WHOLE = 10000;  // one GPU, in units of 1/10000
+constexpr u32 CHOICE = 16;    // able nodes to choose from when ranks spread in the thrifty order
 constexpr u64 DEAD = ~0ull;   // the place of a cancelled token in a queue
 
 enum State : u8 { UP = 0, DRAIN = 1, DOWN = 2 };

@@ -92,38 +92,61 @@ struct Class {
   }
 };
 
-// token -> (class, position).  Built when remove() first needs it, kept up to date by add(), dropped when unused.
+// Where a token waits: token -> (class, position), for remove().
+// Tokens mostly come as ascending runs, and a run is one entry however long it is; what is irregular goes to a hash.
+// Built when remove() first needs it, kept up to date by add(), dropped when keeping it costs more than building it.
+// Entries go stale when tokens start; whoever looks one up checks that the token is really there.
 class TokenIndex {
  public:
   struct Where {
     u32 cls;
     i64 pos;
   };
-  bool built() const { return !slots_.empty(); }
-  void start(std::size_t n) {
-    std::size_t cap = 64;
-    while (cap < n * 2 + 2) cap *= 2;
-    slots_.assign(cap, {DEAD, {0, 0}});
+  bool built() const { return built_; }
+  void start(std::size_t waiting) {
+    built_ = true;
+    runs_.clear();
     used_ = 0;
-    spare_ = n * 2 + 4096;
+    slots_.assign(64, {DEAD, {0, 0}});
+    rest(waiting);
   }
-  void drop() { std::vector<Slot>().swap(slots_); }
-  // Count work done without any remove(); true when keeping the index has cost more than building it again.
+  void drop() {
+    built_ = false;
+    runs_.clear();
+    std::vector<Slot>().swap(slots_);
+  }
+  // Count additions made without any remove(); true when they have cost as much as building anew would.
   bool tired(std::size_t n) {
     if (spare_ < n) return true;
     spare_ -= n;
     return false;
   }
-  void rest() { spare_ = used_ * 2 + 4096; }
-  void put(u64 token, Where w) {
-    if ((used_ + 1) * 2 > slots_.size()) grow();
-    Slot& s = slots_[find(token)];
-    if (s.token == DEAD) ++used_;
-    s = {token, w};
+  void rest(std::size_t waiting) { spare_ = waiting * 2 + 4096; }
+
+  void put(const u64* tokens, std::size_t n, Where first) {
+    for (std::size_t i = 0, end = 0; i < n; i = end) {
+      end = i + 1;
+      if (tokens[i] == DEAD) continue;
+      while (end < n && tokens[end] == tokens[end - 1] + 1 && tokens[end] != DEAD) ++end;
+      Where at{first.cls, first.pos + static_cast<i64>(i)};
+      if (end - i >= 8 && clear_of_others(tokens[i], end - i)) {
+        runs_[tokens[i]] = {end - i, at};
+        continue;
+      }
+      for (std::size_t k = i; k < end; ++k, ++at.pos) put_one(tokens[k], at);
+    }
   }
-  const Where* get(u64 token) const {
+
+  // Call f(where) for the places the token may be, until it returns true.
+  template <class F>
+  void look(u64 token, F f) const {
     const Slot& s = slots_[find(token)];
-    return s.token == DEAD ? nullptr : &s.where;
+    if (s.token != DEAD && f(s.where)) return;
+    auto it = runs_.upper_bound(token);
+    if (it == runs_.begin()) return;
+    --it;
+    u64 ahead = token - it->first;
+    if (ahead < it->second.size) f(Where{it->second.where.cls, it->second.where.pos + static_cast<i64>(ahead)});
   }
 
  private:
@@ -131,17 +154,35 @@ class TokenIndex {
     u64 token;
     Where where;
   };
+  struct Run {
+    std::size_t size;
+    Where where;
+  };
+  bool clear_of_others(u64 token, std::size_t n) const {
+    auto next = runs_.lower_bound(token);
+    if (next != runs_.end() && next->first - token < n) return false;
+    if (next == runs_.begin()) return true;
+    --next;
+    return token - next->first >= next->second.size;
+  }
   std::size_t find(u64 token) const {
     std::size_t mask = slots_.size() - 1, i = (token * 0x9e3779b97f4a7c15ull >> 20) & mask;
     while (slots_[i].token != DEAD && slots_[i].token != token) i = (i + 1) & mask;
     return i;
   }
-  void grow() {
-    std::vector<Slot> old(slots_.size() * 2, {DEAD, {0, 0}});
-    old.swap(slots_);
-    for (const Slot& s : old)
-      if (s.token != DEAD) slots_[find(s.token)] = s;
+  void put_one(u64 token, Where w) {
+    if ((used_ + 1) * 2 > slots_.size()) {
+      std::vector<Slot> old(slots_.size() * 2, {DEAD, {0, 0}});
+      old.swap(slots_);
+      for (const Slot& s : old)
+        if (s.token != DEAD) slots_[find(s.token)] = s;
+    }
+    Slot& s = slots_[find(token)];
+    if (s.token == DEAD) ++used_;
+    s = {token, w};
   }
+  bool built_ = false;
+  std::map<u64, Run> runs_;
   std::vector<Slot> slots_;
   std::size_t used_ = 0, spare_ = 0;
 };

@@ -127,8 +127,7 @@ inline void Core::add(u32 shape, const u64* tokens, std::size_t count, i32 prio,
     if (index.tired(count)) {
       index.drop();
     } else {
-      i64 pos = c.base + static_cast<i64>(c.buf.size());
-      for (std::size_t i = 0; i < count; ++i) index.put(tokens[i], {cls, pos + static_cast<i64>(i)});
+      index.put(tokens, count, {cls, c.base + static_cast<i64>(c.buf.size())});
     }
   }
   bool first = !c.live;
@@ -148,8 +147,7 @@ inline void Core::put_back(u32 shape, const u64* tokens, std::size_t count, i32 
   bool first = !c.live;
   if (!first) c.settle();
   c.push_front(tokens, count, --front_seq);
-  if (index.built())
-    for (std::size_t i = 0; i < count; ++i) index.put(tokens[i], {cls, c.at() + static_cast<i64>(i)});
+  if (index.built()) index.put(tokens, count, {cls, c.at()});
   waiting += count;
   shapes[shape].waiting += count;
   if (first)
@@ -165,24 +163,23 @@ inline std::vector<u64> Core::remove(const u64* tokens, std::size_t count) {
     index.start(waiting);
     for (u32 cls = 0; cls < classes.size(); ++cls) {
       const Class& c = classes[cls];
-      for (std::size_t i = c.head; i < c.buf.size(); ++i)
-        if (c.buf[i] != DEAD) index.put(c.buf[i], {cls, c.base + static_cast<i64>(i)});
+      if (c.live) index.put(c.buf.data() + c.head, c.buf.size() - c.head, {cls, c.at()});
     }
   }
-  index.rest();
-  for (std::size_t i = 0; i < count; ++i) {
-    const auto* w = index.get(tokens[i]);
-    if (!w) continue;
-    Class& c = classes[w->cls];
-    i64 at = w->pos - c.base;
-    if (at < static_cast<i64>(c.head) || at >= static_cast<i64>(c.buf.size())) continue;
-    if (c.buf[static_cast<std::size_t>(at)] != tokens[i]) continue;  // gone already, the place was used again
-    c.buf[static_cast<std::size_t>(at)] = DEAD;
-    gone.push_back(tokens[i]);
-    --waiting;
-    --shapes[c.shape].waiting;
-    if (!--c.live) emptied(w->cls);
-  }
+  index.rest(waiting);
+  for (std::size_t i = 0; i < count; ++i)
+    index.look(tokens[i], [&](TokenIndex::Where w) {
+      Class& c = classes[w.cls];
+      i64 at = w.pos - c.base;
+      if (at < static_cast<i64>(c.head) || at >= static_cast<i64>(c.buf.size())) return false;
+      if (c.buf[static_cast<std::size_t>(at)] != tokens[i]) return false;
+      c.buf[static_cast<std::size_t>(at)] = DEAD;
+      gone.push_back(tokens[i]);
+      --waiting;
+      --shapes[c.shape].waiting;
+      if (!--c.live) emptied(w.cls);
+      return true;
+    });
   return gone;
 }
 

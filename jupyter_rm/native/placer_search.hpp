@@ -227,8 +227,7 @@ inline bool Core::fixed_plain(const Class& c, const Shape& s) {
 
 inline bool Core::pack_rich(const Class& c, Shape& s) {
   ks.clear();
-  // No node holds all ranks (the search for one just failed), so this many is the best a node can do.
-  u64 most = std::min<u64>(s.widest, s.ranks - 1), sum = 0, of_most = 0;
+  u64 sum = 0;
   s.b.each(barred(c), [&](u32 pos) {
     u32 node = order[pos];
     u64 k = std::min<u64>(k_now(s, node, 0), s.ranks);
@@ -239,8 +238,7 @@ inline bool Core::pack_rich(const Class& c, Shape& s) {
     if (!allowed(c, node)) return false;
     ks.emplace_back((1ull << 32) - k, pos);
     sum += k;
-    if (k == most) of_most += k;
-    return of_most >= s.ranks;
+    return sum >= s.ranks && ks.size() >= CHOICE;
   });
   if (sum < s.ranks || !pack(ks, s)) return false;
   for (Pick& p : picks) p.node = order[p.node];

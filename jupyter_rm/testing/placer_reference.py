@@ -211,6 +211,9 @@ class ReferencePlacer:
             return [(x, r.per) for x in full] + [(x, r.rem) for x in rest]
         if full:
             return [(full[0], r.ranks)]
+        if not home and not (r.plain and not c.excl):
+            enough = next(i for i in range(1, len(nodes) + 1) if sum(now[x.index] for x in nodes[:i]) >= r.ranks)
+            nodes = nodes[: max(enough, 16)]
         picks: Picks = []
         left = r.ranks
         for x in sorted(nodes, key=lambda x: -now[x.index]):

@@ -192,6 +192,26 @@ def test_remove_names_exactly_what_was_still_waiting() -> None:
     assert p.waiting == 0
 
 
+def test_remove_finds_tokens_wherever_they_came_from() -> None:
+    p = cluster(1, cores=1)
+    shape = p.shape()
+    scattered = [int(x) for x in np.random.default_rng(4).permutation(5_000) * 7 + 1_000_000]
+    p.add(shape, u64(range(50)))  # a run
+    p.add(shape, u64(scattered))
+    p.schedule(1, 0.0)
+    assert p.remove(u64([0, 1, 49, 50, *scattered[::2]])).tolist() == [1, 49, *scattered[::2]]
+    taken = p.take(shape, 20)
+    assert taken.tolist() == list(range(2, 22))
+    assert p.remove(taken).tolist() == []
+    p.put_back(shape, taken[::-1])
+    p.add(shape, u64(range(100, 200)))
+    p.add(shape, u64([1, 49]))  # cancelled once, submitted again
+    assert p.remove(u64([21, 1, 2, 150, 22, 49, 1])).tolist() == [21, 1, 2, 150, 22, 49]
+    left = p.remove(u64([*range(200), *scattered])).tolist()
+    assert len(left) == len(set(left))
+    assert p.waiting == 0
+
+
 def test_take_pops_in_order_and_put_back_stands_in_front() -> None:
     p = cluster(1, cores=1)
     shape = p.shape()
