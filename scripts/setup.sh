@@ -114,6 +114,7 @@ if [ ! -x $py ]; then
   [ -n "$base" ] || choose_python
   [ -n "$base" ] || fail "no suitable Python" "this package needs Python 3.10 or newer with venv and headers; found: $(python3 --version 2>&1)" "install one and name it: PYTHON=/path/to/python3 make"
   say "making $venv with $("$base" --version 2>&1)"
+  rm -rf build/dev # it may know another Python
   mkdir -p $venv && : >$venv/.jrm-half
   run "making $venv" "try another interpreter: PYTHON=/path/to/python3 make" "$base" -m venv $venv
   printf '%s' "$root" >$venv/.jrm-made
@@ -157,7 +158,7 @@ if [ -z "$built" ] || [ "$(cat $venv/.jrm-native 2>/dev/null)" != "$inputs" ]; t
   PATH="$PATH:$root/$venv/bin"
   export PATH
   if [ ! -f build/dev/CMakeCache.txt ] && command -v ninja >/dev/null 2>&1; then export CMAKE_GENERATOR=Ninja; fi
-  run "compiling the native parts" "if the compiler is old (C++17 is needed), name another: CXX=g++-12 make" \
+  run "compiling the native parts" "look for the first 'error:' above; an old compiler (C++17 is needed) can be replaced: CXX=g++-12 make" \
     env PYTHON=$py sh scripts/build-native.sh
   printf '%s' "$inputs" >$venv/.jrm-native
 fi

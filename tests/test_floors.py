@@ -57,16 +57,27 @@ def calls(path: Path) -> Iterator[tuple[int, str, ast.Call]]:
 
 
 def imports(path: Path) -> Iterator[tuple[int, str]]:
-    """Yield (line, absolute module name or name within it) of every import, deferred ones too."""
+    """Yield (line, absolute module name or name within it) of every import that is ever executed, deferred ones too."""
     package = [*path.relative_to(ROOT).with_suffix("").parts]
-    for node in ast.walk(tree(path)):
+    module = tree(path)
+    # What only the type checker reads is never executed.
+    unread = {
+        inner
+        for node in ast.walk(module)
+        if isinstance(node, ast.If) and dotted(node.test) in ("TYPE_CHECKING", "typing.TYPE_CHECKING")
+        for line in node.body
+        for inner in ast.walk(line)
+    }
+    for node in ast.walk(module):
+        if node in unread:
+            continue
         if isinstance(node, ast.Import):
             yield from ((node.lineno, alias.name) for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
             base = ".".join(package[: len(package) - node.level]) if node.level else ""
-            module = ".".join(filter(None, (base, node.module)))
-            yield node.lineno, module
-            yield from ((node.lineno, f"{module}.{alias.name}") for alias in node.names)
+            name = ".".join(filter(None, (base, node.module)))
+            yield node.lineno, name
+            yield from ((node.lineno, f"{name}.{alias.name}") for alias in node.names)
 
 
 def test_contracts_hold() -> None:
