@@ -54,19 +54,15 @@ def main(argv: list[str] | None = None) -> int:
     place, sandbox = Path(spec["place"]), Path(spec["sandbox"])
 
     from ..runtime import logs
-    from ..runtime.process import become_subreaper
+    from ..runtime import process
     from ..runtime.spool import Spool
     from .service import Agent
 
     logs.setup("jupyter_rm", place / "agent.trace")
-    become_subreaper()
+    process.become_subreaper() if hasattr(process, "become_subreaper") else None
     nodes, pin = nodes_of(spec, place)
 
     def performer(machine: AgentMachine) -> Any:
-        if spec["site"] == "noop":
-            from .noop import NoopPerformer
-
-            return NoopPerformer(machine.holdings)
         from .perform import Performer
 
         return Performer(
@@ -77,6 +73,7 @@ def main(argv: list[str] | None = None) -> int:
             pin=pin,
             session=spec["session"],
             pilot=spec["pilot"],
+            noop=spec["site"] == "noop",
         )
 
     agent = Agent(

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 import os
+import time
 from collections.abc import Callable
 from typing import Any, Protocol
 
@@ -34,11 +35,13 @@ LAST_WORDS = 3.0
 class Performs(Protocol):
     """What the shell needs of a performer."""
 
-    busy_ahead: bool
+    @property
+    def busy_ahead(self) -> bool: ...
 
     def perform(self, effect: Effect) -> None: ...
     def filenos(self) -> list[int]: ...
     def poll(self) -> list[Input]: ...
+    def due(self) -> float | None: ...
     def close(self, grace: float) -> None: ...
 
 
@@ -87,9 +90,9 @@ class Agent:
         self._socket.setsockopt(zmq.SNDHWM, 10_000)
         self._socket.setsockopt(zmq.MAXMSGSIZE, codec.AGENT_LIMIT)
         self._socket.connect(endpoint)
-        self._watched: set[int] = set()
+        self._listening = False
         self._calm_until = 0.0
-        self._resting = False
+        self._look_at = 0.0
         self._ending: float | None = None
         self.drive.watch(self._socket, lambda: drain(self._socket, self._frames))
         self.drive.every(0.25, self._tick)
@@ -98,7 +101,7 @@ class Agent:
         """Work until the pilot ends; returns the exit code."""
         self._carry_out(self.machine.start(self.clock.now()))
         try:
-            self._watch()
+            self._listen(True)
             self.drive.run()
         finally:
             self.performer.close(2.0)
@@ -139,31 +142,26 @@ class Agent:
         for news in self.performer.poll():
             self._carry_out(self.machine.handle(now, news))
         self._carry_out(self.machine.flush(now))
-        if self.performer.busy_ahead:
-            self._rest(now)
-        else:
-            self._watch()
+        calm = self.performer.busy_ahead
+        if calm:
+            self._calm_until = now + CALM
+        self._listen(not calm)
+        due = self.performer.due()
+        if calm or due is not None:
+            wait = CALM if calm else max(0.0, (due or 0.0) - time.monotonic())
+            if self._look_at <= now or now + wait < self._look_at:
+                self._look_at = now + wait
+                self.drive.later(wait, _nothing)
 
-    def _rest(self, now: float) -> None:
-        """Look again in a moment; until then the performers' signals are not listened to."""
-        for fd in self._watched:
-            self.drive.forget(fd)
-        self._watched.clear()
-        self._calm_until = now + CALM
-        if not self._resting:
-            self._resting = True
-            self.drive.later(CALM, self._rested)
-
-    def _rested(self) -> None:
-        self._resting = False
-
-    def _watch(self) -> None:
-        wanted = set(self.performer.filenos())
-        for fd in self._watched - wanted:
-            self.drive.forget(fd)
-        for fd in wanted - self._watched:
-            self.drive.watch(fd, _nothing)  # the look happens once per round
-        self._watched = wanted
+    def _listen(self, on: bool) -> None:
+        """Listen to the performer's signals, or leave them alone while it works by itself."""
+        if on != self._listening:
+            self._listening = on
+            for fd in self.performer.filenos():
+                if on:
+                    self.drive.watch(fd, _nothing)  # the look happens once per round
+                else:
+                    self.drive.forget(fd)
 
     def _carry_out(self, effects: list[Effect]) -> None:
         for effect in effects:

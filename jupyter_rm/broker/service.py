@@ -164,10 +164,11 @@ class Broker:
             log.exception("the journal refused; this life of the broker ends here")
             raise
         self._dirty |= bool(facts)
-        for effect in effects:
-            self._perform(effect)
+        # Followers know the facts before anybody gets a reply that builds on them.
         for key, bodies in fed.items():
             self.feeds.publish(key, before[key], self.store.tips[key], bodies)
+        for effect in effects:
+            self._perform(effect)
 
     def _perform(self, effect: Effect) -> None:
         if isinstance(effect, Send):

@@ -10,7 +10,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-import msgspec
 import numpy as np
 import numpy.typing as npt
 
@@ -246,10 +245,10 @@ class AgentMachine:
         self.heard_at = self.last_contact = now
         self.outbox.ack(message.ack, now)
         self._forget(message.kept)
-        if message.body is not None:
+        if message.body:
             self._must_ack = True
             if self.inbox.take(message.seq):
-                self._order(now, codec.orders.decode(bytes(message.body)))
+                self._order(now, codec.orders.decode(message.body))
 
     def _welcome(self, now: float, message: AgentWelcome) -> None:
         self.welcomed = True
@@ -281,11 +280,11 @@ class AgentMachine:
             self.outbox.rewind(self.outbox.acked, now)
         frames = self.outbox.take(now)
         for seq, body in frames:
-            self._up(now, seq, msgspec.Raw(body))
+            self._up(now, seq, body)
         if not frames and (self._must_ack or now - self.said_at >= self.patience.beat):
-            self._up(now, self.outbox.sent, None)
+            self._up(now, self.outbox.sent, b"")
 
-    def _up(self, now: float, seq: int, body: msgspec.Raw | None) -> None:
+    def _up(self, now: float, seq: int, body: bytes) -> None:
         self.said_at = now
         self._must_ack = False
         frame = Up(self.session, self.pilot, self.epoch, self.hello, self.incarnation, seq, self.inbox.last, body)

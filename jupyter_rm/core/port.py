@@ -6,8 +6,6 @@ before that, broker and agent may disagree about what is held. Read next: :mod:`
 
 from __future__ import annotations
 
-import msgspec
-
 from ..model.effects import Effect, Send
 from ..model.messages import AgentHello, AgentWelcome, Down, Order, Up
 from ..wire import codec
@@ -93,15 +91,15 @@ class Port:
             return []
         if self.orders.overdue(now):
             self.orders.rewind(self.orders.acked, now)
-        effects: list[Effect] = [self._down(seq, msgspec.Raw(body)) for seq, body in self.orders.take(now)]
+        effects: list[Effect] = [self._down(seq, body) for seq, body in self.orders.take(now)]
         if not effects and self.owes_ack:
-            effects.append(self._down(self.orders.sent, None))
+            effects.append(self._down(self.orders.sent, b""))
         if effects:
             self.owes_ack = False
             self.said_at = now
         return effects
 
-    def _down(self, seq: int, body: msgspec.Raw | None) -> Send:
+    def _down(self, seq: int, body: bytes) -> Send:
         return Send(
             self.peer,
             Down(

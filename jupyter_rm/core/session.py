@@ -478,8 +478,8 @@ class SessionMachine:
         if port is None or not port.accepts(now, frame):
             return
         self._heard(port)
-        if frame.body is not None and port.reports.take(frame.seq):
-            report = codec.reports.decode(bytes(frame.body))
+        if frame.body and port.reports.take(frame.seq):
+            report = codec.reports.decode(frame.body)
             self._report(port, report)
             self._fact(ReportApplied(port.pilot, frame.seq))
 

@@ -313,7 +313,7 @@ class Down(Message, tag=67, frozen=True):
     seq: int
     ack: int
     kept: int
-    body: msgspec.Raw | None = None
+    body: bytes = b""
 
 
 class Up(Message, tag=68, frozen=True):
@@ -326,7 +326,7 @@ class Up(Message, tag=68, frozen=True):
     incarnation: int
     seq: int
     ack: int
-    body: msgspec.Raw | None = None
+    body: bytes = b""
 
 
 # ---------------------------------------------------------------- orders: inside the stream broker -> agent
