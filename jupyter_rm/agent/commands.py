@@ -1,0 +1,366 @@
+"""From a bulk's template to processes: what exactly is started for task ``index`` of a bulk.
+
+A :class:`Plan` is made once per bulk and holds everything that is equal for all its tasks, ready as bytes; what is left
+per task is filled in by :meth:`Plan.launches`. Starts nothing itself. Read next: :mod:`jupyter_rm.agent.executables`.
+"""
+
+from __future__ import annotations
+
+import difflib
+import os
+import shutil
+import time
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from ..core.holdings import HeldBulk
+from ..model.columns import Picks, Scalar
+from ..model.ids import INDEX_BITS
+from ..model.resources import Node
+from ..model.states import Cause
+from ..runtime.process import Launch
+from .environments import Captured, Environments
+
+Slots = list[tuple[int, int, list[int], list[tuple[int, int]]]]
+# Constant text; the user's lines are its first argument and the program the rest. Lines run only when the program ended
+# by itself (a canceled task's whole group is gone), and decide the code only when the program itself succeeded.
+_WITH_POST = (
+    'post=$1; shift; "$@"; rc=$?; JRM_EXIT_CODE=$rc; export JRM_EXIT_CODE; '
+    '/bin/sh -ec "$post"; after=$?; [ "$rc" -ne 0 ] || rc=$after; exit "$rc"'
+)
+# Names on PATH that a wrong name is compared with, at most.
+_NAMES = 5000
+
+
+class Unstartable(Exception):
+    """A task that cannot be started, with its cause and a note for its user."""
+
+    def __init__(self, note: str, cause: Cause = Cause.START_FAILED) -> None:
+        super().__init__(note)
+        self.note = note
+        self.cause = cause
+
+
+@dataclass(slots=True)
+class Site:
+    """Where an agent works. ``local``: numbers of the nodes on which it can start processes (None: all)."""
+
+    sandbox: str
+    session: str
+    pilot: int
+    nodes: Sequence[Node]
+    pin: bool = False
+    local: Collection[int] | None = None
+    grace: float = 5.0
+
+    def folder(self, bulk: int, index: int, attempt: int) -> str:
+        """Return the directory of one attempt."""
+        return f"{self.sandbox}/{bulk:06d}/{index:06d}.{attempt}"
+
+
+@dataclass(slots=True)
+class Lane:
+    """An allocation while tasks of its pool run on it, one after the other. Cores are the system's numbers."""
+
+    alloc: int
+    pool: int
+    node: int
+    ranks: list[tuple[int, int, list[int], list[int]]]  # rank, node, cores, gpus
+    cpus: list[int] = field(default_factory=list)
+
+    @classmethod
+    def of(cls, alloc: int, pool: int, slots: Slots, site: Site) -> Lane:
+        """Translate the placer's slots."""
+        ranks = []
+        for rank, node, cores, gpus in slots:
+            ids = site.nodes[node].core_ids
+            ranks.append((rank, node, [ids[c] for c in cores] if ids else list(cores), [g for g, _ in gpus]))
+        lane = cls(alloc, pool, ranks[0][1] if ranks else 0, ranks)
+        if site.pin:
+            lane.cpus = sorted({c for _, node, cores, _ in ranks if node == lane.node for c in cores})
+        return lane
+
+
+class Plan:
+    """How the tasks of one bulk are started.
+
+    Args:
+        bulk, held: the bulk and what is held of it.
+        site: where.
+        environments: registers what the tasks need.
+        captured: the environment its ``pre_exec`` lines made; must be ready.
+    """
+
+    def __init__(self, bulk: int, held: HeldBulk, site: Site, environments: Environments, captured: Captured) -> None:
+        self.bulk, self.held, self.site = bulk, held, site
+        template = self.template = held.template
+        request = template.request
+        assert captured.env is not None
+        self.mpi = template.mpi and template.mode == "executable"
+        self.ranks = 1 if self.mpi else request.ranks
+        self._params = template.params
+        env = [item for item in template.environment if not self._open(item[1])]
+        self._open_env = [item for item in template.environment if self._open(item[1])]
+        fixed = dict(env)
+        fixed |= {
+            "JRM_SESSION": site.session,
+            "JRM_PILOT": f"p.{site.pilot}",
+            "JRM_RANK": "0",
+            "JRM_RANKS": str(request.ranks),
+        }
+        if "OMP_NUM_THREADS" not in captured.env:
+            fixed.setdefault("OMP_NUM_THREADS", str(request.cores))
+        self.path = dict(template.environment).get("PATH", captured.env.get("PATH", os.defpath))
+        launcher: list[str] = []
+        self._openmpi = False
+        if self.mpi:
+            found = find_launcher(self.path)
+            if found is None:
+                raise Unstartable(
+                    "mpi=True, but neither mpirun (Open MPI) nor mpiexec.hydra (MPICH) is on PATH; "
+                    "install openmpi or mpich, or load its module in pre_exec"
+                )
+            launcher, self._openmpi = found
+            fixed.pop("JRM_RANK")
+            if self._openmpi:
+                fixed.setdefault("OMPI_MCA_mpi_yield_when_idle", "1")
+        self._launcher = launcher
+        self.env = environments.register(captured, tuple(sorted(fixed.items())))
+        self.gpus = request.gpus > 0
+        # Processes that need nothing of their allocation but its CPUs may pass it on inside the spawner.
+        self.passes_on = self.ranks == 1 and not self.gpus and request.cores == 1 and site.local is None
+        self._found: dict[str, tuple[float, str, str]] = {}  # name -> (when, file, note)
+        self._post = os.fsencode("\n".join(template.post_exec))
+        open_texts = [template.executable, *template.arguments, template.stdin, template.stdout, template.stderr]
+        self._constant = not (self._open_env or any(map(self._open, (*open_texts, template.sandbox))))
+        self._argv: list[bytes] | None = None
+
+    def _open(self, text: str) -> bool:
+        return self._params and ("{" in text or "}" in text)
+
+    # ------------------------------------------------------------ per task
+
+    def launches(
+        self, index: npt.NDArray[np.int64], attempts: npt.NDArray[np.uint16], lanes: Sequence[Lane] | None
+    ) -> list[Launch | Unstartable]:
+        """Return what to start for each task; ``lanes`` are their allocations, None: they are queued."""
+        template, bulk = self.template, self.bulk
+        if self._constant and self._argv is None:
+            try:
+                self._argv = self._command(template.executable, list(template.arguments))
+            except Unstartable as error:
+                return [error] * len(index)
+        if not self._constant or self.mpi or template.sandbox:
+            return [
+                self._one(i, attempt, lanes[at] if lanes else None, row)
+                for at, (i, attempt, row) in enumerate(
+                    zip(index.tolist(), attempts.tolist(), self.rows(index), strict=True)
+                )
+            ]
+        assert self._argv is not None
+        # Ten thousand tasks come through here in a row: no call per task but the formatting and the constructor.
+        argv, env, timeout, grace = self._argv, self.env, template.timeout, self.site.grace
+        prefix = os.fsencode(f"{self.site.sandbox}/{bulk:06d}/")
+        stdin = os.fsencode(template.stdin) or b"/dev/null"
+        stdout, stderr = os.fsencode(template.stdout), os.fsencode(template.stderr)
+        base = (bulk << INDEX_BITS) + 1
+        none: list[int] = []
+        out: list[Launch | Unstartable] = []
+        for at, (i, attempt) in enumerate(zip(index.tolist(), attempts.tolist(), strict=True)):
+            cwd = b"%b%06d.%d" % (prefix, i, attempt)
+            extra = [b"JRM_TASK_UID=t.%d.%d" % (bulk, i), b"JRM_TASK_ATTEMPT=%d" % attempt, b"JRM_SANDBOX=" + cwd]
+            cpus = none
+            if lanes is not None:
+                lane = lanes[at]
+                cpus = lane.cpus
+                extra += self._of_lane(lane, 0)
+            out.append(Launch(base + i, argv, env, cwd, stdin, stdout, stderr, cpus, extra, timeout, grace))
+        return out
+
+    def _one(self, index: int, attempt: int, lane: Lane | None, row: Mapping[str, Scalar]) -> Launch | Unstartable:
+        template = self.template
+        try:
+            cwd = self.folder(index, attempt, row)
+            argv = self._argv if self._constant else None
+            if argv is None:
+                arguments = [self._fill(text, f"arguments[{n}]", row) for n, text in enumerate(template.arguments)]
+                argv = self._command(self._fill(template.executable, "executable", row), arguments)
+            if self.mpi:
+                argv = self._spread(argv, lane)
+            names = [self._fill(getattr(template, name), name, row) for name in ("stdin", "stdout", "stderr")]
+            extra = [f"{key}={self._fill(text, f'environment[{key!r}]', row)}" for key, text in self._open_env]
+            extra += [f"JRM_TASK_UID=t.{self.bulk}.{index}", f"JRM_TASK_ATTEMPT={attempt}", f"JRM_SANDBOX={cwd}"]
+            items = list(map(os.fsencode, extra))
+        except Unstartable as error:
+            return error
+        except UnicodeEncodeError as error:
+            return Unstartable(f"text that cannot be passed to a program: {error}")
+        stdin, stdout, stderr = map(os.fsencode, names)
+        if lane is not None:
+            items += self._of_lane(lane, None if self.mpi else 0)
+        cpus = lane.cpus if lane is not None else []
+        token = (self.bulk << INDEX_BITS) + index + 1
+        return Launch(
+            token,
+            argv,
+            self.env,
+            os.fsencode(cwd),
+            stdin or b"/dev/null",
+            stdout,
+            stderr,
+            cpus,
+            items,
+            template.timeout,
+            self.site.grace,
+        )
+
+    def rank(self, launch: Launch, lane: Lane, at: int, token: int) -> Launch:
+        """Return the process of the ``at``-th rank of a task whose rank 0 is ``launch``."""
+        number, _, cores, _ = lane.ranks[at]
+        extra = [*launch.extra_env, *self._of_lane(lane, at), b"JRM_RANK=%d" % number]
+        tail = b"" if number == 0 else b".%d" % number
+        out, err = launch.stdout, launch.stderr
+        return Launch(
+            token,
+            launch.argv,
+            launch.env,
+            launch.cwd,
+            launch.stdin,
+            out + tail if out else b"",
+            err + tail if err else b"",
+            cores if self.site.pin else [],
+            extra,
+            launch.timeout,
+            launch.grace,
+        )
+
+    def _of_lane(self, lane: Lane, at: int | None) -> list[bytes]:
+        """Return the variables that tell a rank (None: all ranks together) what it may use."""
+        if at is not None:
+            _, _, cores, gpus = lane.ranks[at]
+        else:
+            cores = sorted({c for _, node, cs, _ in lane.ranks if node == lane.node for c in cs})
+            gpus = sorted({g for _, node, _, gs in lane.ranks if node == lane.node for g in gs})
+        out = [b"JRM_CORES=%d" % cores[0]] if len(cores) == 1 else [b"JRM_CORES=" + ",".join(map(str, cores)).encode()]
+        if self.gpus:
+            devices = ",".join(map(str, gpus)).encode()
+            out += [b"CUDA_VISIBLE_DEVICES=" + devices, b"ROCR_VISIBLE_DEVICES=" + devices]
+        return out
+
+    def folder(self, index: int, attempt: int, row: Mapping[str, Scalar]) -> str:
+        """Return the working directory of one attempt; Unstartable for a placeholder nothing fills."""
+        given = self.template.sandbox
+        if not given:
+            return self.site.folder(self.bulk, index, attempt)
+        return os.path.join(self.site.sandbox, self._fill(given, "sandbox", row))  # noqa: PTH118
+
+    def rows(self, index: npt.NDArray[np.int64]) -> list[dict[str, Scalar]]:
+        """Return the column values of several tasks."""
+        count = len(index)
+        if not self._params or not count:
+            return [{}] * count
+        segment, row = self.held.find(int(index[0]))
+        if segment.index is None and int(index[-1]) - int(index[0]) == count - 1 and int(index[-1]) < segment.hi:
+            names = list(segment.columns)
+            picked = [segment.columns[name].take(Picks.span(row, row + count)).values() for name in names]
+            return [dict(zip(names, values, strict=True)) for values in zip(*picked, strict=True)] or [{}] * count
+        return [self.held.params(i) for i in index.tolist()]
+
+    def text(self, name: str, row: Mapping[str, Scalar]) -> str:
+        """Return a text field of the template as it is for one task."""
+        return self._fill(getattr(self.template, name), name, row)
+
+    def _fill(self, text: str, name: str, row: Mapping[str, Scalar]) -> str:
+        if self._params and ("{" in text or "}" in text):
+            try:
+                text = text.format_map(row)
+            except (KeyError, ValueError, IndexError, AttributeError, TypeError) as error:
+                what = f"no column named {error}" if isinstance(error, KeyError) else str(error)
+                raise Unstartable(f"{name}: {text!r}: {what}") from None
+            if "\0" in text:
+                raise Unstartable(f"{name}: holds a NUL character; no system can pass it on")
+        return text
+
+    # ------------------------------------------------------------ command lines
+
+    def _command(self, executable: str, arguments: list[str]) -> list[bytes]:
+        if self.template.mode == "shell":
+            argv = [b"/bin/sh", b"-c", os.fsencode(executable)]
+            argv += [b"sh", *map(os.fsencode, arguments)] if arguments else []
+        else:
+            argv = [os.fsencode(self._resolve(executable)), *map(os.fsencode, arguments)]
+        if self.mpi:
+            return argv  # the launcher comes in front once the allocation is known
+        return [b"/bin/sh", b"-c", _WITH_POST.encode(), b"sh", self._post, *argv] if self._post else argv
+
+    def _spread(self, argv: list[bytes], lane: Lane | None) -> list[bytes]:
+        request, hosts = self.template.request, ""
+        command = [*self._launcher, "-n", str(request.ranks)]
+        command += ["--oversubscribe", "--bind-to", "none"] if self._openmpi else ["-bind-to", "none"]
+        if self._openmpi and os.geteuid() == 0:
+            command.append("--allow-run-as-root")
+        if lane is not None and len({node for _, node, _, _ in lane.ranks}) > 1:
+            counts: dict[int, int] = {}
+            for _, node, _, _ in lane.ranks:
+                counts[node] = counts.get(node, 0) + 1
+            hosts = ",".join(f"{self.site.nodes[node].name}:{count}" for node, count in counts.items())
+            command += ["--host" if self._openmpi else "-hosts", hosts]
+        whole = [*map(os.fsencode, command), *argv]
+        return [b"/bin/sh", b"-c", _WITH_POST.encode(), b"sh", self._post, *whole] if self._post else whole
+
+    def _resolve(self, name: str) -> str:
+        if not name:
+            raise Unstartable("executable: empty")
+        if "/" in name:
+            return name  # relative ones are looked up from the sandbox, by exec itself
+        known = self._found.get(name)
+        now = time.monotonic()
+        # A program that was missing may have been installed since; one that was found is checked by exec.
+        if known is None or (not known[1] and now - known[0] > 2.0):
+            file = shutil.which(name, path=self.path)
+            note = "" if file else missing(name, self.path)
+            known = self._found[name] = (now, os.path.abspath(file) if file else "", note)  # noqa: PTH100
+        if not known[1]:
+            raise Unstartable(known[2])
+        return known[1]
+
+
+def missing(name: str, path: str) -> str:
+    """Return a note about a program that is not on ``path``, with names that come near."""
+    names: set[str] = set()
+    for folder in path.split(os.pathsep):
+        try:
+            names.update(os.listdir(folder or "."))  # noqa: PTH208 (strings are wanted)
+        except OSError:
+            continue
+        if len(names) > _NAMES:
+            break
+    near = difflib.get_close_matches(name, [n for n in names if abs(len(n) - len(name)) < 3], 1, 0.7)
+    hint = f" (did you mean {near[0]}?)" if near else ""
+    return f"executable {name!r} not found on PATH{hint}"
+
+
+def find_launcher(path: str) -> tuple[list[str], bool] | None:
+    """Return (command, is it Open MPI's) of the MPI launcher on ``path``, None if there is none.
+
+    They are told apart by the files they lead to and lie beside, without running them.
+    """
+    for name in ("mpirun", "mpiexec", "mpiexec.hydra", "orterun", "prterun"):
+        file = shutil.which(name, path=path)
+        if file is None:
+            continue
+        real = Path(file).resolve()
+        if "hydra" in real.name or "mpich" in real.name:
+            return [file], False
+        if real.name.split(".")[0] in ("orterun", "prterun") or "openmpi" in real.name:
+            return [file], True
+        beside = [Path(file).parent, real.parent]
+        if any((folder / "ompi_info").exists() for folder in beside):
+            return [file], True
+        if any((folder / "mpiexec.hydra").exists() for folder in beside):
+            return [file], False
+    return None

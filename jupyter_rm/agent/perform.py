@@ -1,0 +1,177 @@
+"""The agent's hands: turns its effects into processes and calls, and what becomes of them into inputs.
+
+Routes tasks by the mode of their bulk: programs and shell lines to :mod:`~jupyter_rm.agent.executables`, Python calls
+to :mod:`~jupyter_rm.agent.workers`. It decides nothing: which task runs where is the machine's business. On the site
+``noop``, :mod:`~jupyter_rm.agent.noop` stands in its place. Read next: :mod:`jupyter_rm.agent.executables`.
+"""
+
+from __future__ import annotations
+
+import os
+import selectors
+from collections.abc import Callable, Collection, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ..core.holdings import Holdings
+from ..model.effects import Effect, Input, Kill, Launch, Retract, RunAhead, TakenBack
+from ..model.ids import INDEX_BITS, by_bulk
+from ..model.resources import Node
+from ..runtime.process import STARTED, Spawner, SpawnerLike
+from .commands import Site
+from .environments import Environments, task_environment
+from .executables import Executables
+from .news import Bell, News
+from .workers import Workers
+
+# Processes that are no tasks (ranks, workers, environments) have tokens from here on.
+INTERNAL = 1 << 63
+
+
+class Performer:
+    """Performs the effects Launch, RunAhead, Retract and Kill; answers with Begun, Finished, Freed and TakenBack.
+
+    Every token handed in comes back exactly once, in a Finished or (run-ahead only) a TakenBack; every allocation
+    exactly once in a Freed. A RunAhead for a pool without allocations comes straight back in a TakenBack.
+
+    Args:
+        holdings: what stands behind a token.
+        placer: ``placer.slots(alloc)`` says which nodes, cores and GPUs an allocation is.
+        nodes: the pilot's nodes, in the placer's order.
+        sandbox: directory of this agent's tasks.
+        pin: bind each process to its cores.
+        environ: the environment the agent itself was started in; the user's tasks start from it.
+        session, pilot: told to tasks.
+        local: numbers of the nodes on which processes can be started from here; None: all.
+        grace: s between asking a task to end and killing it.
+        spawner: starts the processes; made (and then owned) when None.
+    """
+
+    def __init__(
+        self,
+        holdings: Holdings,
+        placer: Any,
+        nodes: Sequence[Node],
+        sandbox: Path,
+        *,
+        pin: bool = False,
+        environ: Mapping[str, str] | None = None,
+        session: str = "",
+        pilot: int = 0,
+        local: Collection[int] | None = None,
+        grace: float = 5.0,
+        spawner: SpawnerLike | None = None,
+    ) -> None:
+        self._holdings = holdings
+        self._spawner = spawner if spawner is not None else Spawner()
+        self._selector = selectors.DefaultSelector()
+        self._selector.register(self._spawner.fileno(), selectors.EVENT_READ)
+        self._bell = Bell()
+        self._selector.register(self._bell.fileno(), selectors.EVENT_READ)
+        self._news = News()
+        self._handlers: dict[int, Callable[[np.void], None]] = {}
+        self._serial = INTERNAL
+        self._calls: dict[int, bool] = {}
+        self._closed = False
+        site = Site(os.fspath(sandbox.absolute()), session, pilot, nodes, pin, local, grace)
+        base = task_environment(os.environ if environ is None else environ)
+        self.environments = Environments(self._spawner, self._internal, base)
+        self.executables = Executables(
+            holdings, placer.slots, site, self._spawner, self.environments, self._internal, self._news
+        )
+        self.workers = Workers(
+            holdings, placer.slots, site, self._spawner, self.environments, self._internal, self._news, self._selector
+        )
+
+    # ------------------------------------------------------------ effects
+
+    def perform(self, effect: Effect) -> None:
+        """Carry out a Launch, RunAhead, Retract or Kill; TypeError for any other effect."""
+        if isinstance(effect, Launch):
+            if len(effect.tokens):
+                self._of(effect.pool, int(effect.tokens[0])).launch(effect.pool, effect.tokens, effect.allocs)
+        elif isinstance(effect, RunAhead):
+            if len(effect.tokens):
+                self._of(effect.pool, int(effect.tokens[0])).ahead(effect.pool, effect.tokens)
+        elif isinstance(effect, Retract):
+            self._retract(effect.pool)
+        elif isinstance(effect, Kill):
+            self._kill(effect)
+        else:
+            raise TypeError(f"{type(effect).__name__} is not for the performer")
+        if self._news:
+            self._bell.ring()  # some answers are known at once
+
+    def _of(self, pool: int, token: int) -> Executables | Workers:
+        calls = self._calls.get(pool)
+        if calls is None:
+            mode = self._holdings.bulks[token >> INDEX_BITS].template.mode
+            calls = self._calls[pool] = mode == "call"
+        return self.workers if calls else self.executables
+
+    def _retract(self, pool: int) -> None:
+        calls = self._calls.get(pool, False)
+        tokens = (self.workers if calls else self.executables).retract(pool)
+        self._news.taken.append(TakenBack(pool, tokens))
+
+    def _kill(self, effect: Kill) -> None:
+        for bulk, where, _ in by_bulk(effect.tokens):
+            held = self._holdings.bulks.get(bulk)
+            if held is not None:
+                part = self.workers if held.template.mode == "call" else self.executables
+                part.kill(effect.tokens[where])
+
+    def _internal(self, handler: Callable[[np.void], None]) -> int:
+        self._serial += 1
+        self._handlers[self._serial] = handler
+        return self._serial
+
+    # ------------------------------------------------------------ news
+
+    def filenos(self) -> list[int]:
+        """Return the descriptors that are readable when :meth:`poll` has something to do; :meth:`due` is the rest."""
+        return [self._selector.fileno()]  # type: ignore[attr-defined]
+
+    def due(self) -> float | None:
+        """Return the ``time.monotonic()`` at which :meth:`poll` is to be called even without news, None: never."""
+        return self.workers.due()
+
+    def poll(self) -> list[Input]:
+        """Return what happened since the last call, as few inputs as possible; never blocks."""
+        self._bell.quiet()
+        ready = self._selector.select(0)
+        events = self._spawner.events()
+        if len(events):
+            mine = events["token"] >= np.uint64(INTERNAL)
+            if mine.any():
+                self.executables.take(events[~mine])
+                for event in events[mine]:
+                    number = int(event["token"])
+                    handler = self._handlers[number] if event["kind"] == STARTED else self._handlers.pop(number)
+                    handler(event)
+            else:
+                self.executables.take(events)
+        self.workers.turn([key.data for key, _ in ready if key.data is not None])
+        self.executables.settle()
+        return self._news.take()
+
+    @property
+    def busy_ahead(self) -> bool:
+        """Say whether processes are queued inside the spawner and nothing here waits for an end.
+
+        Then allocations pass on without Python, and polling every 10 ms is enough.
+        """
+        return not self._closed and self._spawner.queued > 0 and not self.executables.backlog and not self.workers.busy
+
+    def close(self, grace: float = 2.0) -> None:
+        """End everything that runs (TERM, after ``grace`` s KILL) and wait for it."""
+        if self._closed:
+            return
+        self._closed = True
+        self.workers.close()
+        self._spawner.close(True, grace)
+        self.environments.close()
+        self._selector.close()
+        self._bell.close()
