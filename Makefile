@@ -24,9 +24,9 @@ unit: setup ## run tests only: make unit ARGS="tests/model -k states"
 	@$(PY) -m pytest $(ARGS)
 
 check: setup ## types, lint, format of imports, floors
-	@$(PY) -m ruff check .
-	@$(PY) -m mypy
-	@.venv/bin/lint-imports --no-logo
+	@bad=; $(PY) -m ruff check . || bad="$$bad ruff"; $(PY) -m mypy || bad="$$bad mypy"; \
+	.venv/bin/lint-imports --no-logo || bad="$$bad lint-imports"; \
+	if [ -n "$$bad" ]; then echo "check FAILED:$$bad" >&2; exit 1; fi
 
 bench: setup ## run the benchmarks and print one table (ARGS="--quick" or names)
 	@$(PY) benchmarks/run.py $(ARGS)
