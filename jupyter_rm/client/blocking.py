@@ -19,6 +19,9 @@ if TYPE_CHECKING:
     from .settings import Settings
 
 
+WORRY_S = 2.0
+
+
 def wait(
     replica: Replica,
     ready: Callable[[], bool],
@@ -44,16 +47,23 @@ def wait(
             return True
     progress = Progress(what, settings, picture) if picture is not None and settings.progress else None
     deadline = None if timeout is None else time.monotonic() + timeout
+    step = WORRY_S if progress is None else settings.progress_interval_s
+    worry_at = time.monotonic() + WORRY_S
     try:
         while True:
-            left = None if deadline is None else deadline - time.monotonic()
-            step = left if progress is None else min(settings.progress_interval_s, left if left is not None else 3600.0)
-            if replica.wait(ready, step if step is None else max(0.0, step)):
+            left = step if deadline is None else min(step, deadline - time.monotonic())
+            if replica.wait(ready, max(0.0, left)):
                 return True
-            if deadline is not None and time.monotonic() >= deadline:
+            now = time.monotonic()
+            if deadline is not None and now >= deadline:
                 return False
             if progress is not None:
                 progress.update()
+            if now >= worry_at:
+                text = stuck(replica)
+                worry_at = now + (3600.0 if text else WORRY_S)
+                if text:
+                    sys.stderr.write(f"jupyter_rm: {text}\n")
     except KeyboardInterrupt:
         sys.stderr.write(f"\nstill running: {what}; cancel with {cancel}\n")
         sys.stderr.flush()
@@ -61,6 +71,22 @@ def wait(
     finally:
         if progress is not None:
             progress.close()
+
+
+def stuck(replica: Replica) -> str:
+    """Return why a wait may never end: tasks are open and every pilot of the session has ended. Empty: it may."""
+    with replica.changed:
+        ledger = replica.ledger
+        if not ledger.pilots or any(not row.state.final for row in ledger.pilots):
+            return ""
+        if not any(table.open for table in ledger.bulks):
+            return ""
+        last = ledger.pilots[-1]
+        why = f": {last.reason}" if last.reason else ""
+    return (
+        f"no pilot of session {replica.name!r} is alive (p.{last.number} {last.state.name}{why}); its tasks wait "
+        "until you start one: s.pilot(...)"
+    )
 
 
 def until(watch: Callable[[Callable[[], None]], None]) -> Generator[Any, None, None]:

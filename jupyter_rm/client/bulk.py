@@ -231,13 +231,13 @@ class Bulk(Sequence[TaskHandle]):
             TimeoutError: not all have ended in time. TaskError, or the first call's own exception.
         """
         if not self.wait(timeout):
-            raise TimeoutError(f"{self._count - int(self._counts()[TaskState.DONE:].sum())} tasks have not ended")
+            raise TimeoutError(f"{self._count - int(self._counts()[TaskState.DONE :].sum())} tasks have not ended")
         out: list[Any] = [None] * self._count
         state = self.column("state")
-        for number, where, picks, places in self.parts():
+        for number, _, picks, places in self.parts():
             call = self.session._table(number).form.template.mode == "call"
             positions = range(self._count) if isinstance(places, slice) else places.tolist()
-            raws = self._raws(number, where, picks) if call else None
+            raws = self._raws(number, picks) if call else None
             for offset, place in enumerate(positions):
                 failed: BaseException | None = None
                 raw = raws[offset] if raws is not None else None
@@ -258,7 +258,7 @@ class Bulk(Sequence[TaskHandle]):
                     out[place] = failed
         return out
 
-    def _raws(self, number: int, where: Any, picks: Picks) -> list[bytes | None]:
+    def _raws(self, number: int, picks: Picks) -> list[bytes | None]:
         """Return the raw results of the picked calls of a bulk, asking the broker for those that are not here."""
         replica, connection = self.session._replica, self.session._connection
         with replica.changed:

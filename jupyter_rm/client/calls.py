@@ -161,7 +161,7 @@ class FutureBatch:
             if future is not None and future._state == "PENDING":
                 try:
                     future.set_running_or_notify_cancel()
-                except Exception:  # cancelled meanwhile
+                except Exception:  # noqa: S112 (cancelled meanwhile)
                     continue
 
     def ended(self, index: Array, fact: TasksEnded) -> None:
@@ -220,7 +220,7 @@ class FutureBatch:
                 self.futures[number] = None
                 try:
                     future.set_exception(error)
-                except Exception:  # already settled
+                except Exception:  # noqa: S112 (already settled)
                     continue
 
 

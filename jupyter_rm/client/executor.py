@@ -1,7 +1,7 @@
 """``s.executor()``: a :class:`concurrent.futures.Executor` whose workers are the session's pilots.
 
-Keeps the whole contract of the standard library: ``submit``, ``map``, ``shutdown``, ``as_completed``, ``wait``, exceptions
-with their remote traceback as cause. Read next: :mod:`.calls`.
+Keeps the whole contract of the standard library: ``submit``, ``map``, ``shutdown``, ``as_completed``, ``wait``,
+exceptions with their remote traceback as cause. Read next: :mod:`.calls`.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ class SessionExecutor(Executor):
     Args:
         session: where the calls run.
         max_workers: at most so many calls at once (None: as many as the pilots hold).
-        **fields: ``cores``, ``gpus``, ``mem``, ``timeout``, ``retries``, ``pilot`` ... of every call, as in ``jrm.Task``.
+        **fields: ``cores``, ``gpus``, ``mem``, ``timeout``, ``retries`` ... of every call, as in ``jrm.Task``.
     """
 
     def __init__(self, session: Session, max_workers: int | None = None, **fields: Any) -> None:

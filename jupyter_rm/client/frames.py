@@ -129,9 +129,12 @@ def events(session: Session, limit: int) -> Any:
         ledger = session._replica.ledger
         rows: list[tuple[float, str, str, str]] = [(ledger.opened_at, session.name, "OPENED", "")]
         for pilot in ledger.pilots:
-            rows += [(at, pilot_uid(pilot.number), PilotState(s).name, pilot.spec.site) for s, at in pilot.times.items()]
+            rows += [
+                (at, pilot_uid(pilot.number), PilotState(s).name, pilot.spec.site) for s, at in pilot.times.items()
+            ]
         rows += [
-            (table.form.at, f"t.{number}", "SUBMITTED", f"{len(table)} tasks") for number, table in enumerate(ledger.bulks)
+            (table.form.at, f"t.{number}", "SUBMITTED", f"{len(table)} tasks")
+            for number, table in enumerate(ledger.bulks)
         ]
     tasks = session.tasks()
     if len(tasks):

@@ -15,6 +15,7 @@ import sys
 import types
 import weakref
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 from ..model.errors import RequestError
@@ -73,11 +74,11 @@ def by_value(module: types.ModuleType | None) -> bool:
     path = getattr(module, "__file__", None)
     if not path:
         return False
-    path = os.path.abspath(path)
+    path = str(Path(path).absolute())
     if any(path.startswith(base + os.sep) for base in {sys.prefix, sys.base_prefix}) or "site-packages" in path:
         return False
     try:
-        return bool(path.startswith(os.getcwd() + os.sep))
+        return bool(path.startswith(str(Path.cwd()) + os.sep))
     except FileNotFoundError:
         return False
 
@@ -89,7 +90,7 @@ def _local() -> tuple[list[types.ModuleType], list[bytes]]:
     """Return the imported modules that travel by value, and all their names as they stand in a pickle."""
     global _local_cache
     try:
-        here = os.getcwd()
+        here = str(Path.cwd())
     except FileNotFoundError:
         here = ""
     if _local_cache[:2] != (len(sys.modules), here):

@@ -151,7 +151,9 @@ def array(task: Task, columns: Mapping[str, object]) -> tuple[Template, dict[str
         made[name] = Column.of(values, name)
         if count >= 0 and len(made[name]) != count:
             raise RequestError(
-                f"{name}: {len(made[name])} values, but {longest} has {count}", hint="give equal lengths", code="JRM-Q09"
+                f"{name}: {len(made[name])} values, but {longest} has {count}",
+                hint="give equal lengths",
+                code="JRM-Q09",
             )
         count, longest = len(made[name]), name
     if not columns:

@@ -5,8 +5,9 @@ from __future__ import annotations
 import time
 from typing import Any
 
+from ..model.ids import pilot_uid
 from ..model.messages import BrokerStatus, ListSessions, SessionLine, Sessions, Status
-from ..model.states import TaskState
+from ..model.states import PilotState, TaskState
 from ..model.units import human_s
 from .connection import Connection
 from .show import counts_text, table
@@ -16,7 +17,8 @@ class SessionInfo:
     """One session in a listing.
 
     Attributes:
-        name, state (``open`` or ``closed``), age (s), pilots (list of (uid, state name, site)), tasks (per state), clients.
+        name, state (``open`` or ``closed``), age (s), pilots (list of (name or uid, site, state name)), tasks (per state),
+            clients.
     """
 
     def __init__(self, line: SessionLine) -> None:
@@ -24,7 +26,10 @@ class SessionInfo:
         self.state = "closed" if line.closed else "open"
         self.opened_at = line.opened_at
         self.age = max(0.0, time.time() - line.opened_at)
-        self.pilots = [tuple(pilot) for pilot in line.pilots]
+        self.pilots = [
+            (name or pilot_uid(number), site, PilotState(state).name)
+            for number, (name, site, state) in enumerate(line.pilots)
+        ]
         self.tasks = {state.name: count for state, count in zip(TaskState, line.counts, strict=False) if count}
         self.clients = line.clients
 

@@ -118,7 +118,9 @@ class Pilot:
 
         def ready() -> bool:
             known = self._session._replica.ledger.pilots
-            return self._number < len(known) and (known[self._number].state >= wanted or known[self._number].state.final)
+            return self._number < len(known) and (
+                known[self._number].state >= wanted or known[self._number].state.final
+            )
 
         return ready
 
@@ -135,7 +137,7 @@ class Pilot:
         connection.request(CancelPilot(connection.number(), self._session.name, self._number, drain))
 
     def __repr__(self) -> str:
-        return show.pilot_line(self._session, self._row())
+        return show.pilot_line(self._row())
 
     def _repr_mimebundle_(self, **_: Any) -> dict[str, str]:
         return show.pilots_bundle(self._session, [self._row()])

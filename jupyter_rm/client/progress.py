@@ -1,7 +1,7 @@
 """Progress of a blocking wait: one display in a notebook, one line in a terminal, nothing elsewhere.
 
-Plain HTML that follows the theme's own colours; the last state stays in the saved notebook. Never waits for a front end.
-Knows nothing about tasks but their number per state. Read next: :mod:`.show`.
+Plain HTML that follows the theme's own colours; the last state stays in the saved notebook. Never waits for a front
+end. Knows nothing about tasks but their number per state. Read next: :mod:`.show`.
 """
 
 from __future__ import annotations
@@ -43,16 +43,18 @@ def line(what: str, counts: dict[str, int], seconds: float) -> str:
 def bar(counts: dict[str, int], text: str) -> str:
     """Return a bar of the shares per state as HTML that a screen reader can read."""
     total = max(1, sum(counts.values()))
+    ended = sum(counts.get(name, 0) for name in ("DONE", "FAILED", "CANCELED"))
     cells = "".join(
-        f'<span style="display:inline-block;height:0.8em;width:{100 * counts[name] / total:.2f}%;background:{color}"></span>'
+        f'<span style="display:inline-block;height:0.8em;width:{100 * counts[name] / total:.2f}%;'
+        f'background:{color}"></span>'
         for name, color in _COLORS.items()
         if counts.get(name)
     )
     return (
-        f'<div role="progressbar" aria-label="{html.escape(text, quote=True)}" aria-valuemin="0" aria-valuemax="{total}" '
-        f'aria-valuenow="{sum(counts.get(n, 0) for n in ("DONE", "FAILED", "CANCELED"))}" style="max-width:48em">'
-        f'<div style="border:1px solid currentColor;height:0.8em;line-height:0;font-size:100%;white-space:nowrap">{cells}'
-        f"</div><small>{html.escape(text)}</small></div>"
+        f'<div role="progressbar" aria-label="{html.escape(text, quote=True)}" aria-valuemin="0" '
+        f'aria-valuemax="{total}" aria-valuenow="{ended}" style="max-width:48em">'
+        f'<div style="border:1px solid currentColor;height:0.8em;line-height:0;white-space:nowrap">{cells}</div>'
+        f"<small>{html.escape(text)}</small></div>"
     )
 
 

@@ -256,4 +256,3 @@ def _call(callbacks: list[Callback]) -> None:
             import logging
 
             logging.getLogger("jupyter_rm").exception("a done callback raised %s", type(error).__name__)
-

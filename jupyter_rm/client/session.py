@@ -215,7 +215,9 @@ class Session:
         for item in items:
             if isinstance(item, TaskHandle):
                 if item._session is not self and item._session.name != self.name:
-                    raise RequestError(f"after: {item.uid} is of another session", hint="use one session", code="JRM-Q10")
+                    raise RequestError(
+                        f"after: {item.uid} is of another session", hint="use one session", code="JRM-Q10"
+                    )
                 out.append((item._number(), Picks.span(item._index, item._index + 1)))
             elif isinstance(item, Bulk):
                 out += [(number, picks) for number, _, picks, _ in item.parts()]
@@ -261,7 +263,9 @@ class Session:
             self._connection.post(submit, reply)
         for _ in submits:
             if not left.acquire(timeout=self._settings.request_timeout_s):
-                raise LinkError("the broker did not answer in time", code="JRM-T02", hint="jrm broker status", retry=True)
+                raise LinkError(
+                    "the broker did not answer in time", code="JRM-T02", hint="jrm broker status", retry=True
+                )
         errors = [each for each in answers if isinstance(each, (JrmError, Refused))]
         if errors:
             numbers = [each.number for each in answers if isinstance(each, Accepted)]
@@ -304,7 +308,9 @@ class Session:
         if isinstance(uid, str) and uid.startswith("p."):
             number = parse_pilot(uid)
             if number >= len(ledger.pilots):
-                raise RequestError(f"{uid}: no such pilot in session {self.name!r}", hint="see s.pilots()", code="JRM-Q03")
+                raise RequestError(
+                    f"{uid}: no such pilot in session {self.name!r}", hint="see s.pilots()", code="JRM-Q03"
+                )
             return Pilot(self, number)
         number, index = parse_task(uid)
         if number >= len(ledger.bulks) or index >= len(ledger.bulks[number]):
@@ -334,7 +340,7 @@ class Session:
         return self.tasks().to_frame()
 
     def events(self, limit: int = 100_000) -> Any:
-        """Return what is known of when what happened as a DataFrame: at, uid, event, detail; the last ``limit`` rows."""
+        """Return what is known of when what happened as a DataFrame (at, uid, event, detail), ``limit`` rows."""
         from .frames import events
 
         return events(self, limit)
@@ -405,7 +411,9 @@ class Session:
     def __enter__(self) -> Session:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         # Leaving a block, by an error above all, must not kill hours of work: only close() does.
         if self._replica.error is None:
             self.detach()
@@ -454,5 +462,3 @@ def open(name: str = "default", *, create: bool = True) -> Session:
             session = Session(connection, name, create)
             _open[key] = session
         return session
-
-

@@ -97,9 +97,7 @@ def table(headers: Sequence[str], rows: Iterable[Sequence[Any]], title: str, mor
     """Return an HTML table with the time it was made; all texts are escaped."""
     head = "".join(f'<th scope="col" style="text-align:left">{html.escape(name)}</th>' for name in headers)
     body = "".join(
-        "<tr>"
-        + "".join(f'<td style="text-align:left">{html.escape(_short(value))}</td>' for value in row)
-        + "</tr>"
+        "<tr>" + "".join(f'<td style="text-align:left">{html.escape(_short(value))}</td>' for value in row) + "</tr>"
         for row in rows
     )
     foot = f"<br><small>{html.escape(more)}</small>" if more else ""
@@ -181,7 +179,7 @@ def bulk_bundle(bulk: Bulk) -> dict[str, str]:
 # ------------------------------------------------------------ pilots
 
 
-def pilot_line(session: Session, row: PilotRow) -> str:
+def pilot_line(row: PilotRow) -> str:
     """Return one line about a pilot."""
     name = f" {row.spec.name!r}" if row.spec.name else ""
     return f"<pilot {pilot_uid(row.number)}{name} at {row.spec.site} {row.state.name}: {_short(pilot_reason(row))}>"
@@ -213,9 +211,9 @@ def pilots_bundle(session: Session, rows: Sequence[PilotRow]) -> dict[str, str]:
         )
         for row in rows[-50:]
     ]
-    text = pilot_line(session, rows[0]) if len(rows) == 1 else f"<{len(rows)} pilots of session {session.name!r}>"
+    text = pilot_line(rows[0]) if len(rows) == 1 else f"<{len(rows)} pilots of session {session.name!r}>"
     if len(rows) > 1:
-        text = "\n".join([text, *(f"  {pilot_line(session, row)}" for row in rows[-50:])])
+        text = "\n".join([text, *(f"  {pilot_line(row)}" for row in rows[-50:])])
     headers = ["uid", "name", "site", "state", "reason", "size", "job", "since"]
     return {"text/plain": text, "text/html": table(headers, cells, f"pilots of {session.name}")}
 

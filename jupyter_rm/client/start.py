@@ -15,7 +15,7 @@ import sys
 import time
 from typing import TYPE_CHECKING
 
-from ..model.errors import LinkError, ProtocolError, RequestError, SiteError
+from ..model.errors import ErrorForm, SiteError
 
 if TYPE_CHECKING:
     from ..runtime.home import Home
@@ -85,16 +85,12 @@ def _read_line(fd: int, deadline: float) -> bytes | None:
 
 
 def _told(said: bytes, where: str) -> Exception:
-    kinds = {"RequestError": RequestError, "SiteError": SiteError, "LinkError": LinkError, "ProtocolError": ProtocolError}
     try:
-        told = json.loads(said)
-        error = told.get("error", told)
-        if isinstance(error, str):
-            return SiteError(f"the broker did not start: {error}", code="JRM-S02", hint=where)
-        kind = kinds.get(error.get("kind", ""), SiteError)
-        return kind(error["message"], code=error.get("code", "JRM-S02"), hint=error.get("hint", "") or where)
-    except (ValueError, KeyError, AttributeError):
+        error = ErrorForm(*json.loads(said)["error"]).error()
+    except (ValueError, KeyError, TypeError):
         return SiteError(f"the broker did not start: {said[:200]!r}", code="JRM-S02", hint=where)
+    error.hint = error.hint or where
+    return error
 
 
 def _last_line(home: Home) -> str:

@@ -1,4 +1,4 @@
-"""The story of one task: its facts, one line each, with time and reason. Decodes facts; knows no files and no sockets."""
+"""The story of one task: its facts, one line each, with time and reason. Knows no files and no sockets."""
 
 from __future__ import annotations
 

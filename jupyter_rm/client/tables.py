@@ -1,6 +1,6 @@
 """SQL over a session: an in-memory database whose tables are computed from the replica at the moment of asking.
 
-Reads only, nothing but ``select``; bounded in rows and time. Knows no pandas unless it is there. Read next: :mod:`.frames`.
+Reads only, nothing but ``select``; bounded in rows and time. Read next: :mod:`.frames`.
 """
 
 from __future__ import annotations

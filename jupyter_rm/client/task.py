@@ -346,4 +346,3 @@ class TaskHandle:
 
     def _repr_mimebundle_(self, **_: Any) -> dict[str, str]:
         return show.task_bundle(self)
-

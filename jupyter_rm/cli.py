@@ -1,0 +1,391 @@
+"""``jrm``: the same verbs as ``%jrm``, from a shell.
+
+Exit codes: 0 success, 1 a task failed or a check is bad, 2 wrong usage or impossible request, 3 a site refused,
+4 the broker cannot be reached, 5 protocol, 124 a time limit passed, 130 Ctrl-C. ``--json`` prints one JSON value on
+standard output; errors go to standard error. Read next: :mod:`jupyter_rm.client.session`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from .model.errors import JrmError, LinkError, ProtocolError, RequestError, SiteError, TaskError
+
+if TYPE_CHECKING:
+    from .client.session import Session
+    from .client.task import TaskHandle
+
+CODES: dict[type[BaseException], int] = {
+    RequestError: 2,
+    SiteError: 3,
+    LinkError: 4,
+    ProtocolError: 5,
+    TaskError: 1,
+    TimeoutError: 124,
+}
+Command = Callable[[argparse.Namespace], int]
+
+
+def _say(options: argparse.Namespace, value: Any, text: str) -> None:
+    if options.json:
+        print(json.dumps(value, default=str, ensure_ascii=False))
+    elif text:
+        print(text)
+
+
+def _session(options: argparse.Namespace, create: bool = False) -> Session:
+    from .client import session
+
+    return session.open(options.session, create=create)
+
+
+def _task_dict(task: TaskHandle) -> dict[str, Any]:
+    return {
+        "uid": task.uid,
+        "name": task.name,
+        "state": str(task.state),
+        "cause": task.cause,
+        "reason": task.reason,
+        "exit_code": task.exit_code,
+        "attempt": task.attempt,
+        "pilot": task.pilot.uid if task.pilot else None,
+        "node": task.node,
+        "started": task.started,
+        "ended": task.ended,
+        "sandbox": str(task.sandbox) if task.sandbox else None,
+    }
+
+
+# ------------------------------------------------------------ sessions
+
+
+def _sessions(options: argparse.Namespace) -> int:
+    from .client.listing import sessions
+
+    found = sessions()
+    _say(options, [each.as_dict() for each in found], repr(found))
+    return 0
+
+
+def _open(options: argparse.Namespace) -> int:
+    session = _session(options, create=True)
+    _say(options, {"name": session.name, "tasks": session.counts()}, repr(session))
+    return 0
+
+
+def _status(options: argparse.Namespace) -> int:
+    session = _session(options)
+    pilots = [_pilot_dict(pilot) for pilot in session.pilots()]
+    text = "\n".join([repr(session), *(f"  {pilot!r}" for pilot in session.pilots())])
+    _say(options, {"name": session.name, "closed": session.closed, "tasks": session.counts(), "pilots": pilots}, text)
+    return 0
+
+
+def _close(options: argparse.Namespace) -> int:
+    _session(options).close()
+    _say(options, {"closed": options.session}, f"session {options.session!r} is closed")
+    return 0
+
+
+def _wait(options: argparse.Namespace) -> int:
+    session = _session(options)
+    ended = session.wait(options.timeout)
+    counts = session.counts()
+    _say(options, {"ended": ended, "tasks": counts}, repr(session))
+    if not ended:
+        return 124
+    return 1 if counts.get("FAILED") else 0
+
+
+# ------------------------------------------------------------ pilots
+
+
+def _pilot_dict(pilot: Any) -> dict[str, Any]:
+    return {
+        "uid": pilot.uid,
+        "name": pilot.name,
+        "site": pilot.site,
+        "state": str(pilot.state),
+        "reason": pilot.reason,
+        "job_id": pilot.job_id,
+        "unreachable": pilot.unreachable,
+        "nodes": len(pilot.nodes),
+        "cores": sum(node.cores for node in pilot.nodes),
+    }
+
+
+def _pilot(options: argparse.Namespace) -> int:
+    names = ("cores", "gpus", "nodes", "mem", "walltime", "queue", "project", "name")
+    given = {name: getattr(options, name) for name in names if getattr(options, name) is not None}
+    pilot = _session(options, create=True).pilot(options.site, **given)
+    if options.wait:
+        pilot.wait()
+    _say(options, _pilot_dict(pilot), repr(pilot))
+    return 1 if pilot.state == "FAILED" else 0
+
+
+def _pilots(options: argparse.Namespace) -> int:
+    pilots = _session(options).pilots()
+    _say(options, [_pilot_dict(pilot) for pilot in pilots], "\n".join(map(repr, pilots)) or "no pilots")
+    return 0
+
+
+# ------------------------------------------------------------ tasks
+
+
+def _describe(options: argparse.Namespace) -> Any:
+    from .model.describe import Task
+
+    command = options.command[1:] if options.command[:1] == ["--"] else options.command
+    if not command:
+        raise RequestError("no command given", hint="jrm run -- program argument ...", code="JRM-Q40")
+    names = ("name", "ranks", "cores", "gpus", "mem", "timeout", "retries", "pilot")
+    given = {name: getattr(options, name) for name in names if getattr(options, name) is not None}
+    return Task(command[0], command[1:], **given)
+
+
+def _submit(options: argparse.Namespace) -> int:
+    task = _session(options, create=True).submit(_describe(options))
+    _say(options, _task_dict(task), task.uid)
+    return 0
+
+
+def _run(options: argparse.Namespace) -> int:
+    task = _session(options, create=True).submit(_describe(options))
+    task.wait()
+    if options.json:
+        _say(options, {**_task_dict(task), "stdout": task.stdout(), "stderr": task.stderr()}, "")
+    else:
+        sys.stdout.write(task.stdout())
+        sys.stdout.flush()
+        sys.stderr.write(task.stderr())
+    if task.state == "DONE":
+        return 0
+    if not options.json:
+        sys.stderr.write(f"jrm: {task.uid} ended {task.state}: {task.reason}\n")
+    code = task.exit_code
+    return code if code is not None and 0 < code < 126 else 1
+
+
+def _tasks(options: argparse.Namespace) -> int:
+    from .client import overview
+
+    session = _session(options)
+    if options.json:
+        every = session.tasks()
+        chosen = every.where(options.state.upper()) if options.state else every
+        _say(options, [_task_dict(task) for task in chosen[max(0, len(chosen) - options.limit) :]], "")
+    else:
+        print(repr(overview.tasks(session, options.state.upper(), options.limit)))
+    return 0
+
+
+def _one(options: argparse.Namespace) -> TaskHandle:
+    from .client.task import TaskHandle
+
+    found = _session(options)[options.uid]
+    if not isinstance(found, TaskHandle):
+        raise RequestError(f"{options.uid}: not one task", hint="name one, such as t.0.0", code="JRM-Q03")
+    return found
+
+
+def _log(options: argparse.Namespace) -> int:
+    task = _one(options)
+    text = task.stderr() if options.stderr else task.stdout()
+    if options.json:
+        _say(options, {"uid": task.uid, "text": text}, "")
+    else:
+        sys.stdout.write(text)
+    return 0
+
+
+def _story(options: argparse.Namespace) -> int:
+    text = str.__str__(_one(options).story())
+    _say(options, text.splitlines(), text)
+    return 0
+
+
+def _explain(options: argparse.Namespace) -> int:
+    text = str.__str__(_one(options).explain())
+    _say(options, {"uid": options.uid, "text": text}, text)
+    return 0
+
+
+def _cancel(options: argparse.Namespace) -> int:
+    from .client.pilot import Pilot
+
+    session = _session(options)
+    hit = {}
+    for uid in options.uid:
+        found = session[uid]
+        if isinstance(found, Pilot):
+            found.cancel()
+            hit[uid] = 1
+        else:
+            hit[uid] = int(found.cancel())
+    _say(options, hit, "\n".join(f"{uid}: {count} cancelled" for uid, count in hit.items()))
+    return 0
+
+
+# ------------------------------------------------------------ the machinery
+
+
+def _doctor(options: argparse.Namespace) -> int:
+    from .client.doctor import doctor
+
+    found = doctor()
+    _say(options, [vars(each) for each in found], repr(found))
+    return 0 if found.ok else 1
+
+
+def _broker(options: argparse.Namespace) -> int:
+    from .client import admin
+
+    if options.action == "log":
+        text = admin.log_tail(options.lines)
+        _say(options, text.splitlines(), text)
+        return 0
+    if options.action == "stop":
+        said = admin.stop(options.force)
+        _say(options, {"stopped": said}, "the broker has stopped" if said else "no broker runs")
+        return 0
+    told = admin.status()
+    if told is None:
+        _say(options, None, "no broker runs")
+        return 0
+    _say(options, told, "\n".join(f"{name:<15} {value}" for name, value in told.items()))
+    return 0
+
+
+def _settings(options: argparse.Namespace) -> int:
+    from dataclasses import asdict
+
+    from .client import settings
+
+    values, why = settings.load()
+    told = {name: {"value": value, "from": why[name]} for name, value in asdict(values).items()}
+    lines = [
+        f"{name:<20} {each['value']}" + (f"   ({each['from']})" if options.why else "") for name, each in told.items()
+    ]
+    _say(options, told, "\n".join([*lines, f"file: {settings.config_file()}"] if options.why else lines))
+    return 0
+
+
+def _replay(options: argparse.Namespace) -> int:
+    from .client import offline
+
+    found = offline.replay(options.journal)
+    if options.uid:
+        lines = found.story(options.session, options.uid)
+        _say(options, lines, "\n".join(lines))
+        return 0
+    _say(options, found.as_dict(), repr(found))
+    return 0
+
+
+def _demo(options: argparse.Namespace) -> int:
+    from .client import demo
+
+    told = demo.run(options.count, say=lambda _: None if options.json else print(_))
+    _say(options, told, "")
+    return 0 if told["as expected"] else 1
+
+
+def _version(options: argparse.Namespace) -> int:
+    from . import __version__
+
+    _say(options, {"version": __version__}, f"jupyter_rm {__version__}")
+    return 0
+
+
+def parser() -> argparse.ArgumentParser:
+    """Return the parser of the whole command line."""
+    shared = argparse.ArgumentParser(add_help=False)
+    shared.add_argument("--json", action="store_true", help="print JSON")
+    named = argparse.ArgumentParser(add_help=False, parents=[shared])
+    named.add_argument("-s", "--session", default="default", help="name of the session")
+    root = argparse.ArgumentParser(
+        prog="jrm", description="Drive pilots and tasks.", epilog=(__doc__ or "").split("\n\n")[1]
+    )
+    verbs = root.add_subparsers(dest="verb", metavar="VERB", required=True)
+
+    def verb(name: str, command: Command, text: str, base: argparse.ArgumentParser = named) -> argparse.ArgumentParser:
+        made: argparse.ArgumentParser = verbs.add_parser(name, help=text, description=text, parents=[base])
+        made.set_defaults(command_of=command)
+        return made
+
+    verb("sessions", _sessions, "list all sessions", shared)
+    for name, command, text in (("open", _open, "create or re-attach a session"), ("close", _close, "end a session")):
+        verb(name, command, text, shared).add_argument("session", nargs="?", default="default")
+    verb("status", _status, "show a session")
+    verb("wait", _wait, "wait until all tasks have ended").add_argument("--timeout", type=float)
+    made = verb("pilot", _pilot, "ask a site for a pilot")
+    made.add_argument("site", nargs="?", default="local")
+    for option in ("cores", "gpus", "nodes"):
+        made.add_argument(f"--{option}", type=int)
+    for option in ("mem", "walltime", "queue", "project", "name"):
+        made.add_argument(f"--{option}")
+    made.add_argument("--wait", action="store_true", help="block until it is active")
+    verb("pilots", _pilots, "list the pilots")
+    for name, command, text in (
+        ("run", _run, "run a command as a task, wait, pass on its output and exit code"),
+        ("submit", _submit, "submit a command as a task and print its uid"),
+    ):
+        made = verb(name, command, text)
+        for option, kind in (("ranks", int), ("cores", int), ("gpus", float), ("retries", int)):
+            made.add_argument(f"--{option}", type=kind)
+        for option in ("name", "mem", "timeout", "pilot"):
+            made.add_argument(f"--{option}")
+        made.add_argument("command", nargs=argparse.REMAINDER, help="-- program arguments")
+    made = verb("tasks", _tasks, "list tasks")
+    made.add_argument("--state", default="")
+    made.add_argument("--limit", type=int, default=50)
+    made = verb("log", _log, "print what a task wrote")
+    made.add_argument("uid")
+    made.add_argument("--stderr", action="store_true")
+    verb("story", _story, "print everything that happened to a task").add_argument("uid")
+    verb("explain", _explain, "say why a task waits").add_argument("uid")
+    verb("cancel", _cancel, "cancel tasks, bulks or pilots").add_argument("uid", nargs="+")
+    verb("doctor", _doctor, "look at everything that must be right", shared)
+    made = verb("broker", _broker, "look at, stop, or read the log of the broker", shared)
+    made.add_argument("action", choices=("status", "stop", "log"))
+    made.add_argument("--force", action="store_true", help="stop although tasks are open (agents keep working)")
+    made.add_argument("--lines", type=int, default=50)
+    verb("settings", _settings, "print the settings", shared).add_argument("--why", action="store_true")
+    made = verb("replay", _replay, "read a journal without a broker")
+    made.add_argument("journal")
+    made.add_argument("uid", nargs="?", default="", help="print the story of this task")
+    verb("demo", _demo, "run a small ensemble and say how it went", shared).add_argument(
+        "--count", type=int, default=64
+    )
+    verb("version", _version, "print the version", shared)
+    return root
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run one command; return its exit code."""
+    options = parser().parse_args(argv)
+    try:
+        return int(options.command_of(options))
+    except KeyboardInterrupt:
+        return 130
+    except BrokenPipeError:
+        # The reader of our output has left; there is nobody to tell.
+        sys.stderr.close()
+        return 0
+    except (JrmError, TimeoutError) as error:
+        code = next((number for kind, number in CODES.items() if isinstance(error, kind)), 1)
+        if options.json and isinstance(error, JrmError):
+            told = {"error": type(error).__name__, "code": error.code, "message": error.message, "hint": error.hint}
+            print(json.dumps(told), file=sys.stderr)
+        else:
+            print(f"jrm: {error}", file=sys.stderr)
+        return code
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,265 @@
+"""``%jrm`` and ``%%jrm``: parse, call the client library, return an object that shows itself.
+
+The current session is the one opened last, "default" if none. Read next: :mod:`.words` for the grammar.
+"""
+
+from __future__ import annotations
+
+import functools
+import re
+import shlex
+import sys
+from argparse import Namespace
+from collections.abc import Callable
+from typing import Any
+
+from ..client import overview, session, show
+from ..client.bulk import Bulk
+from ..client.pilot import Pilot
+from ..client.session import Session
+from ..client.task import TaskHandle
+from ..model.describe import Shell
+from ..model.errors import JrmError, RequestError
+from .remote import names_read, run_cell
+from .words import HelpAsked, parse
+
+_EXPAND = re.compile(r"\{([A-Za-z_]\w*)\}|\$([A-Za-z_]\w*)")
+_HIDDEN = frozenset({"In", "Out", "get_ipython", "exit", "quit", "open", "__builtins__", "__name__"})
+
+
+class Magics:
+    """What the magics do, apart from IPython's own calling conventions.
+
+    Args:
+        space: the user's variables.
+    """
+
+    def __init__(self, space: dict[str, Any]) -> None:
+        self.space = space
+        self._session: Session | None = None
+        self.show_last_error: Callable[[], None] = lambda: None
+
+    @property
+    def session(self) -> Session:
+        """The current session, opening "default" when there is none."""
+        if self._session is None or self._session._replica.error is not None:
+            self._session = session.open("default")
+        return self._session
+
+    @property
+    def known_session(self) -> Session | None:
+        """The current session if there is one; never opens any."""
+        return self._session
+
+    def line(self, line: str) -> Any:
+        """Run one ``%jrm`` line."""
+        try:
+            verb, options = parse(self._words(line), cell=False)
+        except HelpAsked as asked:
+            return show.Text(str(asked))
+        return getattr(self, f"_{verb}")(options)
+
+    def cell(self, line: str, body: str) -> Any:
+        """Run one ``%%jrm`` cell."""
+        try:
+            verb, options = parse(self._words(line), cell=True)
+        except HelpAsked as asked:
+            return show.Text(str(asked))
+        return getattr(self, f"_cell_{verb}")(options, body)
+
+    def _words(self, line: str) -> list[str]:
+        """Split a line; ``{name}`` and ``$name`` become the values of variables that exist."""
+        try:
+            words = shlex.split(line)
+        except ValueError as error:
+            raise RequestError(f"%jrm: {error}", hint="close the quotes", code="JRM-Q40") from None
+
+        def value(match: re.Match[str]) -> str:
+            name = match[1] or match[2]
+            return str(self.space[name]) if name in self.space else match[0]
+
+        return [_EXPAND.sub(value, word) for word in words]
+
+    # ------------------------------------------------------------ sessions
+
+    def _open(self, options: Namespace) -> Session:
+        self._session = session.open(options.name)
+        return self._session
+
+    def _attach(self, options: Namespace) -> Session:
+        self._session = session.open(options.name, create=False)
+        return self._session
+
+    def _sessions(self, _: Namespace) -> Any:
+        from ..client.listing import sessions
+
+        return sessions()
+
+    def _status(self, _: Namespace) -> Session:
+        return self.session
+
+    def _detach(self, _: Namespace) -> Any:
+        return self._end("detach", "goes on without this notebook")
+
+    def _close(self, _: Namespace) -> Any:
+        return self._end("close", "is closed")
+
+    def _end(self, how: str, said: str) -> Any:
+        if self._session is None:
+            raise RequestError(f"%jrm {how}: no session is open here", hint="%jrm sessions", code="JRM-Q41")
+        name = self._session.name
+        getattr(self._session, how)()
+        self._session = None
+        return show.Text(f"session {name!r} {said}")
+
+    def _wait(self, options: Namespace) -> Session:
+        self.session.wait(options.timeout)
+        return self.session
+
+    # ------------------------------------------------------------ pilots
+
+    def _pilot(self, options: Namespace) -> Pilot:
+        given = {
+            key: value for key, value in vars(options).items() if value is not None and key not in ("site", "wait")
+        }
+        pilot = self.session.pilot(options.site, **given)
+        if options.wait:
+            pilot.wait()
+        return pilot
+
+    def _pilots(self, _: Namespace) -> Any:
+        return self.session.pilots()
+
+    def _nodes(self, _: Namespace) -> Any:
+        return overview.nodes(self.session)
+
+    # ------------------------------------------------------------ tasks
+
+    def _tasks(self, options: Namespace) -> Any:
+        return overview.tasks(self.session, options.state.upper(), options.limit)
+
+    def _queue(self, _: Namespace) -> Any:
+        return overview.queue(self.session)
+
+    def _sql(self, options: Namespace) -> Any:
+        return self.session.sql(" ".join(options.query))
+
+    def _task(self, uid: str) -> TaskHandle:
+        found = self.session[uid]
+        if not isinstance(found, TaskHandle):
+            raise RequestError(f"{uid}: not one task", hint=f"name one, such as {uid}.0", code="JRM-Q03")
+        return found
+
+    def _log(self, options: Namespace) -> show.Text:
+        task = self._task(options.uid)
+        return show.Text(task.stderr() if options.stderr else task.stdout())
+
+    def _follow(self, options: Namespace) -> TaskHandle:
+        task = self._task(options.uid)
+        for piece in task.follow("stderr" if options.stderr else "stdout"):
+            sys.stdout.write(piece)
+            sys.stdout.flush()
+        return task
+
+    def _story(self, options: Namespace) -> show.Text:
+        return self._task(options.uid).story()
+
+    def _explain(self, options: Namespace) -> show.Text:
+        return self._task(options.uid).explain()
+
+    def _cancel(self, options: Namespace) -> show.Text:
+        said = []
+        for uid in options.uid:
+            found = self.session[uid]
+            if isinstance(found, Pilot):
+                found.cancel()
+                said.append(f"pilot {uid} is being ended")
+            elif isinstance(found, Bulk):
+                said.append(f"{found.cancel()} tasks of {uid} cancelled")
+            else:
+                said.append(f"{uid} {'cancelled' if found.cancel() else 'had ended already'}")
+        return show.Text("\n".join(said))
+
+    # ------------------------------------------------------------ the rest
+
+    def _doctor(self, _: Namespace) -> Any:
+        from ..client.doctor import doctor
+
+        return doctor()
+
+    def _traceback(self, _: Namespace) -> None:
+        self.show_last_error()
+
+    def _help(self, _: Namespace) -> Any:
+        raise AssertionError("unreachable")  # parse answers help itself
+
+    # ------------------------------------------------------------ cells
+
+    def _cell_run(self, options: Namespace, body: str) -> TaskHandle | None:
+        fields = _fields(options, ("name", "cores", "gpus", "mem", "timeout", "retries", "pilot", "priority", "ranks"))
+        if options.env:
+            pairs = [each.partition("=") for each in options.env]
+            if any(not mark for _, mark, _ in pairs):
+                raise RequestError("--env: write NAME=VALUE", hint="--env SEED=7", code="JRM-Q40")
+            fields["environment"] = {name: value for name, _, value in pairs}
+        if options.after:
+            fields["after"] = options.after
+        if not body.strip():
+            raise RequestError("%%jrm run: the cell is empty", hint="write a shell script below", code="JRM-Q40")
+        task = self.session.submit(Shell(body, **fields))
+        if options.out:
+            self.space[options.out] = task
+        if options.block:
+            task.wait()
+            sys.stdout.write(task.stdout())
+            error = task.exception(0)
+            if error is not None:
+                raise error
+        return task
+
+    def _cell_python(self, options: Namespace, body: str) -> Any:
+        outputs = tuple(name for each in options.outputs for name in each.split(",") if name)
+        for name in outputs:
+            if not name.isidentifier():
+                raise RequestError(f"-o: {name!r} is not a variable name", hint="-o result", code="JRM-Q40")
+        inputs = self._inputs(options.inputs, body)
+        fields = _fields(options, ("name", "cores", "gpus", "mem", "timeout", "retries", "pilot", "priority"))
+        task = self.session.map(functools.partial(run_cell, body, outputs=outputs), [inputs], **fields)[0]
+        if options.noblock:
+            if outputs:
+                task.add_done_callback(self._bring_back)
+            return task
+        task.wait()
+        sys.stdout.write(task.stdout())
+        sys.stderr.write(task.stderr())
+        brought, value = task.result(0)
+        self.space.update(brought)
+        return value
+
+    def _bring_back(self, task: TaskHandle) -> None:
+        if task.exception(0) is None:
+            self.space.update(task.result(0)[0])
+
+    def _inputs(self, asked: list[str] | None, body: str) -> dict[str, Any]:
+        from ..client.functions import dump_arguments
+
+        if asked is not None:
+            names = [name for each in asked for name in each.split(",") if name]
+            missing = [name for name in names if name not in self.space]
+            if missing:
+                raise RequestError(f"-i: there is no variable {missing[0]!r}", hint="assign it first", code="JRM-Q40")
+            return {name: self.space[name] for name in names}
+        found = {}
+        for name in names_read(body):
+            if name in self.space and name not in _HIDDEN and not name.startswith("_"):
+                try:
+                    dump_arguments((self.space[name],), {})
+                except JrmError:
+                    sys.stderr.write(f"jupyter_rm: {name} does not travel: it cannot be pickled\n")
+                    continue
+                found[name] = self.space[name]
+        return found
+
+
+def _fields(options: Namespace, names: tuple[str, ...]) -> dict[str, Any]:
+    return {name: getattr(options, name) for name in names if getattr(options, name) is not None}

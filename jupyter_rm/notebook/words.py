@@ -1,0 +1,173 @@
+"""The grammar of ``%jrm``: verbs and their options, from which parsing, help and completion are made.
+
+Knows nothing about sessions. Read next: :mod:`.magics`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import difflib
+from typing import Any, NoReturn
+
+from ..model.errors import RequestError
+
+
+class HelpAsked(Exception):
+    """``--help`` was given; the text is the help."""
+
+
+class Parser(argparse.ArgumentParser):
+    """A parser that raises one-line errors with a suggestion and never ends the program."""
+
+    def error(self, message: str) -> NoReturn:
+        """Raise RequestError with the options that come near."""
+        hint = f"see: {self.prog} --help"
+        words = message.split()
+        known = [option for action in self._actions for option in action.option_strings]
+        near = [match for word in words if word.startswith("-") for match in difflib.get_close_matches(word, known, 1)]
+        if near:
+            hint = f"did you mean {near[0]}?"
+        raise RequestError(f"{self.prog}: {message}", hint=hint, code="JRM-Q40")
+
+    def print_help(self, file: Any = None) -> None:  # noqa: ARG002 (argparse's signature)
+        """Raise HelpAsked instead of printing."""
+        raise HelpAsked(self.format_help())
+
+    def exit(self, status: int = 0, message: str | None = None) -> NoReturn:
+        """Raise instead of ending the kernel."""
+        raise RequestError(message or f"{self.prog} ended ({status})", code="JRM-Q40")
+
+
+def _resources(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--name", help="a name for people")
+    parser.add_argument("--cores", type=int, help="cores of each rank")
+    parser.add_argument("--gpus", type=float, help="GPUs of each rank, fractions allowed")
+    parser.add_argument("--mem", help="memory of each rank, such as 4GiB")
+    parser.add_argument("--timeout", help="longest run time, such as 10m")
+    parser.add_argument("--retries", type=int, help="further attempts after a failure")
+    parser.add_argument("--pilot", help="run on this pilot only")
+    parser.add_argument("--priority", type=int, help="larger starts earlier")
+
+
+_LINE: dict[str, str] = {
+    "open": "create or re-attach a session and make it the current one",
+    "attach": "attach to a session that exists and make it the current one",
+    "sessions": "list all sessions",
+    "pilot": "ask a site for a pilot",
+    "pilots": "list the pilots",
+    "status": "show the current session",
+    "tasks": "list tasks",
+    "nodes": "list the nodes of the pilots",
+    "queue": "show what waits",
+    "log": "show what a task wrote",
+    "follow": "show what a task writes until it ends",
+    "story": "show everything that happened to a task",
+    "explain": "say why a task waits",
+    "cancel": "cancel tasks, bulks or pilots",
+    "wait": "wait until all tasks have ended",
+    "sql": "ask the tables tasks, pilots and bulks",
+    "detach": "stop following the session; everything goes on",
+    "close": "end the session: cancel what is open, end its pilots",
+    "doctor": "look at everything that must be right",
+    "traceback": "show the last error in full",
+    "help": "show this",
+}
+_CELL = {"run": "run the cell as a shell script", "python": "run the cell's Python in a worker"}
+UID_VERBS = ("log", "follow", "story", "explain", "cancel")
+NAME_VERBS = ("open", "attach")
+SITES = ("local", "noop")
+
+
+def _build(verb: str, cell: bool) -> Parser:
+    prog = f"%%jrm {verb}" if cell else f"%jrm {verb}"
+    parser = Parser(prog=prog, description=(_CELL if cell else _LINE)[verb], allow_abbrev=False)
+    add = parser.add_argument
+    if verb in NAME_VERBS:
+        add("name", nargs="?" if verb == "open" else None, default="default", help="the session's name")
+    elif verb == "pilot":
+        add("site", nargs="?", default="local", help="local, noop, or a URL such as slurm+ssh://me@login")
+        for option, kind in (("cores", int), ("gpus", int), ("nodes", int)):
+            add(f"--{option}", type=kind)
+        for option in ("mem", "walltime", "queue", "project", "name", "sandbox"):
+            add(f"--{option}")
+        add("--wait", action="store_true", help="block until it is active")
+    elif verb == "tasks":
+        add("--state", default="", help="only those in this state")
+        add("--limit", type=int, default=50)
+    elif verb in UID_VERBS:
+        add("uid", nargs="+" if verb == "cancel" else None, help="such as t.3.17")
+        if verb in ("log", "follow"):
+            add("--stderr", action="store_true", help="standard error instead of output")
+    elif verb == "wait":
+        add("--timeout", type=float)
+    elif verb == "sql":
+        add("query", nargs="+")
+    elif verb == "run":
+        _resources(parser)
+        add("--ranks", type=int, help="number of equal processes")
+        add("--env", action="append", default=[], metavar="NAME=VALUE", help="an environment variable")
+        add("--after", action="append", default=[], metavar="UID", help="run after this task or bulk is DONE")
+        add("--block", action="store_true", help="wait for its end and show its output")
+        add("-o", "--out", default="", help="store the handle under this name")
+    elif verb == "python":
+        _resources(parser)
+        add(
+            "-i",
+            "--in",
+            dest="inputs",
+            action="append",
+            default=None,
+            help="variables that travel (default: those read)",
+        )
+        add("-o", "--out", dest="outputs", action="append", default=[], help="variables that come back")
+        add("--noblock", action="store_true", help="return at once; -o names are set when it has ended")
+    return parser
+
+
+LINE_PARSERS: dict[str, Parser] = {verb: _build(verb, False) for verb in _LINE}
+CELL_PARSERS: dict[str, Parser] = {verb: _build(verb, True) for verb in _CELL}
+
+
+def parse(words: list[str], cell: bool) -> tuple[str, argparse.Namespace]:
+    """Return (verb, options).
+
+    Raises:
+        RequestError: JRM-Q40, naming what is not understood. HelpAsked: help was asked for.
+    """
+    parsers = CELL_PARSERS if cell else LINE_PARSERS
+    if not words:
+        if cell:
+            raise RequestError("%%jrm: which verb?", hint="%%jrm run or %%jrm python", code="JRM-Q40")
+        words = ["status"]
+    verb, rest = words[0], words[1:]
+    if verb in ("-h", "--help", "-?") or (verb == "help" and not rest):
+        raise HelpAsked(overview())
+    if verb == "help":
+        verb, rest = rest[0], ["--help"]
+        parsers = {**LINE_PARSERS, **CELL_PARSERS}
+    if verb not in parsers:
+        mark = "%%jrm" if cell else "%jrm"
+        other = LINE_PARSERS if cell else CELL_PARSERS
+        if verb in other:
+            hint = f"{'%jrm' if cell else '%%jrm'} {verb} is the form for {'a line' if cell else 'a whole cell'}"
+        else:
+            near = difflib.get_close_matches(verb, parsers, 1)
+            hint = f"did you mean {near[0]}?" if near else "verbs: " + ", ".join(parsers)
+        raise RequestError(f"{mark}: no verb {verb!r}", hint=hint, code="JRM-Q40")
+    return verb, parsers[verb].parse_args(rest)
+
+
+def overview() -> str:
+    """Return the help of all verbs."""
+    lines = ["%jrm VERB [options]       (%jrm help VERB for more)"]
+    lines += [f"  %jrm {verb:<10} {text}" for verb, text in _LINE.items()]
+    lines += [f"  %%jrm {verb:<9} {text}" for verb, text in _CELL.items()]
+    return "\n".join(lines)
+
+
+def options(verb: str, cell: bool) -> list[str]:
+    """Return the options of a verb, for completion."""
+    parser = (CELL_PARSERS if cell else LINE_PARSERS).get(verb)
+    if parser is None:
+        return []
+    return [option for action in parser._actions for option in action.option_strings if option.startswith("--")]
