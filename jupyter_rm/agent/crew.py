@@ -159,8 +159,9 @@ class Worker:
         self._token = token
         here = os.path.dirname(far.__file__)  # noqa: PTH120
         argv = [sys.executable, "-c", _BOOT, self._base, here]
-        paths = [os.fsencode(self._base + end) for end in (".i", ".o", ".err")]
-        launch = Launch(token, [os.fsencode(a) for a in argv], self._env, os.fsencode(self._cwd), *paths, self._cpus)
+        stdin, stdout, stderr = (os.fsencode(self._base + end) for end in (".i", ".o", ".err"))
+        command = [os.fsencode(part) for part in argv]
+        launch = Launch(token, command, self._env, os.fsencode(self._cwd), stdin, stdout, stderr, self._cpus)
         self._spawner.start(token, [token], [launch])
 
     def take_event(self, event: np.void) -> bool:

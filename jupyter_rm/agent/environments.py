@@ -12,7 +12,6 @@ import tempfile
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Protocol
 
 import numpy as np
 
@@ -29,10 +28,8 @@ FAILED_FOR = 5.0
 TAIL = 600
 
 
-class Internal(Protocol):
-    """Registers a handler for the events of a process that is no task; returns the token to start it with."""
-
-    def __call__(self, ended: Callable[[np.void], None]) -> int: ...
+# Registers a handler for the events of a process that is no task; returns the token to start it with.
+Internal = Callable[[Callable[[np.void], None]], int]
 
 
 def task_environment(captured: Mapping[str, str]) -> dict[str, str]:
@@ -126,7 +123,13 @@ class Environments:
                 self._read(made, here, event)
 
         token = self._internal(ended)
-        argv = [b"/bin/sh", b"-c", _DRIVER.encode(), b"pre_exec", *map(os.fsencode, (script, env_program, dump))]
+        argv = [
+            b"/bin/sh",
+            b"-c",
+            _DRIVER.encode(),
+            b"pre_exec",
+            *map(os.fsencode, map(str, (script, env_program, dump))),
+        ]
         log = os.fsencode(f"{here}.log")
         launch = Launch(token, argv, self._base_id, b"/", stdout=log, stderr=log, timeout=CAPTURE_TIMEOUT)
         self._spawner.start(token, [token], [launch])

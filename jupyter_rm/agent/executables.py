@@ -12,6 +12,7 @@ import os
 import signal
 from collections import deque
 from collections.abc import Callable
+from functools import partial
 
 import numpy as np
 import numpy.typing as npt
@@ -276,7 +277,7 @@ class Executables:
         group = self._groups[token] = _Group(token, plan, lane)
         launches = []
         for at in range(len(lane.ranks)):
-            number = self._internal(lambda event, at=at: self._rank_news(group, at, event))
+            number = self._internal(partial(self._rank_news, group, at))
             group.left.add(number)
             launches.append(plan.rank(first, lane, at, number))
         # A pool of its own: these allocations pass on by way of the group, not from rank to rank.

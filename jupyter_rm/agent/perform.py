@@ -1,8 +1,8 @@
 """The agent's hands: turns its effects into processes and calls, and what becomes of them into inputs.
 
 Routes tasks by the mode of their bulk: programs and shell lines to :mod:`~jupyter_rm.agent.executables`, Python calls
-to :mod:`~jupyter_rm.agent.workers`. It decides nothing: which task runs where is the machine's business. On the site
-``noop``, :mod:`~jupyter_rm.agent.noop` stands in its place. Read next: :mod:`jupyter_rm.agent.executables`.
+to :mod:`~jupyter_rm.agent.workers`, and on the site ``noop`` everything to :mod:`~jupyter_rm.agent.noop`. It decides
+nothing: which task runs where is the machine's business. Read next: :mod:`jupyter_rm.agent.executables`.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ from .commands import Site
 from .environments import Environments, task_environment
 from .executables import Executables
 from .news import Bell, News
+from .noop import NoopPerformer
 from .workers import Workers
 
 # Processes that are no tasks (ranks, workers, environments) have tokens from here on.
@@ -46,7 +47,8 @@ class Performer:
         session, pilot: told to tasks.
         local: numbers of the nodes on which processes can be started from here; None: all.
         grace: s between asking a task to end and killing it.
-        spawner: starts the processes; made (and then owned) when None.
+        spawner: starts the processes; made when None.
+        noop: end every task at once instead of running it, see :class:`~jupyter_rm.agent.noop.NoopPerformer`.
     """
 
     def __init__(
@@ -63,7 +65,9 @@ class Performer:
         local: Collection[int] | None = None,
         grace: float = 5.0,
         spawner: SpawnerLike | None = None,
+        noop: bool = False,
     ) -> None:
+        self._noop = NoopPerformer() if noop else None
         self._holdings = holdings
         self._spawner = spawner if spawner is not None else Spawner()
         self._selector = selectors.DefaultSelector()
@@ -89,7 +93,9 @@ class Performer:
 
     def perform(self, effect: Effect) -> None:
         """Carry out a Launch, RunAhead, Retract or Kill; TypeError for any other effect."""
-        if isinstance(effect, Launch):
+        if self._noop is not None:
+            self._noop.perform(effect)
+        elif isinstance(effect, Launch):
             if len(effect.tokens):
                 self._of(effect.pool, int(effect.tokens[0])).launch(effect.pool, effect.tokens, effect.allocs)
         elif isinstance(effect, RunAhead):
@@ -132,7 +138,7 @@ class Performer:
 
     def filenos(self) -> list[int]:
         """Return the descriptors that are readable when :meth:`poll` has something to do; :meth:`due` is the rest."""
-        return [self._selector.fileno()]  # type: ignore[attr-defined]
+        return self._noop.filenos() if self._noop is not None else [self._selector.fileno()]
 
     def due(self) -> float | None:
         """Return the ``time.monotonic()`` at which :meth:`poll` is to be called even without news, None: never."""
@@ -140,6 +146,8 @@ class Performer:
 
     def poll(self) -> list[Input]:
         """Return what happened since the last call, as few inputs as possible; never blocks."""
+        if self._noop is not None:
+            return self._noop.poll()
         self._bell.quiet()
         ready = self._selector.select(0)
         events = self._spawner.events()
@@ -175,3 +183,5 @@ class Performer:
         self.environments.close()
         self._selector.close()
         self._bell.close()
+        if self._noop is not None:
+            self._noop.close()

@@ -1,11 +1,12 @@
-"""One warm Python worker: reads batches of calls from standard input, runs them one after the other, writes results.
+"""One warm Python worker: reads batches of calls from standard input, runs them in turn, writes results.
 
-It imports only what the interpreter has loaded anyway (no numpy, no jupyter_rm), so that it starts in a few milliseconds
-and user code meets a clean process. The agent's side, and the description of the protocol, is :mod:`workers`.
+It imports only what the interpreter has loaded anyway (no numpy, no jupyter_rm), so that it starts in a few
+milliseconds and user code meets a clean process. It knows no pools, no allocations, nobody but the agent at the other
+end of its pipes.
 
-What is finished but not yet sent lies in a file shared with the agent (the *area*), so that a worker that is killed takes
-only the call it was running with it. SIGUSR1 means: send what is finished, give back what has not begun. SIGINT means:
-break off the running call.
+What is finished but not yet sent lies in a file shared with the agent (the *area*), so that a worker that is killed
+takes only the call it was running with it. SIGUSR1 means: send what is finished, give back what has not begun. SIGINT
+means: break off the running call. The agent's side, and the frames, are in :mod:`jupyter_rm.agent.workers`.
 """
 
 from __future__ import annotations
@@ -16,6 +17,13 @@ import signal
 import sys
 from _pickle import dumps, loads
 from time import time
+
+TYPE_CHECKING = False  # typing is not imported for it: that takes as long as starting does
+if TYPE_CHECKING:
+    from typing import Any
+
+    Ints = memoryview[int]
+    Piece = bytes | memoryview
 
 MOST = 4096  # results in one frame
 ROOM = 1 << 20  # bytes of results in one frame
@@ -34,7 +42,9 @@ class Batch:
 
     __slots__ = ("attempts", "data", "ends", "function", "index", "plan", "size")
 
-    def __init__(self, function, plan, index, attempts, ends, data):  # type: ignore[no-untyped-def]
+    def __init__(
+        self, function: int, plan: int, index: Ints, attempts: Ints, ends: list[int], data: memoryview
+    ) -> None:
         self.function, self.plan, self.index, self.attempts = function, plan, index, attempts
         self.ends, self.data, self.size = ends, data, len(ends)
 
@@ -43,7 +53,7 @@ class Bad(Exception):
     """Something that cannot be pickled or unpickled; the text names it."""
 
 
-def explain(error):  # type: ignore[no-untyped-def]
+def explain(error: BaseException) -> str:
     """Return one line about an exception."""
     try:
         text = str(error).strip()
@@ -52,7 +62,7 @@ def explain(error):  # type: ignore[no-untyped-def]
     return f"{type(error).__name__}: {text}" if text else type(error).__name__
 
 
-def form(error, skip):  # type: ignore[no-untyped-def]
+def form(error: BaseException, skip: int) -> tuple[str, bytes]:
     """Return (note, marker + pickle) of an exception, as wire/values.py describes; ``skip`` frames are ours."""
     import traceback
 
@@ -87,7 +97,7 @@ def form(error, skip):  # type: ignore[no-untyped-def]
     return note, b"\x02" + dumps((pickled, name, message[:20_000], text[-60_000:]), 5)
 
 
-def pickled(value):  # type: ignore[no-untyped-def]
+def pickled(value: object) -> bytes:
     """Return the pickle of a result; Bad if it has none."""
     try:
         return dumps(value, 5)
@@ -95,12 +105,12 @@ def pickled(value):  # type: ignore[no-untyped-def]
         try:
             import cloudpickle
 
-            return cloudpickle.dumps(value, 5)
+            return bytes(cloudpickle.dumps(value, 5))
         except Exception as error:
             raise Bad(f"the result, a {type(value).__qualname__}, cannot be pickled: {explain(error)}") from error
 
 
-def serve(area_file):  # type: ignore[no-untyped-def]
+def serve(area_file: str) -> None:
     """Work until standard input ends."""
     source, sink = os.dup(0), os.dup(1)
     null = os.open(os.devnull, os.O_RDONLY)
@@ -111,7 +121,8 @@ def serve(area_file):  # type: ignore[no-untyped-def]
         file = os.open(area_file + name, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_TRUNC, 0o600)
         os.dup2(file, fd)
         os.close(file)
-    stdout, stderr = sys.stdout, sys.stderr
+    stdout: Any = sys.stdout
+    stderr: Any = sys.stderr
     for stream in (stdout, stderr):
         stream.reconfigure(line_buffering=True, write_through=False, encoding="utf-8", errors="backslashreplace")
     fd = os.open(area_file, os.O_RDWR)
@@ -126,18 +137,19 @@ def serve(area_file):  # type: ignore[no-untyped-def]
     data = area[HEAD + MOST * 21 :]
     raw = area[HEAD:]
 
-    functions = {}
-    plans = {}
+    functions: dict[int, Any] = {}
+    plans: dict[int, list[bytes]] = {}
     buffer = bytearray()
-    todo = []  # batches not begun
+    todo: list[Batch] = []  # not begun
     count = used = begun = received = 0
     frame = 1
-    batch = None
+    batch: Batch | None = None
     at = stop = 0  # the current batch: calls [at, stop) have not begun
-    in_call = recalled = broken_off = postponed = reading = False
+    in_call = recalled = broken_off = reading = False
+    handling = interrupted = False  # inside on_recall; and a SIGINT came meanwhile
     began = 0.0
 
-    def send(kind, n, size, *parts):  # type: ignore[no-untyped-def]
+    def send(kind: int, n: int, size: int, *parts: Piece) -> None:
         head_bytes = b"%c\0\0\0" % kind + n.to_bytes(4, "little") + size.to_bytes(8, "little")
         left = [head_bytes + frame.to_bytes(8, "little"), *parts]
         while left:
@@ -147,7 +159,7 @@ def serve(area_file):  # type: ignore[no-untyped-def]
             if sent:
                 left[0] = memoryview(left[0])[sent:]
 
-    def flush():  # type: ignore[no-untyped-def]
+    def flush() -> None:
         nonlocal count, used, frame
         if count:
             send(
@@ -167,7 +179,7 @@ def serve(area_file):  # type: ignore[no-untyped-def]
             head[2] = 0
             head[0] = frame
 
-    def parse():  # type: ignore[no-untyped-def]
+    def parse() -> None:
         nonlocal received
         place, size = 0, len(buffer)
         if size < 24 or size - 24 < int.from_bytes(buffer[16:24], "little"):
@@ -192,7 +204,7 @@ def serve(area_file):  # type: ignore[no-untyped-def]
         if place:
             del buffer[:place]
 
-    def pull():  # type: ignore[no-untyped-def]
+    def pull() -> None:
         """Read what has arrived, without waiting."""
         os.set_blocking(source, False)
         try:
@@ -207,7 +219,7 @@ def serve(area_file):  # type: ignore[no-untyped-def]
             os.set_blocking(source, True)
         parse()
 
-    def give_back():  # type: ignore[no-untyped-def]
+    def give_back() -> None:
         """Send what is finished, then say how many of the calls received last will not be run here."""
         nonlocal stop, recalled
         recalled = False
@@ -218,13 +230,13 @@ def serve(area_file):  # type: ignore[no-untyped-def]
         flush()
         send(GIVEN_BACK, back, received)
 
-    def folder(of, i):  # type: ignore[no-untyped-def]
+    def folder(of: Batch, i: int) -> bytes:
         prefix, given = plans[of.plan][:2]
         path = given or prefix + b"%06d.%d" % (of.index[i], of.attempts[i])
-        os.makedirs(path, 0o700, exist_ok=True)
+        os.makedirs(path, 0o700, exist_ok=True)  # noqa: PTH103
         return path
 
-    def spill(of, i):  # type: ignore[no-untyped-def]
+    def spill(of: Batch, i: int) -> None:
         """Move what was written to descriptors 1 and 2 into the files of call ``i``."""
         for fd, name in ((1, plans[of.plan][2]), (2, plans[of.plan][3])):
             size = os.lseek(fd, 0, 2)
@@ -232,7 +244,7 @@ def serve(area_file):  # type: ignore[no-untyped-def]
                 continue
             if name:
                 flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND
-                to = os.open(os.path.join(folder(of, i), name), flags, 0o600)
+                to = os.open(os.path.join(folder(of, i), name), flags, 0o600)  # noqa: PTH118
                 try:
                     place = 0
                     while place < size:
@@ -241,16 +253,16 @@ def serve(area_file):  # type: ignore[no-untyped-def]
                     os.close(to)
             os.ftruncate(fd, 0)
 
-    def on_recall(signum, stack):  # type: ignore[no-untyped-def]
-        nonlocal recalled, stop, count, in_call, postponed, broken_off
+    def on_recall(_signal: int, _stack: object) -> None:
+        nonlocal recalled, in_call, handling, interrupted, broken_off
         if reading:
             send(GIVEN_BACK, 0, received)
             return
         if not in_call:
             recalled = True  # the loop sees to it between two calls
             return
-        in_call = False  # a SIGINT must not break this off
-        postponed = None
+        assert batch is not None
+        in_call, handling = False, True  # a SIGINT must not break this off
         try:
             give_back()
             starts[count] = began
@@ -262,29 +274,28 @@ def serve(area_file):  # type: ignore[no-untyped-def]
             spill(batch, at - 1)
         except OSError:
             pass
-        in_call = True
-        if postponed:
-            broken_off = True
+        in_call, handling = True, False
+        if interrupted:
+            interrupted, broken_off = False, True
             raise KeyboardInterrupt("broken off by jupyter_rm")
-        postponed = False
 
-    def on_interrupt(signum, stack):  # type: ignore[no-untyped-def]
-        nonlocal broken_off, postponed
-        if postponed is None:
-            postponed = True  # in the middle of on_recall
+    def on_interrupt(_signal: int, _stack: object) -> None:
+        nonlocal broken_off, interrupted
+        if handling:
+            interrupted = True
         elif in_call:
             broken_off = True
             raise KeyboardInterrupt("broken off by jupyter_rm")
 
-    def keep(value, of, i):  # type: ignore[no-untyped-def]
+    def keep(value: bytes, of: Batch, i: int) -> bytes:
         """Return what travels of a long result: the path of a file."""
-        path = os.path.join(folder(of, i), b"value.pickle")
+        path = os.path.join(folder(of, i), b"value.pickle")  # noqa: PTH118
         with open(path + b".part", "wb", opener=lambda p, flags: os.open(p, flags, 0o600)) as file:
             file.write(value)
-        os.replace(path + b".part", path)
+        os.replace(path + b".part", path)  # noqa: PTH105
         return b"\x01" + path
 
-    def load(number):  # type: ignore[no-untyped-def]
+    def load(number: int) -> Any:
         """Return a function, unpickled once; Bad says why it cannot be."""
         function = functions[number]
         if type(function) is bytes:
@@ -296,10 +307,11 @@ def serve(area_file):  # type: ignore[no-untyped-def]
             functions[number] = function
         return function
 
-    def run():  # type: ignore[no-untyped-def]
+    def run() -> None:
         """Run the calls of the current batch from ``at`` to ``stop``."""
-        nonlocal at, stop, count, used, begun, in_call, broken_off, postponed, began
+        nonlocal at, stop, count, used, begun, in_call, broken_off, began
         of = batch
+        assert of is not None
         function = load(of.function)
         ends, payload = of.ends, of.data
         low = ends[at - 1] if at else 0
@@ -313,7 +325,7 @@ def serve(area_file):  # type: ignore[no-untyped-def]
             starts[count] = began = now
             begun += 1
             head[3] = begun
-            code, note = DONE, b""
+            code, note = DONE, ""
             try:
                 try:
                     arguments, named = loads(payload[low:high])
@@ -337,7 +349,7 @@ def serve(area_file):  # type: ignore[no-untyped-def]
                 else:
                     code = RAISED
                     note, value = form(error, 1)
-            broken_off = postponed = False
+            broken_off = False
             arguments = named = None
             low = high
             try:
@@ -354,8 +366,8 @@ def serve(area_file):  # type: ignore[no-untyped-def]
                     code, value = (NO_SPACE if getattr(problem, "errno", 0) in (28, 122) else BAD), b""
                     note = f"its result or output cannot be kept: {explain(problem)}"
             if code:
-                note = note.encode("utf-8", "replace")
-                value = len(note).to_bytes(4, "little") + note + value
+                text = note.encode("utf-8", "replace")
+                value = len(text).to_bytes(4, "little") + text + value
             size = len(value)
             if used + size > ROOM:
                 flush()

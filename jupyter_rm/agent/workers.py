@@ -1,12 +1,13 @@
 """Python calls: warm worker processes, kept busy in batches, replaced when they die.
 
-Each allocation of a pool has one worker while calls of the pool run on it. Batches go to a worker over one pipe, results
-come back over another, both as columns; a worker runs its calls in the order they were sent, so results need no names.
-How much is sent ahead follows how long calls take: about ``AHEAD`` seconds of work, nothing ahead of long calls.
+Each allocation of a pool has one worker while calls of the pool run on it. Batches go to a worker over one pipe,
+results come back over another, both as columns; a worker runs its calls in the order they were sent, so results need
+no names. How much is sent ahead follows how long calls take: about ``AHEAD`` seconds of work, nothing ahead of long
+calls. A worker that is silent gives back what it has not begun, so nothing waits behind a call that turned out long.
 
-Frames to a worker: kind, count, number, plan (u32 each), length (u64), body. Frames back: kind, count (u32), length, serial
-number (u64), then started, ended (f8), sizes (u4), codes (u1) and the values. See :mod:`~jupyter_rm.agent.worker` for the
-other side, :mod:`~jupyter_rm.agent.crew` for one worker as seen from here.
+Frames to a worker: kind, count, number, plan (u32 each), length (u64), body. Frames back: kind, count (u32), length,
+serial number (u64), then started, ended (f8), sizes (u4), codes (u1) and the values. See
+:mod:`~jupyter_rm.agent.worker` for the other side, :mod:`~jupyter_rm.agent.crew` for one worker as seen from here.
 """
 
 from __future__ import annotations
@@ -455,7 +456,7 @@ class Workers:
                 self._end(token, worker.doomed.pop(token), seat.lane.node)
             back = back[~hit]
         seat.pool.push_front(back)
-        if worker.running and (running := worker.running_token()) in worker.doomed:
+        if worker.running and worker.running_token() in worker.doomed:
             worker.signal(signal.SIGINT)
             worker.end_by = worker.end_by or time.monotonic() + self._site.grace
             worker.due = worker.end_by
