@@ -33,7 +33,7 @@ def cut_assign(order: Assign, keep: npt.NDArray[np.bool_]) -> Assign:
 class Segment:
     """One assignment's cut of a bulk: sorted indices [lo, hi) with their columns."""
 
-    __slots__ = ("attempt", "columns", "hi", "index", "left", "lo", "payload")
+    __slots__ = ("_gone", "attempt", "columns", "hi", "index", "left", "lo", "payload")
 
     def __init__(self, order: Assign) -> None:
         index = order.picks.array()
@@ -46,6 +46,21 @@ class Segment:
         self.columns: dict[str, Column] = order.columns
         self.payload: Column | None = order.payload
         self.left = count
+        self._gone: npt.NDArray[np.bool_] = np.zeros(count, np.bool_)
+
+    def drop(self, index: npt.NDArray[np.int64]) -> None:
+        """Count out those of ``index`` that are here and were not counted out before (as an earlier attempt)."""
+        inside = index[(index >= self.lo) & (index < self.hi)]
+        rows = inside - self.lo
+        if self.index is not None:
+            rows = np.searchsorted(self.index, inside)
+            rows = rows[self.index[rows] == inside]
+        self.left -= int(np.count_nonzero(~self._gone[rows]))
+        self._gone[rows] = True
+
+    def has(self, row: int, end: int = -1) -> bool:
+        """Say whether the tasks of rows ``row`` .. ``end`` (one, if it is left out) are all still held by this cut."""
+        return not self._gone[row] if end < 0 else not self._gone[row:end].any()
 
     def row(self, index: int) -> int:
         """Return the position of task ``index`` in the segment's columns; KeyError if it is not there."""
@@ -83,7 +98,7 @@ class HeldBulk:
             at = bisect_right(self._starts, index) - 1
             if at >= 0:
                 segment = self.segments[at]
-                if segment.lo <= index < segment.hi and (segment.index is None):
+                if segment.lo <= index < segment.hi and segment.index is None and segment.has(index - segment.lo):
                     return segment, index - segment.lo
         best: tuple[Segment, int] | None = None
         for segment in self.segments:
@@ -91,7 +106,7 @@ class HeldBulk:
                 row = segment.row(index)
             except KeyError:
                 continue
-            if best is None or segment.attempt[row] >= best[0].attempt[best[1]]:
+            if segment.has(row) and (best is None or segment.attempt[row] >= best[0].attempt[best[1]]):
                 best = (segment, row)
         if best is None:
             raise KeyError(index)
@@ -119,6 +134,7 @@ class HeldBulk:
                 segment.index is None
                 and int(index[-1]) - int(index[0]) == count - 1
                 and row + count <= len(segment.attempt)
+                and segment.has(row, row + count)
             ):
                 assert segment.payload is not None, "a call without payload"
                 return segment.payload.take(Picks.span(row, row + count)).values()  # type: ignore[return-value]
@@ -130,7 +146,12 @@ class HeldBulk:
         if count:
             segment, row = self.find(int(index[0]))
             last = int(index[-1])
-            if segment.index is None and last - int(index[0]) == count - 1 and last < segment.hi:
+            if (
+                segment.index is None
+                and last - int(index[0]) == count - 1
+                and last < segment.hi
+                and segment.has(row, row + count)
+            ):
                 return segment.attempt[row : row + count].astype(np.uint16)
         out = np.zeros(count, np.uint16)
         for at, i in enumerate(index.tolist()):
@@ -148,10 +169,7 @@ class HeldBulk:
         for segment in self.segments:
             if segment.lo > hi or segment.hi <= lo:
                 continue
-            inside = (index >= segment.lo) & (index < segment.hi)
-            if segment.index is not None:
-                inside &= np.isin(index, segment.index)
-            segment.left -= int(inside.sum())
+            segment.drop(index)
             gone |= segment.left <= 0
         if gone:
             self.segments = [segment for segment in self.segments if segment.left > 0]
