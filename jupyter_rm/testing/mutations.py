@@ -1,0 +1,5 @@
+from contextlib import contextmanager
+MUTATIONS={}
+@contextmanager
+def mutated(name):
+    yield frozenset([name]) if name else frozenset()
