@@ -28,8 +28,11 @@ from typing import Protocol
 import numpy as np
 import numpy.typing as npt
 
+from jupyter_rm.runtime.process_tree import become_subreaper, descendants, kill_descendants
+
 __all__ = ["CANCELLED", "CORE_PASSED_ON", "ENDED", "EVENT", "FAILED", "STARTED", "STEPS", "TIMED_OUT", "WAS_CANCELLED"]
 __all__ += ["Launch", "SpawnerLike", "Spawner", "guard_path", "resolve"]
+__all__ += ["become_subreaper", "descendants", "kill_descendants", "native_supported"]
 
 STARTED, ENDED, FAILED, CANCELLED = 1, 2, 3, 4
 """Kinds of events: runs now; is over; could not be started; was dropped from the queue before it began."""

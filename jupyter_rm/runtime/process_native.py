@@ -179,8 +179,8 @@ class NativeSpawner:
 
     def _hand_in(self, op: int, pool: int, allocs: Sequence[int] | None, launches: Sequence[base.Launch]) -> None:
         with self._lock:
-            if self._closed:
-                raise RuntimeError("the spawner is closed")
+            if self._closed or self._ended:
+                raise RuntimeError("the spawner is closed" if self._closed else "the spawner's host program has died")
             tokens, bodies = _spawner.pack(launches, allocs, self._envs)
             fresh = set(tokens)
             if len(fresh) < len(tokens) or not self._live.isdisjoint(fresh):

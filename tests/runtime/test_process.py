@@ -1,5 +1,6 @@
 """The contract of both spawners, checked on real processes."""
 
+import errno
 import json
 import os
 import resource
@@ -459,3 +460,26 @@ def test_resolve_looks_in_the_path_of_the_environment(tmp_path):
     assert resolve(b"tool", [b"PATH=/nowhere:" + os.fsencode(tmp_path)]) == os.fsencode(tool)
     assert resolve(b"sub/tool", []) == b"sub/tool"
     assert resolve(b"sh", []) is not None
+
+
+@pytest.mark.skipif(not LINUX, reason="the portable spawner has no host program")
+def test_a_host_that_dies_is_reported_for_every_live_launch(tmp_path):
+    spawner = NativeSpawner()
+    bench = Bench(spawner, tmp_path)
+    done, runs, waits = bench.sh("exit 0"), bench.sh("echo up >flag; sleep 100"), bench.sh("exit 0")
+    bench.run(done)
+    spawner.start(1, [1], [runs])
+    spawner.queue(1, [waits])
+    bench.wait_file(Path(os.fsdecode(runs.cwd), "flag"))
+    bench.wait_for(lambda: any(e["token"] == runs.token for e in bench.seen))
+    (host,) = [p for p in psutil.Process().children() if "--spawn" in p.cmdline()]
+    host.kill()
+    lost, never = bench.over(runs), bench.over(waits)
+    assert (code(lost), lost["error"]) == (-signal.SIGKILL, errno.EPIPE)
+    assert (never["kind"], process.STEPS[never["step"]], never["error"]) == (FAILED, "fork", errno.EPIPE)
+    assert (spawner.alive, spawner.running, spawner.queued) == (False, 0, 0)
+    assert spawner.retract(1) == []
+    assert not spawner.signal(runs.token, signal.SIGTERM)
+    with pytest.raises(RuntimeError):
+        spawner.start(1, [1], [done])
+    spawner.close()
