@@ -49,8 +49,10 @@ class Outbox:
         return self.last
 
     def restore(self, seq: int, body: bytes) -> None:
-        """Take in a body that got its number in an earlier life; numbers must follow each other."""
-        if not self._held:
+        """Take in a body that got its number in an earlier life, in order of the numbers."""
+        if not self._held or seq > self.last + 1:
+            # Numbers are left out only when the other side had them (see rewind); what stood before them it had too.
+            self._held.clear()
             self._first = seq
             self.last = self.acked = self.sent = seq - 1
         if seq == self.last + 1:
@@ -74,7 +76,14 @@ class Outbox:
             self._first += 1
 
     def rewind(self, acked: int, now: float) -> None:
-        """Start over after ``acked``, in a new connection or because nothing moves."""
+        """Start over after ``acked``, in a new connection or because nothing moves.
+
+        The other side may have more than we remember: a node that went down lost what it had not synced. The numbers
+        it knows are never used again, or news would be taken for a repetition.
+        """
+        if acked > self.last:
+            self._held.clear()
+            self._first, self.last = acked + 1, acked
         self.acked = self.sent = max(acked, self._first - 1)
         self._flying = 0
         self._progress = now
