@@ -514,7 +514,8 @@ class SessionMachine:
         else:
             spare = table.failures[where] < table.form.template.retries
             again = (state == TaskState.FAILED) & spare & ~np.isin(cause, _HOPELESS)
-            again |= (state == TaskState.FAILED) & np.isin(cause, _INFRASTRUCTURE)
+            lost = (state == TaskState.FAILED) & np.isin(cause, _INFRASTRUCTURE)
+            again = again & ~lost if table.form.template.restart == "never" else again | lost
             again &= (table.flags[where] & CANCEL_ASKED) == 0
             if self.ledger.closed:
                 again[:] = False
