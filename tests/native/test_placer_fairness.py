@@ -124,3 +124,18 @@ def test_bounded_look_ahead_counts_classes_not_tasks() -> None:
     p.add(p.shape(cores=3), u64([300]), priority=8)
     p.add(p.shape(cores=1), u64([3]))
     assert p.schedule(9, 0.0)[0].tolist() == [], "two blocked classes are all this placer steps over"
+
+
+def test_each_reservation_is_held_against_its_own_priority() -> None:
+    p = cluster(2, cores=4, partition=[0, 1], patience=0.0)
+    for part, priority in ((0, 0), (1, 5)):
+        first = 100 * (part + 1)
+        p.add(p.shape(partition=part), u64([first]), priority=priority)
+        p.schedule(9, 0.0)
+        p.add(p.shape(cores=4, partition=part), u64([first + 1]), priority=priority)
+        p.add(p.shape(partition=part), u64([first + 2]), priority=priority)
+        p.schedule(9, 1.0)
+    p.schedule(9, 2.0)
+    assert [(prio, nodes) for _, prio, nodes in p.reservations()] == [(0, [0]), (5, [1])]
+    p.add(p.shape(mem=1), u64(range(10, 20)), priority=3)
+    assert p.schedule(99, 3.0)[2].tolist() == [0, 0], "priority 3 may pass the reservation of 0, not that of 5"

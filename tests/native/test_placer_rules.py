@@ -317,3 +317,12 @@ def test_arrays_of_different_length_are_refused() -> None:
         Placer(two, three, two.astype(np.uint32), two.astype(np.uint32), two.astype(np.uint8), two)
     with pytest.raises(ValueError, match="1 to 65536"):
         cluster(0)
+
+
+def test_a_shape_that_slept_while_thousands_ended_still_finds_every_place() -> None:
+    p = cluster(100, cores=20)
+    sleeper = p.shape(mem=1)  # one that keeps a record of full nodes
+    allocs = start(p, sleeper, 2_000)
+    assert len(allocs) == 2_000
+    p.release(u64(allocs))
+    assert len(start(p, sleeper, 2_000, first=3_000)) == 2_000
