@@ -26,7 +26,7 @@ from ..runtime.process import guard_path
 
 log = logging.getLogger("jupyter_rm.broker")
 LOCAL_SITES = ("local", "noop")
-AGENT_RESTARTS = 3
+AGENT_RESTARTS = 20
 END_GRACE = 10.0
 
 

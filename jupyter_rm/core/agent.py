@@ -146,6 +146,8 @@ class AgentMachine:
         self.ended = False
         self._held: dict[int, HeldSet] = {}
         self._begun: list[Begun] = []
+        self._brief: list[Begun] = []  # starts of short tasks, whose end will most likely say it all
+        self._tell_brief = False
         self._finished: list[Finished] = []
         self._effects: list[Effect] = []
         self._must_ack = False
@@ -305,6 +307,8 @@ class AgentMachine:
         if now - self.last_contact >= self.patience.orphan and not self._total_held():
             self._end(Cause.NONE, "nobody asked for this agent any more")
         self._replace = True  # a reservation may have become due
+        if self._brief:
+            self._begun, self._brief, self._tell_brief = self._brief + self._begun, [], True
         self._say_stock()
 
     # ------------------------------------------------------------ orders
@@ -464,22 +468,29 @@ class AgentMachine:
     def _report_tasks(self) -> None:
         """Turn what began and ended since the last time into as few reports as possible."""
         begun, self._begun = self._begun, []
+        brief, self._brief = self._brief, []
         finished, self._finished = self._finished, []
         over = np.concatenate([news.tokens for news in finished]) if finished else np.zeros(0, np.uint64)
-        for start in begun:
-            alive = ~np.isin(start.tokens, over) if len(over) else np.ones(len(start.tokens), bool)
-            for bulk, where, index in by_bulk(start.tokens[alive]):
+        for start in [*brief, *begun]:
+            if len(over):
+                alive = ~np.isin(start.tokens, over)
+                start = Begun(start.tokens[alive], start.node[alive], start.started[alive])
+            for bulk, where, index in by_bulk(start.tokens):
                 if bulk not in self._held:
                     continue  # its end was reported earlier
+                if self.floor.brief(bulk) and not self._tell_brief:
+                    self._brief.append(Begun(start.tokens[where], start.node[where], start.started[where]))
+                    continue
                 self._report(
                     Started(
                         bulk,
                         Picks.of(index),
                         pack(self.holdings.bulks[bulk].attempts(index), "<u2"),
-                        pack(start.node[alive][where], "<u4"),
-                        pack(start.started[alive][where], "<f8"),
+                        pack(start.node[where], "<u4"),
+                        pack(start.started[where], "<f8"),
                     )
                 )
+        self._tell_brief = False
         if self.stopping is not None:
             # Whatever we killed on the way out did not end by itself: only honest ends are reported.
             finished = [_honest(news) for news in finished]

@@ -136,6 +136,10 @@ class Floor:
         if mean >= 0:
             pool.mean = mean if pool.mean < 0 else 0.7 * pool.mean + 0.3 * mean
 
+    def brief(self, bulk: int) -> bool:
+        """Say whether tasks like those of ``bulk`` are known to end within moments."""
+        return 0 <= self.pools[self._bulk_pool[bulk]].mean < self.patience.ahead
+
     def taken_back(self, number: int, tokens: Tokens, priorities: dict[int, int]) -> None:
         """Let run-ahead tasks that came back wait again, first in line."""
         pool = self.pools[number]

@@ -51,6 +51,11 @@ class Port:
         """Return how many more tasks the agent wants now."""
         return self.stock - self.held if self.ready else 0
 
+    @property
+    def hungry(self) -> bool:
+        """Say whether it is worth an order: a port that is nearly full waits until a quarter of its stock is gone."""
+        return self.room > 0 and 4 * self.room >= self.stock
+
     def greet(self, now: float, hello: AgentHello) -> Effect:
         """Open a new connection."""
         self.epoch, self.hello = hello.epoch, hello.hello

@@ -575,14 +575,17 @@ class SessionMachine:
                 port.order(CancelTasks(bulk, Picks.of(asked)))
         self._settle()
 
-    def _lost(self, port: Port, bulk: int, index: Array, cause: Cause, note: str) -> None:
-        """Attempts are gone with their agent or pilot: end them, or let them wait again."""
+    def _lost(self, port: Port, bulk: int, index: Array, cause: Cause, note: str, told: bool = True) -> None:
+        """Attempts are gone with their agent or pilot: end them, or let them wait again.
+
+        ``told``: the agent itself reported everything it started. Without its word any of them may have been started.
+        """
         table = self.ledger.bulks[bulk]
         template = table.form.template
         asked = (table.flags[index] & CANCEL_ASKED) != 0
         hopeless = table.attempt[index] > LOST_MOST + template.retries
         if template.restart == "never":
-            hopeless |= table.state[index] >= TaskState.RUNNING
+            hopeless |= (table.state[index] >= TaskState.RUNNING) | (not told)
         if self.ledger.closed:
             asked[:] = True
         if bool(asked.any()):
@@ -622,7 +625,7 @@ class SessionMachine:
         if report.cause in (Cause.AGENT_LOST, Cause.NODE_LOST, Cause.DISK_FULL):
             state = PilotState.FAILED
         cause = Cause(report.cause) or row.cause
-        self._pilot_over(port, state, cause, report.reason)
+        self._pilot_over(port, state, cause, report.reason, told=True)
         self._do(EndPilot(self.key, port.pilot, row.job_id))
 
     def job(self, change: JobChanged) -> None:
@@ -655,15 +658,15 @@ class SessionMachine:
         if not canceled:
             state_after = PilotState.FAILED
         cause = row.cause if canceled else Cause(change.cause or Cause.PILOT_LOST)
-        self._pilot_over(port, state_after, cause, change.reason or "its job ended")
+        self._pilot_over(port, state_after, cause, change.reason or "its job ended", told=False)
 
-    def _pilot_over(self, port: Port, state: PilotState, cause: Cause, reason: str) -> None:
+    def _pilot_over(self, port: Port, state: PilotState, cause: Cause, reason: str, *, told: bool) -> None:
         port.lose()
         for bulk in range(len(self.ledger.bulks)):
             mine = self.ledger.held(bulk, port.pilot)
             if len(mine):
                 lost = cause if cause in INFRASTRUCTURE else Cause.PILOT_LOST
-                self._lost(port, bulk, mine, lost, reason)
+                self._lost(port, bulk, mine, lost, reason, told)
         self._fact(PilotChanged(port.pilot, int(state), self.wall(), int(cause), reason))
         self.ports.pop(port.pilot, None)
         self._settle()
@@ -732,7 +735,7 @@ class SessionMachine:
         open_ports = [
             port
             for port in self.ports.values()
-            if port.room > 0 and self.ledger.pilots[port.pilot].state == PilotState.ACTIVE
+            if port.hungry and self.ledger.pilots[port.pilot].state == PilotState.ACTIVE
         ]
         if not open_ports or not self.queue:
             return
