@@ -1,8 +1,8 @@
 """Run an example notebook for real and say what came of it: ``make demo``.
 
 Knows notebooks and a kernel; knows nothing of what the notebook does. The notebook works in a state directory of its
-own (``out/home``), and the broker it started there is stopped at the end, so a demo leaves nothing running and does
-not touch a person's own sessions. Left behind on purpose: the executed notebook and a page to look at, in ``out/``.
+own (``out/home``); sessions, pilots and broker that it leaves there are ended, so a demo leaves nothing running and
+does not touch a person's own sessions. Left behind on purpose, in ``out/``: the executed notebook, and it as a page.
 
 Read next: ``examples/01-first-ensemble.ipynb``.
 """
@@ -10,6 +10,7 @@ Read next: ``examples/01-first-ensemble.ipynb``.
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import re
 import subprocess
@@ -20,6 +21,8 @@ from typing import Any
 
 ROOT = Path(__file__).resolve().parent.parent
 DEFAULT = ROOT / "examples" / "01-first-ensemble.ipynb"
+BEGAN = time.monotonic()
+OVER = ("DONE", "FAILED", "CANCELED")
 ANSI = re.compile(r"\x1b\[[0-9;?]*[ -/]*[@-~]")
 
 
@@ -45,13 +48,43 @@ def seconds(cell: Any) -> float:
     return (parse(last.replace("Z", "+00:00")) - parse(first.replace("Z", "+00:00"))).total_seconds()
 
 
-def stop_broker(home: Path) -> str:
-    """Stop the broker of ``home`` if the notebook left one; return a complaint, or nothing."""
+def jrm(*words: str) -> subprocess.CompletedProcess[str]:
+    """Run the command line of this environment."""
+    command = [sys.executable, "-m", "jupyter_rm", *words]
+    return subprocess.run(command, capture_output=True, text=True, timeout=60, check=False, stdin=subprocess.DEVNULL)
+
+
+def clear_away(home: Path, patience: float = 20.0) -> str:
+    """End what the notebook left open in ``home``: its sessions, their pilots, the broker.
+
+    Args:
+        home: the demo's own state directory. patience: seconds the pilots may take to end.
+
+    Returns:
+        A complaint, or nothing.
+    """
     if not home.exists():
         return ""
-    done = subprocess.run(
-        [sys.executable, "-m", "jupyter_rm", "broker", "stop"], capture_output=True, text=True, timeout=60, check=False
-    )
+    deadline = time.monotonic() + patience
+    closed: set[str] = set()
+    while True:
+        done = jrm("sessions", "--json")
+        if done.returncode != 0:
+            return f"the sessions could not be listed: {(done.stderr or done.stdout).strip()}"
+        lines = json.loads(done.stdout or "[]")
+        for line in lines:
+            if line["state"] == "open" and line["name"] not in closed:
+                closed.add(line["name"])
+                jrm("close", line["name"])
+        alive = [uid for line in lines for uid, _, state in line["pilots"] if state not in OVER]
+        # A pilot is over when its agent says so; the agent's process needs a moment more.
+        if not alive and not (json.loads(jrm("broker", "status", "--json").stdout or "null") or {}).get("agents"):
+            break
+        if time.monotonic() > deadline:
+            names = ", ".join(alive) or "an agent"
+            return f"still there after {patience:.0f} s: {names}; see: JUPYTER_RM_HOME={home} jrm sessions"
+        time.sleep(0.2)
+    done = jrm("broker", "stop")
     return "" if done.returncode == 0 else f"the broker could not be stopped: {(done.stderr or done.stdout).strip()}"
 
 
@@ -147,15 +180,15 @@ def main(argv: list[str] | None = None) -> int:
     # shell cell must be ours too.
     os.environ["JUPYTER_PREFER_ENV_PATH"] = "1"
     os.environ["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)])
-    began = time.monotonic()
     try:
         result = run(path, out, args.timeout)
     finally:
-        complaint = stop_broker(home)
+        print("[demo] ending what the notebook left open ...", flush=True)
+        complaint = clear_away(home)
     if complaint:
         print(f"[demo] {complaint}", file=sys.stderr)
         result = result or 1
-    print(f"[demo] {'done' if result == 0 else 'FAILED'} in {time.monotonic() - began:.1f} s")
+    print(f"[demo] {'done' if result == 0 else 'FAILED'} in {time.monotonic() - BEGAN:.1f} s")
     return result
 
 
