@@ -167,8 +167,10 @@ class BrokerHost:
         news, self._inbox = self._inbox, []
         for item in news:
             self._handle(now, item)
+            if life != self._life:
+                return
         self._flush(now)
-        if life == self._life and self._dirty and now - self._kept_at >= self._world.patience.kept:
+        if life == self._life and self.machine is not None and self._dirty and now - self._kept_at >= self._world.patience.kept:
             self._kept_at, self._dirty = now, False
             self.disk.checkpoint()
             self.machine.kept()
@@ -332,6 +334,10 @@ class BrokerHost:
             and not any(port.held for port in session.ports.values())
             for session in self.machine.sessions.values()
         )
+
+    def tip(self, session: str) -> int:
+        """Return the number of the last fact of the latest session of that name."""
+        return self._tips[self.machine.names[session]] if self.machine is not None else 0
 
     def finish(self) -> None:
         """Check ports and ledgers against journal and snapshots."""

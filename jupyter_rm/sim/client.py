@@ -173,10 +173,9 @@ class Client:
         """Attach anew, to hear what was lost on the way."""
         self._attach()
 
-    @property
-    def caught_up(self) -> bool:
-        """Say whether the last attach was answered."""
-        return self._attach_req == 0
+    def caught_up(self, tip: int) -> bool:
+        """Say whether it is attached and has folded everything up to row ``tip``."""
+        return self._attach_req == 0 and (not self.follow or self.cursor == tip)
 
     def finish(self, live: Ledger) -> None:
         """Check the replica against the live ledger."""
