@@ -54,12 +54,12 @@ def main(argv: list[str] | None = None) -> int:
     place, sandbox = Path(spec["place"]), Path(spec["sandbox"])
 
     from ..runtime import logs
-    from ..runtime import process
+    from ..runtime.process import become_subreaper
     from ..runtime.spool import Spool
     from .service import Agent
 
     logs.setup("jupyter_rm", place / "agent.trace")
-    process.become_subreaper() if hasattr(process, "become_subreaper") else None
+    become_subreaper()
     nodes, pin = nodes_of(spec, place)
 
     def performer(machine: AgentMachine) -> Any:

@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ..model.describe import Template
-from ..model.effects import Effect, Launch, RunAhead, Tokens
+from ..model.effects import Effect, Launch, Retract, RunAhead, Tokens
 from ..model.ids import INDEX_BITS
 from ..model.resources import Node, Request
 from .patience import Patience
@@ -170,7 +170,16 @@ class Floor:
             if len(tokens) < BATCH:
                 break
         if self.placer.waiting:
-            effects += self._run_ahead()
+            effects += self._retract() if self.placer.reservations() else self._run_ahead()
+        return effects
+
+    def _retract(self) -> list[Effect]:
+        """Nodes are reserved for a wide task: what is queued ahead must not pass allocations on beside it."""
+        effects: list[Effect] = []
+        for number, pool in enumerate(self.pools):
+            if pool.handed > pool.allocs and not pool.retracting:
+                pool.retracting = True
+                effects.append(Retract(number))
         return effects
 
     def _run_ahead(self) -> list[Effect]:

@@ -1,0 +1,137 @@
+"""kill -9 of kernel, broker and agent in mid-work: nothing is lost, nothing ends twice, nothing is left over."""
+
+from __future__ import annotations
+
+import collections
+import os
+import random
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import psutil
+import pytest
+
+import jupyter_rm as jrm
+from jupyter_rm.model import facts as facts_of
+from jupyter_rm.model.columns import unpack
+from jupyter_rm.model.facts import KIND_FACT, TasksEnded
+from jupyter_rm.runtime.home import Home
+from jupyter_rm.runtime.journal import Journal
+
+TASKS = int(os.environ.get("JRM_CHAOS_TASKS", "1500"))
+KILLS = int(os.environ.get("JRM_CHAOS_KILLS", "9"))
+SEED = int(os.environ.get("JRM_CHAOS_SEED", "7"))
+DEADLINE = 180.0
+PAUSE = threading.Event()  # never set: the state of other processes sends us no event
+
+
+def until(what: str, condition: Callable[[], bool], seconds: float = 30.0) -> None:
+    """Wait for something that leaves no other trace than the state of the system."""
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, f"not within {seconds} s: {what}"
+        PAUSE.wait(0.02)
+
+
+class Rig:
+    """The processes of one run, found by the home directory in their environment."""
+
+    def __init__(self, home: Path) -> None:
+        self.home = home
+        self.starts = home / "starts"
+        self.starts.touch()
+        self.kernel: subprocess.Popen[bytes] | None = None
+
+    def start_kernel(self) -> None:
+        self.kernel = subprocess.Popen(
+            [sys.executable, str(Path(__file__).with_name("kernel.py")), "chaos", str(self.starts), str(TASKS)],
+            stdout=subprocess.PIPE,
+            env={**os.environ, "JUPYTER_RM_HOME": str(self.home)},
+        )
+        assert self.kernel.stdout is not None
+        assert self.kernel.stdout.readline() == b"submitted\n"
+
+    def mine(self) -> list[psutil.Process]:
+        found = []
+        for process in psutil.process_iter():
+            try:
+                if process.environ().get("JUPYTER_RM_HOME") == str(self.home) and process.pid != os.getpid():
+                    found.append(process)
+            except psutil.Error:
+                continue
+        return [process for process in found if process.is_running() and process.status() != psutil.STATUS_ZOMBIE]
+
+    def find(self, module: str) -> psutil.Process | None:
+        for process in self.mine():
+            try:
+                line = process.cmdline()
+            except psutil.Error:
+                continue
+            if module in line and "jrm-guard" not in line[0]:
+                return process
+        return None
+
+    def started(self) -> int:
+        return self.starts.stat().st_size
+
+
+def test_twenty_murders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    home = tmp_path / "h"
+    home.mkdir(mode=0o700)
+    monkeypatch.setenv("JUPYTER_RM_HOME", str(home))
+    rig = Rig(home)
+    dice = random.Random(SEED)
+    rig.start_kernel()
+    size = rig.started()
+    victims = [("kernel", "jupyter_rm.broker", "jupyter_rm.agent")[n % 3] for n in range(KILLS)]
+    dice.shuffle(victims)
+    step = TASKS * 8 // (KILLS + 2)  # bytes of the start log between two kills
+    for victim in victims:
+        goal = size + dice.randrange(1, 2 * step)
+        until(
+            "some more tasks start", lambda goal=goal: rig.started() >= goal or rig.find("jupyter_rm.agent") is None, 60
+        )
+        size = rig.started()
+        if victim == "kernel":
+            assert rig.kernel is not None
+            rig.kernel.kill()
+            rig.kernel.wait()
+            rig.start_kernel()
+        else:
+            until(f"{victim} runs", lambda victim=victim: rig.find(victim) is not None)
+            process = rig.find(victim)
+            assert process is not None
+            process.send_signal(signal.SIGKILL)
+            process.wait(10)
+    assert rig.kernel is not None
+    rig.kernel.kill()
+    rig.kernel.wait()
+
+    session = jrm.open("chaos")
+    assert session.wait(DEADLINE), f"not all ended: {session.counts()}"
+    counts = session.counts()
+    session.close()
+    subprocess.run([sys.executable, "-m", "jupyter_rm", "broker", "stop"], check=True, env=os.environ.copy())
+    until("all processes of the run are gone", lambda: not rig.mine())
+
+    starts = collections.Counter(tuple(line.split()) for line in rig.starts.read_text().splitlines())
+    twice = [key for key, number in starts.items() if number > 1]
+    assert not twice, f"attempts that were started more than once: {twice[:5]}"
+    never = collections.Counter(uid for uid, _ in starts if uid.startswith("t.1."))
+    assert max(never.values()) == 1, "a task that forbids a second start was started twice"
+
+    ends: collections.Counter[tuple[int, int]] = collections.Counter()
+    with Journal.open(Home.locate().journal, readonly=True) as journal:
+        for row in journal.read():
+            if row.kind == KIND_FACT and isinstance(fact := facts_of.decode(row.body), TasksEnded):
+                unpack(fact.state, "<u1", len(fact.picks))
+                ends.update((fact.bulk, index) for index in fact.picks.array().tolist())
+    assert len(ends) == TASKS + TASKS // 10
+    assert set(ends.values()) == {1}, "a task ended more than once"
+    assert counts["DONE"] >= TASKS, counts
+    assert counts.get("FAILED", 0) <= 2 * KILLS, counts
