@@ -30,7 +30,7 @@ def run(count: int = 64, say: Callable[[str], None] = lambda _: None) -> dict[st
     with session.open("demo") as s:
         pilot = s.pilot("local")
         say(f"session {s.name!r}; pilot {pilot.uid} on this machine")
-        bulk = s.array(Task("/bin/echo", ["seed", "{seed}"], name="echo-{seed}"), seed=range(count))
+        bulk = s.array(Task("/bin/echo", ["seed", "{seed}"], name="echo"), seed=range(count))
         bad = s.submit(Shell("echo 'no such parameter' >&2; exit 3", name="fails"))
         calls = s.map(square, range(count))
         bulk.wait()

@@ -121,7 +121,7 @@ def array(task: Task, columns: Mapping[str, object]) -> tuple[Template, dict[str
     """Return template, columns and number of tasks of ``s.array``.
 
     Args:
-        columns: one value per task, or a number or text for all of them.
+        columns: one value per task, or a number or text for all of them; a column ``name`` names the tasks.
 
     Raises:
         RequestError: JRM-Q09, naming the placeholder without column or the column of another length.
@@ -164,10 +164,13 @@ def array(task: Task, columns: Mapping[str, object]) -> tuple[Template, dict[str
         made[name] = Column.const(int(value) if isinstance(value, bool) else value, count)
     if count == 0:
         raise RequestError(f"{longest}: no values", hint="give at least one value", code="JRM-Q09")
-    unused = sorted(set(columns) - wanted)
+    template = task.template(params=True)
+    if "name" in columns:
+        template = msgspec.structs.replace(template, name="{name}")
+    unused = sorted(set(columns) - wanted - {"name"})
     if unused:
         warnings.warn(
             f"columns without a placeholder, kept as parameters only: {', '.join(unused)}", UserWarning, stacklevel=3
         )
     ordered = {name: made[name] for name in columns}
-    return task.template(params=bool(wanted)), ordered, count
+    return template, ordered, count

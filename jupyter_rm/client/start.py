@@ -103,16 +103,23 @@ def _last_line(home: Home) -> str:
         return "it said nothing"
 
 
-_children: list[subprocess.Popen[bytes]] = []
+_children: set[int] = set()
 
 
 def _forget(child: subprocess.Popen[bytes]) -> None:
-    """Keep the handle so that the child can be reaped when it ends before us, without a warning."""
-    _children[:] = [other for other in _children if other.poll() is None]
+    """Let the broker outlive us: remember its pid only, so that it can be reaped when it ends first."""
     if child.poll() is None:
-        _children.append(child)
+        _children.add(child.pid)
+        child.returncode = 0  # it is nobody's business here any more whether it runs
+    reap()
 
 
 def reap() -> None:
     """Collect brokers that this process started and that have ended."""
-    _children[:] = [child for child in _children if child.poll() is None]
+    for pid in list(_children):
+        try:
+            ended, _ = os.waitpid(pid, os.WNOHANG)
+        except ChildProcessError:
+            ended = pid
+        if ended:
+            _children.discard(pid)
