@@ -6,11 +6,13 @@ import hashlib
 import os
 import select
 import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import cloudpickle
 import numpy as np
+import pytest
 
 from jupyter_rm.agent.perform import Performer
 from jupyter_rm.core.holdings import Holdings
@@ -198,3 +200,26 @@ def children() -> set[int]:
 
 def descriptors() -> int:
     return len(os.listdir("/proc/self/fd"))
+
+
+@pytest.fixture
+def rigs(tmp_path: Path) -> Iterator[Callable[..., Rig]]:
+    """Make performers; afterwards they are closed and no process of theirs is left, not even a zombie."""
+    before = children()
+    made: list[Rig] = []
+
+    def make(**settings: Any) -> Rig:
+        rig = Rig(tmp_path / f"pilot{len(made)}", **settings)
+        made.append(rig)
+        return rig
+
+    yield make
+    for rig in made:
+        rig.p.close(1.0)
+    assert children() <= before, "processes are left"
+
+
+@pytest.fixture
+def rig(rigs: Callable[..., Rig]) -> Rig:
+    """One node of two cores."""
+    return rigs()
