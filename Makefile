@@ -16,7 +16,7 @@ demo: ## set up and run the first example notebook for real, here, with nothing 
 lab: ## set up and open JupyterLab on the examples
 	@scripts/setup.sh lab
 	@root=; [ "$$(id -u)" != 0 ] || root=--allow-root; \
-	PATH="$$PWD/.venv/bin:$$PATH" JUPYTER_PREFER_ENV_PATH=1 exec \
+	exec env PATH="$$PWD/.venv/bin:$$PATH" JUPYTER_PREFER_ENV_PATH=1 \
 	$(PY) -m jupyterlab --ServerApp.root_dir=examples $$root $(ARGS)
 
 test: check ## set up, check, and run all tests (what CI runs)
