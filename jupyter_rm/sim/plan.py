@@ -87,11 +87,12 @@ class Plan:
         rng, key = self._rng, self._key()
         calls = rng.random() < 0.4
         kind = rng.choice(("ms", "short", "short", "medium", "long" if count <= 20 else "medium"))
+        wide = count <= 3 or (count <= 20 and kind != "long")
         template = Template(
             mode="call" if calls else "executable",
             executable="" if calls else "/bin/simulated",
             arguments=behaviour(kind, rng.choice((0.0, 0.0, 0.05, 0.3))),
-            request=rng.choice(_SHAPES) if count <= 20 else rng.choice(_SHAPES[:4]),
+            request=rng.choice(_SHAPES if wide else _SHAPES[:4]),
             retries=rng.choice((0, 0, 1, 2)),
             restart=rng.choice(("lost", "lost", "never")),
             on_silence=rng.choice(("wait", "wait", "rerun")),

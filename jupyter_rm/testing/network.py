@@ -33,7 +33,7 @@ class Network:
 
     Args:
         latency: seconds a frame takes when nothing is wrong.
-        ordered: healthy links keep the order (as streams do); slow ones never do.
+        ordered: links keep the order (as streams do) unless they are slow.
     """
 
     def __init__(self, loop: Loop, rng: Random, trace: Trace, latency: float, ordered: bool) -> None:
@@ -93,7 +93,8 @@ class Network:
                 self.send(source, target, frame)
 
     def heal(self) -> None:
-        """End all faults."""
+        """End all faults; from now on all links keep the order, as streams do."""
+        self.ordered = True
         for (source, target), link in self.links.items():
             link.loss = link.repeat = link.slow = 0.0
             link.cut = 0
