@@ -30,6 +30,11 @@ def cut_assign(order: Assign, keep: npt.NDArray[np.bool_]) -> Assign:
     )
 
 
+def _consecutive(index: npt.NDArray[np.int64]) -> bool:
+    # Tasks end in any order: 76, 43, 78 has the ends of a run and is none.
+    return int(index[-1]) - int(index[0]) == len(index) - 1 and bool((np.diff(index) == 1).all())
+
+
 class Segment:
     """One assignment's cut of a bulk: sorted indices [lo, hi) with their columns."""
 
@@ -132,7 +137,7 @@ class HeldBulk:
             count = len(index)
             if (
                 segment.index is None
-                and int(index[-1]) - int(index[0]) == count - 1
+                and _consecutive(index)
                 and row + count <= len(segment.attempt)
                 and segment.has(row, row + count)
             ):
@@ -145,11 +150,10 @@ class HeldBulk:
         count = len(index)
         if count:
             segment, row = self.find(int(index[0]))
-            last = int(index[-1])
             if (
                 segment.index is None
-                and last - int(index[0]) == count - 1
-                and last < segment.hi
+                and _consecutive(index)
+                and row + count <= len(segment.attempt)
                 and segment.has(row, row + count)
             ):
                 return segment.attempt[row : row + count].astype(np.uint16)

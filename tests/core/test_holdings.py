@@ -47,6 +47,17 @@ def test_a_run_that_holds_a_retry_has_the_attempts_of_both() -> None:
     assert holdings.bulks[0].attempts(np.array([0, 1, 2])).tolist() == [1, 2, 1]
 
 
+def test_tasks_out_of_order_are_no_run() -> None:
+    # Seed 197 of the simulation: the end of attempt 2 was reported as attempt 1, and the task never ended.
+    holdings = Holdings()
+    holdings.add(assign(list(range(40, 80)), 1))
+    holdings.drop(0, np.array([43]))
+    holdings.add(assign([43], 2))
+    held = holdings.bulks[0]
+    assert held.attempts(np.array([76, 43, 78])).tolist() == [1, 2, 1]
+    assert held.payloads(np.array([76, 43, 78])) == [b"76/1", b"43/2", b"78/1"]
+
+
 def test_a_later_attempt_wins() -> None:
     holdings = Holdings()
     holdings.add(assign([4, 7, 9], 1))
@@ -100,7 +111,7 @@ def test_holdings_equal_a_dict(data: st.DataObject) -> None:
                 del known[i]
         assert bool(known) == (0 in holdings.bulks)
         if known:
-            index = np.array(sorted(known), np.int64)
+            index = np.array(data.draw(st.permutations(sorted(known))), np.int64)
             held = holdings.bulks[0]
             assert held.attempts(index).tolist() == [known[i] for i in index.tolist()]
             assert held.payloads(index) == [b"%d/%d" % (i, known[i]) for i in index.tolist()]
