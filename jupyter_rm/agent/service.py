@@ -28,7 +28,7 @@ from ..wire import codec
 
 log = logging.getLogger("jupyter_rm.agent")
 # Pause between two looks at the performers while they have work queued ahead, seconds.
-CALM = 0.025
+CALM = 0.05
 LAST_WORDS = 3.0
 
 

@@ -31,7 +31,7 @@ class Patience(msgspec.Struct, frozen=True, kw_only=True):
     hello: float = 1.0
     orphan: float = 600.0
     rerun: float = 120.0
-    ahead: float = 0.1
+    ahead: float = 0.2
     ahead_longest: float = 0.2
     stock: float = 0.5
     kept: float = 5.0
