@@ -487,7 +487,7 @@ class SessionMachine:
         if isinstance(report, Ended):
             self._ended(port, report)
         elif isinstance(report, Started):
-            self._fact(TasksStarted(report.bulk, report.picks, port.pilot, report.attempt, report.node, report.started))
+            self._started(port, report)
         elif isinstance(report, Inventory):
             if report.epoch == port.epoch and report.hello == port.hello:
                 self._inventory(port, report)
@@ -503,7 +503,60 @@ class SessionMachine:
             self._goodbye(port, report)
         self._assignable = True
 
-    def _ended(self, port: Port, report: Ended) -> None:
+    def _owned(self, port: Port, bulk: int, picks: Picks) -> Array | None:
+        """Return which of the picked tasks this pilot may speak of (None: all).
+
+        Those of nobody too: a damaged journal forgets to whom it gave them, and the pilot that has them may say so.
+        """
+        holder = self.ledger.bulks[bulk].pilot[picks.where]
+        mine = holder == port.pilot
+        return None if bool(mine.all()) else mine | (holder == NOBODY)
+
+    def _adopt(self, port: Port, bulk: int, index: Array, attempt: Array) -> Array:
+        """Note that the pilot holds attempts of which the journal lost the assignment; return which it does."""
+        table = self.ledger.bulks[bulk]
+        found: Array = (table.state[index] == TaskState.WAITING) & (attempt >= table.attempt[index])
+        if bool(found.any()):
+            picks = Picks.of(index[found])
+            self._fact(TasksAssigned(bulk, picks, port.pilot, self.wall(), pack(attempt[found], "<u2")))
+            port.held += len(picks)
+        return found
+
+    def _started(self, port: Port, report: Started) -> None:
+        bulk, picks = report.bulk, report.picks
+        mine = self._owned(port, bulk, picks)
+        attempt, node, started = report.attempt, report.node, report.started
+        if mine is not None:
+            count = len(picks)
+            index, attempts = picks.array()[mine], unpack(attempt, "<u2", count)[mine]
+            if len(index) == 0:
+                return
+            self._adopt(port, bulk, index, attempts)
+            picks, attempt = Picks.of(index), pack(attempts, "<u2")
+            node = pack(unpack(node, "<u4", count)[mine], "<u4")
+            started = pack(unpack(started, "<f8", count)[mine], "<f8")
+        self._fact(TasksStarted(bulk, picks, port.pilot, attempt, node, started))
+
+    def _own(self, port: Port, report: Ended) -> Ended | None:
+        """Return the part of the report that is this pilot's to make."""
+        mine = self._owned(port, report.bulk, report.picks)
+        if mine is None:
+            return report
+        table = self.ledger.bulks[report.bulk]
+        where, count = report.picks.where, len(report.picks)
+        state = unpack(report.state, "<u1", count)
+        # What was canceled although nobody asked for it was obsolete there, not here.
+        asked = ((table.flags[where] & CANCEL_ASKED) != 0) | (table.pilot[where] == port.pilot)
+        mine &= asked | (state != TaskState.CANCELED)
+        if not bool(mine.any()):
+            return None
+        picks, attempt, ends = _cut(report.picks, report.attempt, report.ends, mine)
+        return Ended(report.bulk, picks, attempt, pack(state[mine], "<u1"), ends)
+
+    def _ended(self, port: Port, told: Ended) -> None:
+        report = self._own(port, told)
+        if report is None:
+            return
         table = self.ledger.bulks[report.bulk]
         count = len(report.picks)
         state = unpack(report.state, "<u1", count)
@@ -558,9 +611,12 @@ class SessionMachine:
             index, attempt = held.get(bulk, (np.zeros(0, np.int64), np.zeros(0, np.uint16)))
             current = index[(table.attempt[index] == attempt) & (table.pilot[index] == pilot)] if len(index) else index
             missing = np.setdiff1d(mine, current)
-            obsolete = np.setdiff1d(index, current)
-            if len(obsolete):
-                port.order(CancelTasks(bulk, Picks.of(obsolete)))
+            other = ~np.isin(index, current)
+            if bool(other.any()):
+                found = self._adopt(port, bulk, index[other], attempt[other])
+                obsolete = index[other][~found]
+                if len(obsolete):
+                    port.order(CancelTasks(bulk, Picks.of(obsolete)))
             if len(missing):
                 # An agent of the same epoch never got them; one that was restarted may have begun them.
                 self._lost(port, bulk, missing, Cause.AGENT_LOST, "the agent was restarted")
@@ -625,6 +681,7 @@ class SessionMachine:
         if report.cause in (Cause.AGENT_LOST, Cause.NODE_LOST, Cause.DISK_FULL):
             state = PilotState.FAILED
         cause = Cause(report.cause) or row.cause
+        self._do(port.farewell())
         self._pilot_over(port, state, cause, report.reason, told=True)
         self._do(EndPilot(self.key, port.pilot, row.job_id))
 
