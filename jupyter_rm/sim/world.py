@@ -121,11 +121,14 @@ class World:
     def damage_journal(self) -> None:
         """Lose rows that were committed but not kept yet, and let the watches know what is left."""
         lost = self.broker.disk.damage(self.chance)
-        self.trace.note(self.loop.now, "journal", f"damage took {lost} rows")
+        self.trace.note(self.loop.now, "journal", f"damage took {len(lost)} rows")
         if lost:
             for key, watch in self._watches.items():
-                rows = (body for name, kind, body in self.broker.disk.rows if name == key and kind == KIND_FACT)
-                watch.refold(facts_of.decode(body) for body in rows)
+                left, gone = (
+                    [facts_of.decode(body) for name, kind, body in rows if name == key and kind == KIND_FACT]
+                    for rows in (self.broker.disk.rows, lost)
+                )
+                watch.refold(left, gone)
 
     # ------------------------------------------------------------ one history
 

@@ -40,16 +40,17 @@ class JournalDisk:
         """Make everything so far safe from damage."""
         self.kept = len(self.rows)
 
-    def damage(self, rng: Random) -> int:
-        """Lose whole transactions from the end, none of them kept; return how many rows went."""
+    def damage(self, rng: Random) -> list[tuple[str, int, Any]]:
+        """Lose whole transactions from the end, none of them kept; return the rows that went."""
         floor = max(self.kept, self._safe)
         choices = [end for end in self._ends if end >= floor]
         if not choices:
-            return 0
-        before, end = len(self.rows), rng.choice(choices)
+            return []
+        end = rng.choice(choices)
+        lost = self.rows[end:]
         del self.rows[end:]
         self._ends = [other for other in self._ends if other <= end]
-        return before - end
+        return lost
 
 
 class SpoolDisk:

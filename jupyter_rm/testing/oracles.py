@@ -28,6 +28,7 @@ from ..model.facts import (
     CancelRequested,
     Fact,
     PilotRequested,
+    SessionClosed,
     TasksAssigned,
     TasksEnded,
     TasksStarted,
@@ -76,12 +77,14 @@ class Watch:
         self._now = now
         self.bulks: list[_Tasks] = []
         self.pilots = 0
+        self.closed = False
         self.keys: dict[bytes, int] = {}  # committed submissions and pilots
         self.acked: dict[bytes, int] = {}  # what clients were told
         self.executions = 0
         self._live: dict[tuple[int, int], list[Execution]] = {}
         self._begun: set[tuple[int, int, int]] = set()
         self._excused: set[tuple[int, int, int]] = set()
+        self._forgotten: set[tuple[int, int]] = set()
         self._returned: dict[tuple[int, int, int], list[bytes]] = {}
 
     # ------------------------------------------------------------ executions
@@ -97,11 +100,12 @@ class Watch:
         tasks, key = self.bulks[bulk], (bulk, index, attempt)
         template = tasks.form.template
         tasks.starts[index] += 1
-        excused = key in self._excused
-        if key in self._begun:
+        forgotten = (bulk, index) in self._forgotten
+        excused = key in self._excused or forgotten
+        if key in self._begun and not forgotten:
             raise Broken(f"I3 {new} starts although this attempt started before")
         self._begun.add(key)
-        if template.restart == "never" and tasks.starts[index] > 1 + tasks.own[index]:
+        if template.restart == "never" and not forgotten and tasks.starts[index] > 1 + tasks.own[index]:
             raise Broken(f"I3 {new} starts again although restart is never")
         for other in self._live.get((bulk, index), ()):
             if not excused and (bulk, index, other.attempt) not in self._excused:
@@ -138,8 +142,16 @@ class Watch:
 
     # ------------------------------------------------------------ facts
 
-    def refold(self, facts: Iterable[Fact]) -> None:
-        """The journal lost its tail to damage: begin again from what is left of it."""
+    def refold(self, facts: Iterable[Fact], lost: Iterable[Fact]) -> None:
+        """The journal lost its tail to damage: begin again from what is left of it.
+
+        Agents heal what they reported. What only the broker knew is gone: which attempts it had given to whom. Tasks
+        in lost facts may therefore start once more; nothing else is forgiven.
+        """
+        for fact in lost:
+            picks = getattr(fact, "picks", None)
+            if picks is not None:
+                self._forgotten.update((fact.bulk, index) for index in picks.array().tolist())  # type: ignore[attr-defined]
         starts = [tasks.starts for tasks in self.bulks]
         self.bulks, self.pilots = [], 0
         self.keys.clear()
@@ -198,6 +210,8 @@ class Watch:
         tasks = self.bulks[fact.bulk]
         values = fact.ends.values.values() if fact.ends.values is not None else None
         for at, index in self._move(fact, fact.state, 0, fact.attempt):
+            if tasks.state[index] == TaskState.CANCELED and fact.pilot >= 0 and not (tasks.asked[index] or self.closed):
+                raise Broken(f"I8 t.{fact.bulk}.{index} is CANCELED on p.{fact.pilot}, and nobody asked for it")
             if tasks.state[index] == TaskState.DONE and tasks.form.template.mode == "call":
                 value = values[at] if values is not None else None
                 if value not in self._returned.get((fact.bulk, index, tasks.attempt[index]), ()):
@@ -215,6 +229,10 @@ class Watch:
                     raise Broken(f"I3 t.{fact.bulk}.{index} gets more attempts than its retries")
             if tasks.attempt[index] > 1 + tasks.own[index] + tasks.lost[index]:
                 raise Broken(f"I3 t.{fact.bulk}.{index} has skipped an attempt")
+
+    def _closed(self, fact: SessionClosed) -> None:
+        del fact
+        self.closed = True
 
     def _asked(self, fact: CancelRequested) -> None:
         asked = self.bulks[fact.bulk].asked
@@ -290,4 +308,5 @@ _FOLD: dict[type[Fact], Callable[[Watch, Any], None]] = {
     TasksEnded: Watch._ended,
     AttemptsEnded: Watch._attempts,
     CancelRequested: Watch._asked,
+    SessionClosed: Watch._closed,
 }
