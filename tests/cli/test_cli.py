@@ -1,0 +1,160 @@
+"""``jrm`` as a program: what it prints, its JSON, its exit codes."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from conftest import eventually
+
+from jupyter_rm.client import session as sessions
+from jupyter_rm.client.session import Session
+
+
+def jrm(*words: str, code: int = 0) -> str:
+    """Run ``jrm`` and return what it printed (standard error after standard output)."""
+    done = subprocess.run([sys.executable, "-m", "jupyter_rm", *words], capture_output=True, text=True, timeout=60)
+    assert done.returncode == code, (words, done.returncode, done.stdout, done.stderr)
+    return done.stdout + done.stderr
+
+
+def told(*words: str, code: int = 0) -> Any:
+    """Run ``jrm VERB --json`` and return the value it printed."""
+    return json.loads(jrm(words[0], "--json", *words[1:], code=code))
+
+
+def test_run_passes_output_and_code_on(session: Session) -> None:
+    assert jrm("run", "-s", session.name, "--", "/bin/echo", "hello") == "hello\n"
+    assert "ended FAILED" in jrm("run", "-s", session.name, "--", "/bin/sh", "-c", "echo bad >&2; exit 7", code=7)
+    value = told("run", "-s", session.name, "--name", "greet", "--", "/bin/echo", "{x}")
+    assert (value["state"], value["stdout"], value["name"], value["exit_code"]) == ("DONE", "{x}\n", "greet", 0)
+    assert "cores" in jrm("run", "-s", session.name, "--cores", "999", "--", "/bin/true", code=2)
+    assert "no command" in jrm("run", "-s", session.name, code=2)
+
+
+def test_looking_at_tasks(session: Session) -> None:
+    uid = jrm("submit", "-s", session.name, "--", "/bin/sh", "-c", "echo out; echo err >&2").strip()
+    assert uid == "t.0.0"
+    assert told("wait", "-s", session.name) == {"ended": True, "tasks": {"DONE": 1}}
+    assert jrm("log", "-s", session.name, uid) == "out\n"
+    assert jrm("log", "-s", session.name, "--stderr", uid) == "err\n"
+    assert "submitted" in jrm("story", "-s", session.name, uid)
+    assert "DONE" in told("explain", "-s", session.name, uid)["text"]
+    assert [task["uid"] for task in told("tasks", "-s", session.name)] == [uid]
+    assert uid in jrm("tasks", "-s", session.name, "--state", "done")
+    assert told("pilots", "-s", session.name)[0]["state"] == "ACTIVE"
+    assert told("status", "-s", session.name)["tasks"] == {"DONE": 1}
+    assert session.name in [each["name"] for each in told("sessions")]
+    assert session.name in jrm("sessions")
+
+
+def test_cancel_and_wait_codes(session: Session) -> None:
+    uid = jrm("submit", "-s", session.name, "--", "/bin/sleep", "600").strip()
+    jrm("wait", "-s", session.name, "--timeout", "0.1", code=124)
+    assert told("cancel", "-s", session.name, uid) == {uid: 1}
+    assert session[uid].wait(20) == "CANCELED"
+    jrm("submit", "-s", session.name, "--", "/bin/false")
+    jrm("wait", "-s", session.name, code=1)
+
+
+def test_pilot_open_close(home: Path) -> None:
+    assert told("open", "made-here")["name"] == "made-here"
+    value = told("pilot", "-s", "made-here", "local", "--cores", "1", "--wait")
+    assert (value["state"], value["cores"]) == ("ACTIVE", 1)
+    jrm("close", "made-here")
+    assert next(each for each in told("sessions") if each["name"] == "made-here")["state"] == "closed"
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (["status", "-s", "never-made"], "never-made"),
+        (["log", "-s", "bad name", "t.0"], "bad name"),
+        (["story", "t.0.0", "-s", "never-made"], "never-made"),
+        (["replay", "/nowhere/journal"], "journal"),
+        (["nonsense"], "nonsense"),
+        (["pilot", "--cores", "x"], "cores"),
+    ],
+)
+def test_wrong_use_is_code_2(home: Path, words: list[str], says: str) -> None:
+    shown = jrm(*words, code=2)
+    assert says in shown
+    assert "Traceback" not in shown
+
+
+def test_errors_as_json(home: Path) -> None:
+    value = json.loads(jrm("status", "--json", "-s", "never-made", code=2))
+    assert value["error"] == "RequestError"
+    assert value["hint"]
+
+
+def test_doctor_broker_settings_version(home: Path) -> None:
+    assert all(each["ok"] for each in told("doctor")), told("doctor")
+    assert told("broker", "status")["pid"] > 0
+    assert "incarnation" in jrm("broker", "log")
+    assert told("settings")["profile"] == {"value": "default", "from": "default"}
+    assert "file:" in jrm("settings", "--why")
+    assert told("version")["version"]
+
+
+def test_settings_say_where_they_came_from(home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("JUPYTER_CONFIG_DIR", str(tmp_path))
+    monkeypatch.setenv("JUPYTER_RM_REQUEST_TIMEOUT_S", "90s")
+    path = tmp_path / "jupyter_rm_config.json"
+    path.write_text('{"JupyterRM": {"progress": false}}')
+    value = told("settings")
+    assert value["request_timeout_s"] == {"value": 90.0, "from": "JUPYTER_RM_REQUEST_TIMEOUT_S"}
+    assert value["progress"] == {"value": False, "from": str(path)}
+    path.write_text('{"JupyterRM": {"porgress": false}}')
+    assert "porgress" in jrm("settings", code=2)
+    path.write_text("{")
+    assert str(path) in jrm("settings", code=2)
+
+
+def test_demo(home: Path) -> None:
+    value = told("demo", "--count", "8")
+    assert value["as expected"]
+    assert value["programs"] == {"DONE": 8}
+    assert "sum of squares" in jrm("demo", "--count", "4")
+
+
+def test_replay_of_a_dead_session(session: Session, home: Path, tmp_path: Path) -> None:
+    session.submit(jrm_task("/bin/echo", ["x"])).wait(20)
+    name = session.name
+    session.close()
+    jrm("broker", "stop", "--force")
+    shutil.copytree(home / "default", tmp_path / "copy", ignore=shutil.ignore_patterns("run", "*.sock", "pilots"))
+    value = told("replay", str(tmp_path / "copy" / "journal"))
+    line = next(each for each in value["sessions"] if each["name"] == name)
+    assert line["tasks"] == {"DONE": 1}
+    assert line["closed"]
+    assert name in jrm("replay", str(tmp_path / "copy" / "journal"))
+    assert "ended DONE" in jrm("replay", "-s", name, str(tmp_path / "copy" / "journal"), "t.0.0")
+    assert "never-made" in jrm("replay", "-s", "never-made", str(tmp_path / "copy" / "journal"), "t.0.0", code=2)
+    assert jrm("broker", "status").strip() == "no broker runs"
+    sessions._open.clear()
+
+
+def jrm_task(*words: Any) -> Any:
+    from jupyter_rm import Task
+
+    return Task(*words)
+
+
+def test_ctrl_c_is_130_and_the_task_goes_on(session: Session) -> None:
+    words = [sys.executable, "-m", "jupyter_rm", "run", "-s", session.name, "--", "/bin/sleep", "600"]
+    child = subprocess.Popen(words, stderr=subprocess.PIPE, text=True)
+    eventually(lambda: session.counts().get("RUNNING") == 1, "the task runs")
+    os.kill(child.pid, signal.SIGINT)
+    _, err = child.communicate(timeout=20)
+    assert child.returncode == 130
+    assert "still running" in err
+    assert session.counts() == {"RUNNING": 1}
+    session.cancel()

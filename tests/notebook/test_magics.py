@@ -1,0 +1,225 @@
+"""The magics in a real IPython shell."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from conftest import eventually
+from IPython.core.interactiveshell import InteractiveShell
+from IPython.utils.capture import capture_output
+
+import jupyter_rm as jrm
+from jupyter_rm.client import settings
+
+
+@pytest.fixture(scope="module")
+def shell(home: Path) -> Iterator[InteractiveShell]:
+    ip = InteractiveShell.instance()
+    ip.run_line_magic("load_ext", "jupyter_rm")
+    value(ip, "%jrm open nb")
+    value(ip, "%jrm pilot local --cores 2 --wait")
+    yield ip
+    ip.run_line_magic("unload_ext", "jupyter_rm")
+    InteractiveShell.clear_instance()
+
+
+def run(ip: InteractiveShell, cell: str) -> tuple[Any, str]:
+    """Run a cell; return its result and everything it showed."""
+    with capture_output() as shown:
+        result = ip.run_cell(cell)
+    return result, shown.stdout + shown.stderr
+
+
+def value(ip: InteractiveShell, cell: str) -> Any:
+    result, shown = run(ip, cell)
+    assert result.success, shown
+    return result.result
+
+
+def refused(ip: InteractiveShell, cell: str) -> str:
+    result, shown = run(ip, cell)
+    assert not result.success
+    assert "Traceback" not in shown
+    return shown
+
+
+def test_loading_twice_is_harmless(shell: InteractiveShell) -> None:
+    before = len(shell.configurables), len(shell.Completer.custom_matchers)
+    shell.run_line_magic("reload_ext", "jupyter_rm")
+    shell.run_cell("import jupyter_rm; jupyter_rm.load_ipython_extension(get_ipython())")
+    assert (len(shell.configurables), len(shell.Completer.custom_matchers)) == before
+    value(shell, "%jrm attach nb")
+
+
+def test_unloading_takes_all_away(home: Path) -> None:
+    ip = InteractiveShell()
+    before = len(ip.configurables), len(ip.Completer.custom_matchers), ip.custom_exceptions
+    jrm.load_ipython_extension(ip)
+    assert ip.find_line_magic("jrm")
+    jrm.unload_ipython_extension(ip)
+    jrm.unload_ipython_extension(ip)
+    assert ip.find_line_magic("jrm") is None
+    assert ip.find_cell_magic("jrm") is None
+    assert (len(ip.configurables), len(ip.Completer.custom_matchers), ip.custom_exceptions) == before
+
+
+def test_run_a_script(shell: InteractiveShell) -> None:
+    task = value(shell, "%%jrm run --name relax --cores 1 --env A=7 -o t\nX=$A\nfor i in 1 2; do echo {i} $i $X; done")
+    assert shell.user_ns["t"] is task
+    assert task.name == "relax"
+    assert task.result(20) == "{i} 1 7\n{i} 2 7\n"
+    after = value(shell, f"%%jrm run --after {task.uid} --block\necho after")
+    assert after.state == "DONE"
+
+
+def test_a_failing_script_is_one_readable_error(shell: InteractiveShell) -> None:
+    shown = refused(shell, "%%jrm run --block\necho bad input >&2\nexit 4")
+    assert "exit code 4" in shown or "ended FAILED" in shown
+    assert "bad input" in shown
+    assert "next:" in shown
+    _, full = run(shell, "%jrm traceback")
+    assert "Traceback" in full
+    assert "TaskError" in full
+
+
+def test_python_travels_both_ways(shell: InteractiveShell) -> None:
+    shell.run_cell("import math\nbase = [1, 2]\ndef double(x):\n    return 2 * x\n")
+    shell.run_cell("class Box:\n    def __init__(s, v): s.v = v\n")
+    cell = "%%jrm python --cores 1 -o result -o box,where\nresult = [double(x) + math.floor(0.5) for x in base]\n"
+    cell += "box = Box(5)\nimport os\nwhere = os.getpid()\nprint('remote', len(base))\nresult[0]"
+    result, shown = run(shell, cell)
+    assert result.success, shown
+    assert result.result == 2
+    assert "remote 2" in shown
+    assert shell.user_ns["result"] == [2, 4]
+    assert shell.user_ns["box"].v == 5
+    assert shell.user_ns["where"] != os.getpid()
+
+
+def test_python_without_blocking(shell: InteractiveShell) -> None:
+    shell.run_cell("n = 20")
+    task = value(shell, "%%jrm python --noblock -i n -o later\nlater = n + 1")
+    assert task.wait(20) == "DONE"
+    eventually(lambda: shell.user_ns.get("later") == 21, "the variable comes back")
+
+
+def test_python_errors(shell: InteractiveShell) -> None:
+    result, shown = run(shell, "%%jrm python\n1 / 0")
+    assert isinstance(result.error_in_exec, ZeroDivisionError)
+    assert "<%%jrm python>" in shown
+    assert "never assigned" in run(shell, "%%jrm python -o nothing_like_that\nx = 1")[1]
+    assert "no variable" in refused(shell, "%%jrm python -i missing_one\nx = 1")
+    assert "SyntaxError" in run(shell, "%%jrm python\nx = = 1")[1]
+
+
+def test_looking(shell: InteractiveShell) -> None:
+    task = value(shell, "%%jrm run --name look\necho text; echo err >&2")
+    task.wait(20)
+    shell.user_ns["uid"] = task.uid
+    assert str(value(shell, "%jrm log {uid}")) == "text\n"
+    assert str(value(shell, "%jrm log $uid --stderr")) == "err\n"
+    assert "submitted" in str(value(shell, "%jrm story {uid}"))
+    assert "DONE" in str(value(shell, "%jrm explain {uid}"))
+    _, shown = run(shell, "%jrm follow {uid}")
+    assert "text" in shown
+    assert task.uid in repr(value(shell, "%jrm tasks"))
+    assert "look" in repr(value(shell, "%jrm tasks --state done"))
+    assert repr(value(shell, "%jrm queue"))
+    assert "running" in repr(value(shell, "%jrm nodes"))
+    assert value(shell, "%jrm sql select count(*) as n from pilots")["n"].tolist() == [1]
+    assert "nb" in repr(value(shell, "%jrm sessions"))
+    assert value(shell, "%jrm").name == "nb"
+    assert value(shell, "%jrm status").name == "nb"
+    assert len(value(shell, "%jrm pilots")) == 1
+    assert value(shell, "%jrm wait --timeout 20").name == "nb"
+
+
+@pytest.mark.parametrize("verb", ["status", "pilots", "tasks", "nodes", "queue", "sessions", "doctor"])
+def test_everything_shows_itself(shell: InteractiveShell, verb: str) -> None:
+    shown = value(shell, f"%jrm {verb}")._repr_mimebundle_()
+    assert shown["text/plain"]
+    assert "<" in shown["text/html"]
+    assert len(shown["text/html"]) < 100_000
+
+
+def test_cancel(shell: InteractiveShell) -> None:
+    task = value(shell, "%%jrm run\nsleep 600")
+    assert "cancelled" in str(value(shell, f"%jrm cancel {task.uid}"))
+    assert task.wait(20) == "CANCELED"
+
+
+@pytest.mark.parametrize(
+    ("cell", "says"),
+    [
+        ("%jrm opne x", "did you mean open"),
+        ("%jrm pilot --croes 4", "did you mean --cores"),
+        ("%jrm run echo", "%%jrm run"),
+        ("%%jrm status\nx", "%jrm status"),
+        ("%%jrm run\n   ", "empty"),
+        ("%%jrm\necho", "which verb"),
+        ("%jrm log", "uid"),
+        ("%jrm log t.999", "t.999"),
+        ("%jrm attach never-made", "never-made"),
+        ("%jrm pilot --cores many", "many"),
+        ("%jrm open 'x", "quot"),
+        ("%%jrm run --env A\necho", "NAME=VALUE"),
+    ],
+)
+def test_errors_are_one_line_and_a_hint(shell: InteractiveShell, cell: str, says: str) -> None:
+    shown = refused(shell, cell)
+    assert says in shown
+    assert "next:" in shown
+    assert len(shown.strip().splitlines()) <= 4
+
+
+def test_help(shell: InteractiveShell) -> None:
+    assert "%%jrm python" in str(value(shell, "%jrm help"))
+    assert "--walltime" in str(value(shell, "%jrm pilot --help"))
+    assert "--ranks" in str(value(shell, "%jrm help run"))
+
+
+def test_options(shell: InteractiveShell) -> None:
+    _, shown = run(shell, "%config JupyterRM")
+    assert "progress_interval" in shown
+    run(shell, "%config JupyterRM.progress = False")
+    assert settings.current().progress is False
+    run(shell, "%config JupyterRM.progress = True")
+    run(shell, "%config JupyterRM.traceback = True")
+    _, shown = run(shell, "%jrm opne")
+    assert "Traceback" in shown
+    run(shell, "%config JupyterRM.traceback = False")
+
+
+@pytest.mark.parametrize(
+    ("text", "has", "lacks"),
+    [
+        ("%jrm st", "status", "open"),
+        ("%jrm pilot --co", "--cores", "--walltime"),
+        ("%jrm pilot lo", "local", "noop"),
+        ("%jrm log t.", "t.0", "p.0"),
+        ("%jrm cancel p", "p.0", "t.0"),
+        ("%jrm attach n", "nb", "local"),
+        ("%jrm tasks --state RUN", "RUNNING", "DONE"),
+        ("%%jrm p", "python", "pilot"),
+        ("%%jrm run --pi", "--pilot", "--cores"),
+    ],
+)
+def test_completion(shell: InteractiveShell, text: str, has: str, lacks: str) -> None:
+    _, found = shell.complete(text)
+    assert has in found
+    assert lacks not in found
+
+
+def test_completion_leaves_other_lines_alone(shell: InteractiveShell) -> None:
+    assert "status" not in shell.complete("st")[1]
+    assert "import_module" not in shell.complete("%jrm import_mo")[1]
+
+
+def test_detach_and_come_back(shell: InteractiveShell) -> None:
+    assert "goes on" in str(value(shell, "%jrm detach"))
+    assert "no session" in refused(shell, "%jrm detach")
+    assert value(shell, "%jrm attach nb").counts()
