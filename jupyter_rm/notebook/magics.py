@@ -1,6 +1,7 @@
 """``%jrm`` and ``%%jrm``: parse, call the client library, return an object that shows itself.
 
-The current session is the one opened last, "default" if none. Read next: :mod:`.words` for the grammar.
+The current session is the one ``%jrm`` opened last, else the one that Python opened last here, else "default".
+Read next: :mod:`.words` for the grammar.
 """
 
 from __future__ import annotations
@@ -42,14 +43,19 @@ class Magics:
     @property
     def session(self) -> Session:
         """The current session, opening "default" when there is none."""
-        if self._session is None or self._session._replica.error is not None:
-            self._session = session.open("default")
-        return self._session
+        known = self.known_session
+        if known is None or known._replica.error is not None:
+            known = self._session = session.open("default")
+        return known
 
     @property
     def known_session(self) -> Session | None:
         """The current session if there is one; never opens any."""
-        return self._session
+        if self._session is not None and self._session._replica.error is None:
+            return self._session
+        # Mixing s = jrm.open("x") and %jrm is common; an empty "default" beside it would puzzle everyone.
+        alive = [each for each in session._open.values() if each._replica.error is None]
+        return alive[-1] if alive else self._session
 
     def line(self, line: str) -> Any:
         """Run one ``%jrm`` line."""
@@ -105,10 +111,11 @@ class Magics:
         return self._end("close", "is closed")
 
     def _end(self, how: str, said: str) -> Any:
-        if self._session is None:
+        known = self.known_session
+        if known is None:
             raise RequestError(f"%jrm {how}: no session is open here", hint="%jrm sessions", code="JRM-Q41")
-        name = self._session.name
-        getattr(self._session, how)()
+        name = known.name
+        getattr(known, how)()
         self._session = None
         return show.Text(f"session {name!r} {said}")
 
