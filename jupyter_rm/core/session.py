@@ -597,6 +597,13 @@ class SessionMachine:
         attempt = unpack(report.attempt, "<u2", len(index))
         current = (table.attempt[index] == attempt) & (table.pilot[index] == port.pilot)
         current &= table.state[index] < TaskState.DONE
+        asked = current & ((table.flags[index] & CANCEL_ASKED) != 0)
+        if bool(asked.any()):
+            picks = Picks.of(index[asked])
+            self._end(report.bulk, picks, port.pilot, TaskState.CANCELED, Cause.USER_CANCEL)
+            port.held -= len(picks)
+            self._settle()
+        current &= ~asked
         if bool(current.any()):
             self._again(port, report.bulk, index[current], Cause.PILOT_LOST, "given back unstarted")
 
