@@ -74,12 +74,11 @@ class NativeSpawner:
                 os.close(write)
 
     def __del__(self) -> None:
-        # The host sees the socket end and clears up by itself; nothing here may wait.
+        # The host sees the socket end and clears up by itself. Nothing here may wait or start a thread: at the end of
+        # the interpreter a new thread never comes to life. subprocess reaps the host when it starts another program.
         if hasattr(self, "_host"):
             self._socket.close()
             os.close(self._pipe)
-            if self._host.returncode is None:
-                threading.Thread(target=self._host.wait, daemon=True).start()
 
     def fileno(self) -> int:
         return self._pipe

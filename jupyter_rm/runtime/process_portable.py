@@ -15,6 +15,7 @@ Read next: process.py for the interface.
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import errno
 import heapq
@@ -28,6 +29,7 @@ import sys
 import tempfile
 import threading
 import time
+import weakref
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
@@ -111,6 +113,8 @@ class PortableSpawner:
         # Inherited by every task. Only the soft limit: lowering the hard one could not be undone for this program.
         resource.setrlimit(resource.RLIMIT_CORE, (0, resource.getrlimit(resource.RLIMIT_CORE)[1]))
         self._clock: threading.Thread | None = None
+        # The kernel ends nothing for us when this program ends, so an orderly end must do it.
+        atexit.register(_close_at_exit, weakref.ref(self))
 
     def __del__(self) -> None:
         with contextlib.suppress(Exception):
@@ -218,6 +222,9 @@ class PortableSpawner:
     def _begin(self, job: Job, alloc: int, cpus: Sequence[int]) -> None:
         job.alloc, job.cpus, job.state = alloc, cpus, "ready"
         self._live += 1
+        if self._clock is None:
+            self._clock = threading.Thread(target=self._keep_time, daemon=True, name="jrm-spawn-clock")
+            self._clock.start()
         threading.Thread(target=self._chain, args=(job,), daemon=True, name="jrm-spawn").start()
 
     def _next_of(self, pool: int) -> Job | None:
@@ -255,9 +262,6 @@ class PortableSpawner:
 
     def _alarm(self, job: Job, what: str, delay: float) -> None:
         heapq.heappush(self._alarms, (time.monotonic() + delay, next(self._numbers), job, what))
-        if self._clock is None:
-            self._clock = threading.Thread(target=self._keep_time, daemon=True, name="jrm-spawn-clock")
-            self._clock.start()
         self._lock.notify_all()
 
     def _finish(self, job: Job, kind: int, step: int = 0, code: int = 0) -> Job | None:
@@ -387,6 +391,11 @@ class PortableSpawner:
                     step, code = map(int, said.split())
                     raise StartError(step, code)
             return pid
+
+
+def _close_at_exit(spawner: weakref.ref[PortableSpawner]) -> None:
+    if (alive := spawner()) is not None:
+        alive.close(grace=0.5)
 
 
 def _popen(

@@ -6,6 +6,7 @@ import os
 import resource
 import select
 import signal
+import subprocess
 import sys
 import time
 from pathlib import Path
@@ -483,3 +484,28 @@ def test_a_host_that_dies_is_reported_for_every_live_launch(tmp_path):
     with pytest.raises(RuntimeError):
         spawner.start(1, [1], [done])
     spawner.close()
+
+
+@pytest.mark.parametrize(
+    "how",
+    ["", "s.start(1, [1], [Launch(1, [b'/bin/sh', b'-c', b'echo $$ >pid; sleep 100'], e, d)]); wait()", "s.close()"],
+)
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_program_that_ends_without_closing_is_not_held_up_and_leaves_nothing(kind, how, tmp_path):
+    left = tmp_path / "pid"
+    script = f"""
+from {kind.__module__} import {kind.__name__} as S
+from jupyter_rm.runtime.process import Launch
+import os
+d = {os.fsencode(tmp_path)!r}
+def wait():
+    while not (os.path.exists(d + b"/pid") and open(d + b"/pid").read()): pass
+s = S(); e = s.env([b"PATH=/usr/bin:/bin"])
+{how}
+"""
+    assert subprocess.run([sys.executable, "-c", script], timeout=60).returncode == 0
+    if left.exists():
+        end = time.monotonic() + 30
+        while not gone(int(left.read_text())):
+            assert time.monotonic() < end, "the task lives on"
+            select.select([], [], [], 0.01)
