@@ -164,11 +164,18 @@ class Broker:
             log.exception("the journal refused; this life of the broker ends here")
             raise
         self._dirty |= bool(facts)
-        # Followers know the facts before anybody gets a reply that builds on them.
+        # Work first: agents get their orders. Then followers learn the facts, before anybody gets a reply that builds on
+        # them.
+        replies = []
+        for effect in effects:
+            if isinstance(effect, Send) and isinstance(effect.to, bytes):
+                replies.append(effect)
+            else:
+                self._perform(effect)
         for key, bodies in fed.items():
             self.feeds.publish(key, before[key], self.store.tips[key], bodies)
-        for effect in effects:
-            self._perform(effect)
+        for reply in replies:
+            self._perform(reply)
 
     def _perform(self, effect: Effect) -> None:
         if isinstance(effect, Send):

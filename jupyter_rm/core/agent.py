@@ -67,6 +67,8 @@ BROKER = "broker"
 # Reports under way at once; beyond that, news is gathered into fewer, larger reports.
 REPORTS_FLYING = 8
 VALUES_BYTES = 8 << 20
+# Orders taken before they are acknowledged by a frame of its own; a report or the next tick acknowledges them too.
+ACK_AFTER = 16
 
 
 class HeldSet:
@@ -150,7 +152,7 @@ class AgentMachine:
         self._tell_brief = False
         self._finished: list[Finished] = []
         self._effects: list[Effect] = []
-        self._must_ack = False
+        self._must_ack = 0  # orders taken since we last spoke
         self._replace = False
         self._stock = 0
         self._rate = 0.0
@@ -248,7 +250,7 @@ class AgentMachine:
         self.outbox.ack(message.ack, now)
         self._forget(message.kept)
         if message.body:
-            self._must_ack = True
+            self._must_ack += 1
             if self.inbox.take(message.seq):
                 self._order(now, codec.orders.decode(message.body))
 
@@ -283,12 +285,12 @@ class AgentMachine:
         frames = self.outbox.take(now)
         for seq, body in frames:
             self._up(now, seq, body)
-        if not frames and (self._must_ack or now - self.said_at >= self.patience.beat):
+        if not frames and (self._must_ack >= ACK_AFTER or now - self.said_at >= self.patience.beat):
             self._up(now, self.outbox.sent, b"")
 
     def _up(self, now: float, seq: int, body: bytes) -> None:
         self.said_at = now
-        self._must_ack = False
+        self._must_ack = 0
         frame = Up(self.session, self.pilot, self.epoch, self.hello, self.incarnation, seq, self.inbox.last, body)
         self._effects.append(Send(BROKER, frame))
 
@@ -307,6 +309,8 @@ class AgentMachine:
         if now - self.last_contact >= self.patience.orphan and not self._total_held():
             self._end(Cause.NONE, "nobody asked for this agent any more")
         self._replace = True  # a reservation may have become due
+        if self._must_ack:
+            self._must_ack = ACK_AFTER
         if self._brief:
             self._begun, self._brief, self._tell_brief = self._brief + self._begun, [], True
         self._say_stock()

@@ -104,6 +104,10 @@ class Port:
             self.said_at = now
         return effects
 
+    def farewell(self) -> Effect:
+        """Return the acknowledgement of the last report, after which the agent may go."""
+        return self._down(self.orders.sent, b"")
+
     def _down(self, seq: int, body: bytes) -> Send:
         return Send(
             self.peer,

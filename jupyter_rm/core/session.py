@@ -799,7 +799,7 @@ class SessionMachine:
         open_ports = [
             port
             for port in self.ports.values()
-            if port.room > 0 and self.ledger.pilots[port.pilot].state == PilotState.ACTIVE
+            if port.hungry and self.ledger.pilots[port.pilot].state == PilotState.ACTIVE
         ]
         if not open_ports or not self.queue:
             return
