@@ -14,6 +14,11 @@ from ..testing.mutations import MUTATIONS, mutated
 from .world import World
 
 
+def _say(text: object) -> None:
+    sys.stdout.write(f"{text}\n")
+    sys.stdout.flush()
+
+
 def main(arguments: list[str] | None = None) -> int:
     """Run what the command line says; 1 if a promise was broken."""
     parser = argparse.ArgumentParser(prog="python -m jupyter_rm.sim", description="Run seeds of the simulated world.")
@@ -38,17 +43,18 @@ def main(arguments: list[str] | None = None) -> int:
             if outcome.broken:
                 failed.append(seed)
             if given.seed is not None and not given.json:
-                print("\n".join(map(str, outcome.faults)))
+                _say("\n".join(map(str, outcome.faults)))
             if given.trace or (outcome.broken and given.seed is not None):
-                print(world.trace.story(given.lines))
+                _say(world.trace.story(given.lines))
             if (outcome.broken or given.seed is not None) and not given.json:
-                print(outcome, flush=True)
+                _say(outcome)
     took = time.perf_counter() - began
     count = last - first + 1
     if given.json:
-        print(json.dumps({"seeds": count, "failed": failed, "tasks": tasks, "events": events, "seconds": took}))
+        _say(json.dumps({"seeds": count, "failed": failed, "tasks": tasks, "events": events, "seconds": took}))
     elif given.seed is None:
-        print(f"{count} seeds, {len(failed)} broken {failed[:20]}, {tasks} tasks, {took:.1f} s, {took / count * 1e3:.0f} ms each")
+        each = took / count * 1e3
+        _say(f"{count} seeds, {len(failed)} broken {failed[:20]}, {tasks} tasks, {took:.1f} s, {each:.0f} ms each")
     return 1 if failed else 0
 
 

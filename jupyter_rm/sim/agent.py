@@ -69,7 +69,7 @@ class AgentLife:
         self._world.trace.note(self._world.loop.now, self.job.address, f"agent is dead, epoch {self.job.epoch}")
 
     def doom(self, where: float) -> None:
-        """Let it die inside its next round with effects, after the part ``where`` (0..1) of them; at the latest in 3 s."""
+        """Let it die in its next round with effects, after the part ``where`` (0..1) of them; at the latest in 3 s."""
         self._doom = where
         self._world.loop.after(3.0, self._expire)
 

@@ -68,23 +68,20 @@ class BrokerHost:
         world = self._world
         self._life += 1
         self.disk.incarnation += 1
-        self.machine = BrokerMachine(
-            self.disk.incarnation, wall=self.clock.wall, host="sim", patience=world.patience
-        )
+        self.machine = BrokerMachine(self.disk.incarnation, wall=self.clock.wall, host="sim", patience=world.patience)
         self._doom, self._planned, self._dirty = None, False, True
         self._inbox.clear()
         self._followers.clear()
         self._hellos.clear()
         self._heard.clear()
         for key, ledger in replay(self.disk).items():
-            session = self.machine.adopt(key, ledger)
+            self.machine.adopt(key, ledger)
             for kind, body in ((kind, body) for name, kind, body in self.disk.rows if name == key):
                 if kind == KIND_PAYLOAD:
                     bulk, payload, functions = body
                     self.machine.payloads.restore(
                         key, bulk, payload if bulk < len(ledger.bulks) and ledger.bulks[bulk].open else None, functions
                     )
-            del session
         self._tips = {}
         for number, (key, kind, _) in enumerate(self.disk.rows, 1):
             if kind == KIND_FACT:
@@ -170,7 +167,9 @@ class BrokerHost:
             if life != self._life:
                 return
         self._flush(now)
-        if life == self._life and self.machine is not None and self._dirty and now - self._kept_at >= self._world.patience.kept:
+        if life != self._life or self.machine is None:
+            return
+        if self._dirty and now - self._kept_at >= self._world.patience.kept:
             self._kept_at, self._dirty = now, False
             self.disk.checkpoint()
             self.machine.kept()
@@ -234,9 +233,9 @@ class BrokerHost:
         if "effects-before-journal" in world.bugs:
             effects = self._perform_early(effects)
         elif "ack-before-commit" in world.bugs:
-            early = [effect for effect in effects if isinstance(effect, Send) and isinstance(effect.to, bytes)]
-            self._perform_early(early)
-            effects = [effect for effect in effects if effect not in early]
+            answers = [isinstance(effect, Send) and isinstance(effect.to, bytes) for effect in effects]
+            self._perform_early([effect for effect, answer in zip(effects, answers, strict=True) if answer])
+            effects = [effect for effect, answer in zip(effects, answers, strict=True) if not answer]
         doom = self._doom if facts or effects else None
         if doom is not None and doom < 0.3:
             self.die()
@@ -277,9 +276,8 @@ class BrokerHost:
         if rows:
             self.disk.commit(rows, safe=any(isinstance(fact, _PROMISED) for _, fact in facts))
             self._dirty = True
-        for key, (_, bodies) in fed.items():
+        for _, bodies in fed.values():
             self._world.trace.rows(self._world.loop.now, bodies)
-            del key
         for key, fact in facts:
             self._world.trace.note(self._world.loop.now, "journal", fact)
             self._world.watch(key).committed(fact)
@@ -330,8 +328,7 @@ class BrokerHost:
     def quiet(self) -> bool:
         """Say whether every task is final and no port holds anything."""
         return self.machine is not None and all(
-            not session.ledger.counts[: TaskState.DONE].any()
-            and not any(port.held for port in session.ports.values())
+            not session.ledger.counts[: TaskState.DONE].any() and not any(port.held for port in session.ports.values())
             for session in self.machine.sessions.values()
         )
 

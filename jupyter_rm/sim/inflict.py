@@ -7,6 +7,7 @@ Read next: :mod:`jupyter_rm.testing.faults`, where schedules are drawn.
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from ..model.effects import StartPilot
@@ -121,8 +122,14 @@ class Inflict:
         del fault
         self._world.broker.clock.suspend(NIGHT)
 
-    def _broker_wall_jump(self, fault: Fault) -> None:
-        self._world.broker.clock.set_wall((fault.amount - 0.3) * 2 * NIGHT)
+    def _broker_wall_jumps(self, fault: Fault) -> None:
+        """Somebody sets the clock right, again and again."""
+        world = self._world
+        world.broker.clock.set_wall((world.chance.random() - 0.4) * NIGHT)
+        pause = world.chance.uniform(2.0, 9.0)
+        if pause < fault.span:
+            again = replace(fault, span=fault.span - pause)
+            world.loop.after(pause, self._broker_wall_jumps, again)
 
     # ------------------------------------------------------------ agents and their site
 
@@ -181,7 +188,7 @@ _DO: dict[str, Callable[[Inflict, Fault], None]] = {
     "broker-damage": Inflict._broker_damage,
     "broker-freeze": Inflict._broker_freeze,
     "broker-suspend": Inflict._broker_suspend,
-    "broker-wall-jump": Inflict._broker_wall_jump,
+    "broker-wall-jumps": Inflict._broker_wall_jumps,
     "agent-crash": Inflict._agent_crash,
     "node-crash": Inflict._node_crash,
     "agent-freeze": Inflict._agent_freeze,

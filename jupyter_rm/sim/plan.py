@@ -1,8 +1,8 @@
 """What the clients of a simulated world ask for, drawn from the seed.
 
 Several bulks of executables and calls, 200 tasks and more in most seeds: retries, restart never, on_silence rerun,
-priorities, dependencies, several shapes up to wide ones; cancels of tasks, bulks and pilots; sometimes the session is closed.
-Read next: :mod:`jupyter_rm.testing.faults`.
+priorities, dependencies, several shapes up to wide ones; cancels of tasks, bulks and pilots; sometimes the session is
+closed. Read next: :mod:`jupyter_rm.testing.faults`.
 """
 
 from __future__ import annotations

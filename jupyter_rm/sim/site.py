@@ -31,9 +31,7 @@ class Job:
         self.job_id = f"job{number}"
         self.state = PilotState.QUEUED
         self.cause = Cause.NONE
-        self.nodes = tuple(
-            Node(f"n{at}", spec.cores, gpus=spec.gpus, mem=spec.mem) for at in range(max(1, spec.nodes))
-        )
+        self.nodes = tuple(Node(f"n{at}", spec.cores, gpus=spec.gpus, mem=spec.mem) for at in range(max(1, spec.nodes)))
         self.clock = Clock(world.loop, world.chance)
         self.spool = SpoolDisk()
         self.epoch = 0

@@ -1,8 +1,8 @@
 """The world in a box: one broker, its pilots' agents, its clients and everything between them, in virtual time.
 
-A seed is a whole history: setup, a phase of faults, then a phase of healing in which nothing goes wrong any more and all
-must become final. Nothing here is real (no socket, sleep or file), everything that decides is: the machines, the placer,
-the codec. Read next: :mod:`jupyter_rm.testing.oracles` for what is checked.
+A seed is a whole history: setup, a phase of faults, then a phase of healing in which nothing goes wrong any more and
+all must become final. Nothing here is real (no socket, sleep or file), everything that decides is: the machines, the
+placer, the codec. Read next: :mod:`jupyter_rm.testing.oracles` for what is checked.
 """
 
 from __future__ import annotations
@@ -54,7 +54,8 @@ class Outcome:
         what = self.broken or "ok"
         return (
             f"seed {self.seed}: {what} ({self.tasks} tasks, {self.pilots} pilots, {len(self.faults)} faults, "
-            f"{self.executions} starts, {self.events} events, {self.seconds:.0f} s of virtual time, trace {self.digest})"
+            f"{self.executions} starts, {self.events} events, {self.seconds:.0f} s of virtual time, "
+            f"trace {self.digest})"
         )
 
 

@@ -1,8 +1,8 @@
 """Disks that keep exactly what they promised and nothing more.
 
 :class:`JournalDisk`: a transaction is there for good once committed; rows that were not yet *kept* (checkpointed) can be
-lost only to damage. :class:`SpoolDisk`: what was appended survives the death of the process, what was synced the death
-of the node. Knows nothing about what the bytes mean. Read next: :mod:`jupyter_rm.sim.broker`.
+lost only to damage. :class:`SpoolDisk`: what was appended survives the death of the process, what was synced
+survives the death of the node. Knows nothing about what the bytes mean. Read next: :mod:`jupyter_rm.sim.broker`.
 """
 
 from __future__ import annotations

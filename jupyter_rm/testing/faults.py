@@ -24,7 +24,7 @@ KINDS: dict[str, tuple[int, float, float]] = {
     "broker-damage": (2, 0.5, 20.0),
     "broker-freeze": (2, 1.0, 40.0),
     "broker-suspend": (3, 0.0, 0.0),
-    "broker-wall-jump": (4, 0.0, 0.0),
+    "broker-wall-jumps": (6, 1.0, 60.0),
     "agent-crash": (6, 0.0, 0.0),
     "node-crash": (5, 0.0, 0.0),
     "agent-freeze": (3, 1.0, 50.0),

@@ -183,9 +183,7 @@ class Watch:
         tasks = self.bulks[fact.bulk]
         index = fact.picks.array().tolist()
         count = len(index)
-        attempt = (
-            [tasks.attempt[i] for i in index] if attempts is None else unpack(attempts, "<u2", count).tolist()
-        )
+        attempt = [tasks.attempt[i] for i in index] if attempts is None else unpack(attempts, "<u2", count).tolist()
         states = unpack(state, "<u1", count).tolist() if isinstance(state, bytes) else [int(state)] * count
         out = []
         for at, (i, number, new) in enumerate(zip(index, attempt, states, strict=True)):
