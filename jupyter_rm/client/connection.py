@@ -73,6 +73,7 @@ class Connection:
         self._numbers = itertools.count(1)
         self._outbox: collections.deque[tuple[int, Message, Reply | None]] = collections.deque()
         self._pending: dict[int, tuple[Message, Reply]] = {}
+        self._again: set[int] = set()
         self._sources: list[Source] = []
         self._replicas: dict[str, Replica] = {}
         self._awake = False
@@ -119,6 +120,8 @@ class Connection:
         """Send a message soon; ``reply`` gets the answer (or an error) on the connection's thread."""
         if self._broken is not None:
             raise self._broken
+        if not self._thread.is_alive():
+            raise LinkError("this connection is closed (or of another process)", code="JRM-T05", hint="open it again")
         self._outbox.append((getattr(message, "req", 0), message, reply))
         self.wake()
 
@@ -246,6 +249,11 @@ class Connection:
                     poller.register(new, zmq.POLLIN)
                 registered = mine
             ready = dict(poller.poll(1000 if self._socket is not None else int(RETRY_S * 1000)))
+            if not ready and self._socket is not None:
+                # The broker may be waiting for credit before it feeds us on.
+                for replica in list(self._replicas.values()):
+                    if replica.feeds_since_seen:
+                        self._tell_seen(replica)
             if self._wake_read in ready:
                 os.read(self._wake_read, 4096)
             self._awake = False
@@ -330,12 +338,34 @@ class Connection:
             for _, reply in self._drain_pending():
                 reply(error)
             return
-        for replica in self._replicas.values():
-            replica.attached = False
-            self._send(Attach(self.number(), replica.name, True, replica.cursor, _user()))
+        for number in self._again:
+            self._pending.pop(number, None)
+        self._again.clear()
         for message, _ in list(self._pending.values()):
-            if not (isinstance(message, Attach) and message.session in self._replicas):
-                self._send(message)
+            self._send(message)
+        for replica in list(self._replicas.values()):
+            if replica.cursor:
+                self._attach_again(replica)
+
+    def _attach_again(self, replica: Replica) -> None:
+        """Follow a session further, from where we stand; it must still exist."""
+        replica.attached = False
+
+        def reply(message: Any) -> None:
+            self._again.discard(number)
+            if isinstance(message, Refused):
+                self._lose(replica, message.error.error())
+
+        number = self.number()
+        self._again.add(number)
+        request = Attach(number, replica.name, False, replica.cursor, _user())
+        self._pending[number] = (request, reply)
+        self._send(request)
+
+    def _lose(self, replica: Replica, error: JrmError) -> None:
+        if self._replicas.get(replica.name) is replica:
+            del self._replicas[replica.name]
+        replica.fail(error)
 
     def _drain_pending(self) -> list[tuple[Message, Reply]]:
         out = []
@@ -399,27 +429,31 @@ class Connection:
             return
         if not replica.attached:
             return
-        if not replica.feed(message):
-            replica.attached = False
-            self._send(Attach(self.number(), replica.name, True, replica.cursor, _user()))
+        try:
+            if not replica.feed(message):
+                self._attach_again(replica)
+                return
+        except JrmError as error:
+            self._lose(replica, error)
             return
         replica.feeds_since_seen += 1
         replica.bytes_since_seen += size
         if replica.feeds_since_seen >= SEEN_FEEDS or replica.bytes_since_seen >= SEEN_BYTES:
-            replica.feeds_since_seen = replica.bytes_since_seen = 0
-            self._send(Seen(replica.name, replica.cursor))
+            self._tell_seen(replica)
+
+    def _tell_seen(self, replica: Replica) -> None:
+        replica.feeds_since_seen = replica.bytes_since_seen = 0
+        self._send(Seen(replica.name, replica.cursor))
 
     def _attached(self, message: Attached) -> None:
         replica = self._replicas.get(message.session)
         if replica is None:
             return
-        for number in replica.attach(message):
-            self._fetch_live(replica, number)
-        # A request to attach that a new broker never saw is answered by this one as well.
-        for number, (asked, reply) in list(self._pending.items()):
-            if isinstance(asked, Attach) and asked.session == message.session and number != message.req:
-                del self._pending[number]
-                reply(message)
+        try:
+            for number in replica.attach(message):
+                self._fetch_live(replica, number)
+        except JrmError as error:
+            self._lose(replica, error)
 
     def _fetch_live(self, replica: Replica, bulk: int) -> None:
         """Resolve calls that ended while nobody told us: their results have to be asked for."""

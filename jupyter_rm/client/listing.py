@@ -17,8 +17,8 @@ class SessionInfo:
     """One session in a listing.
 
     Attributes:
-        name, state (``open`` or ``closed``), age (s), pilots (list of (name or uid, site, state name)), tasks (per state),
-            clients.
+        name, state (``open`` or ``closed``), age (s), pilots (list of (name or uid, site, state name)),
+            tasks (per state), clients.
     """
 
     def __init__(self, line: SessionLine) -> None:

@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 
 from ..model.columns import Array, Picks
-from ..model.errors import JrmError
-from ..model.facts import BulkSubmitted, TasksEnded, TasksStarted, decode
+from ..model.errors import JrmError, LinkError
+from ..model.facts import BulkSubmitted, SessionOpened, TasksEnded, TasksStarted, decode
 from ..model.ledger import Ledger
 from ..model.states import TaskState
 from .results import ValueStore
@@ -80,7 +80,10 @@ class Replica:
         ready: list[Callback] = []
         with self.changed:
             if message.snapshot:
-                self.ledger = Ledger.load(message.snapshot)
+                ledger = Ledger.load(message.snapshot)
+                if self.cursor and ledger.opened_at != self.ledger.opened_at:
+                    raise _another(self.name)
+                self.ledger = ledger
                 for key, batch in list(self.batches.items()):
                     number = self.ledger.bulk_keys.get(key)
                     if number is not None:
@@ -110,6 +113,8 @@ class Replica:
         touched: set[int] = set()
         with self.changed:
             for fact in facts:
+                if type(fact) is SessionOpened and self.ledger.opened_at:
+                    raise _another(self.name)
                 mask = self.ledger.apply(fact)
                 if type(fact) is TasksEnded:
                     touched.add(fact.bulk)
@@ -246,6 +251,12 @@ class Replica:
                 kept.append((condition, callback))
         self._conditions[:] = kept
         return ready
+
+
+def _another(name: str) -> LinkError:
+    return LinkError(
+        f"session {name!r} was closed, and another of that name was opened", code="JRM-T05", hint="open it again"
+    )
 
 
 def _call(callbacks: list[Callback]) -> None:

@@ -63,7 +63,7 @@ def decode_plain(raws: list[bytes | None]) -> list[Any] | None:
     try:
         if any(not raw or raw[0] for raw in raws):
             return None
-        return [loads(raw[1:]) for raw in raws]  # type: ignore[index]  # noqa: S301 (our own workers wrote it)
+        return [loads(raw[1:]) for raw in raws]  # type: ignore[index]
     except Exception:
         return None
 

@@ -235,6 +235,8 @@ class Session:
         payload: Column | None,
         after: tuple[tuple[int, Picks], ...],
     ) -> Submit:
+        if self.closed:
+            raise RequestError(f"session {self.name!r} is closed", hint="open it again: a new begins", code="JRM-Q14")
         number, key = self._connection.number(), os.urandom(16)
         return Submit(number, self.name, key, count, template, columns, payload, {}, after)
 
@@ -458,7 +460,9 @@ def open(name: str = "default", *, create: bool = True) -> Session:
     key = (str(connection.home.state_path), name)
     with _lock:
         session = _open.get(key)
-        if session is None or session._connection is not connection or session._replica.error is not None:
-            session = Session(connection, name, create)
-            _open[key] = session
+        if session is not None and session.closed and create and session._replica.error is None:
+            session.detach()  # the name is free again: a new session begins
+        elif session is not None and session._connection is connection and session._replica.error is None:
+            return session
+        session = _open[key] = Session(connection, name, create)
         return session

@@ -5,17 +5,18 @@ from __future__ import annotations
 import asyncio
 import concurrent.futures
 import contextlib
+import itertools
 import os
 import threading
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from conftest import eventually
 
 import jupyter_rm as jrm
-from jupyter_rm.client.session import Session
+from conftest import eventually
 from jupyter_rm.client.results import RemoteTraceback
+from jupyter_rm.client.session import Session
 
 
 @pytest.fixture(scope="module")
@@ -68,10 +69,9 @@ def opened_at_last(gate: Path) -> Iterator[None]:
 
 
 def wait_for_file(path: str) -> str:
-    import time
-
+    pause = threading.Event()
     while not os.path.exists(path):
-        time.sleep(0.005)  # in a worker, not in a test
+        pause.wait(0.005)
     return path
 
 
@@ -268,18 +268,20 @@ def test_max_workers_bounds_what_runs(shared: Session) -> None:
     with shared.executor(max_workers=1) as ex:
         spans = [each.result(20) for each in [ex.submit(_span) for _ in range(5)]]
     spans.sort()
-    assert all(one[1] <= two[0] for one, two in zip(spans, spans[1:], strict=False))
+    assert all(one[1] <= two[0] for one, two in itertools.pairwise(spans))
 
 
 def _span() -> tuple[float, float]:
     import time
 
     begun = time.monotonic()
-    time.sleep(0.01)  # in a worker, not in a test
+    threading.Event().wait(0.01)
     return begun, time.monotonic()
 
 
-@pytest.mark.parametrize("option", [{"initializer": print}, {"max_workers": 0}, {"max_tasks_per_child": 1}, {"cors": 1}])
+@pytest.mark.parametrize(
+    "option", [{"initializer": print}, {"max_workers": 0}, {"max_tasks_per_child": 1}, {"cors": 1}]
+)
 def test_executor_refuses(shared: Session, option: dict[str, object]) -> None:
     with pytest.raises(jrm.RequestError, match=next(iter(option))):
         shared.executor(**option)  # type: ignore[arg-type]

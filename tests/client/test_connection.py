@@ -10,9 +10,9 @@ from pathlib import Path
 
 import psutil
 import pytest
-from conftest import eventually
 
 import jupyter_rm as jrm
+from conftest import eventually
 from jupyter_rm.client import admin
 from jupyter_rm.client.connection import Connection
 from jupyter_rm.client.session import Session
@@ -200,6 +200,20 @@ def test_closing_ends_everything(session: Session) -> None:
         lambda: next(each for each in jrm.sessions() if each.name == name).tasks == {"CANCELED": 1},
         "the task is cancelled",
     )
+
+
+def test_a_closed_name_begins_anew(session: Session) -> None:
+    session.submit(jrm.Task("/bin/true")).wait(20)
+    code = f"import jupyter_rm as jrm; jrm.open({session.name!r}).close()"
+    _, err = python(code).communicate(timeout=30)
+    eventually(lambda: session.closed, f"the close by another client is seen here {err}")
+    with pytest.raises(jrm.RequestError, match="closed"):
+        session.submit(jrm.Task("/bin/true"))
+    assert session.counts() == {"DONE": 1}
+    again = jrm.open(session.name)
+    assert again is not session
+    assert len(again.tasks()) == 0
+    again.close()
 
 
 def test_waiting_without_any_pilot_says_so(session: Session, capfd: pytest.CaptureFixture[str]) -> None:
