@@ -381,7 +381,7 @@ class Workers:
             if frame.kind == HELLO:
                 worker.greet()
             elif not isinstance(seat, Seat):
-                continue
+                worker.held_back = False  # asked while it was busy, answered when it was idle
             elif frame.kind == RESULTS:
                 self._results(worker, seat, frame)
             elif frame.kind == GIVEN_BACK:
@@ -469,6 +469,12 @@ class Workers:
                 if other is not seat:
                     self._serve(other)
 
+    def _hand_back(self, seat: Seat) -> None:
+        """Return what is queued behind nothing but long calls: elsewhere it might start at once."""
+        state = seat.pool
+        if state.backlog and all(s.worker is not None and s.worker.quiet > 1 for s in state.lanes.values()):
+            self._news.taken.append(TakenBack(seat.lane.pool, self.retract(seat.lane.pool)))
+
     def _look_after(self, worker: Worker, now: float) -> None:
         """See what a worker without news is doing: a long call, one that ran out of time, one that will not end."""
         seat = worker.seat
@@ -495,6 +501,8 @@ class Workers:
             if running in worker.doomed and worker.end_by is not None and now >= worker.end_by:
                 worker.kill()  # its end is reported with the news that the worker is gone
         worker.quiet = min(worker.quiet + 1, len(QUIET) - 1)
+        if running is not None:
+            self._hand_back(seat)
         if worker.flight > 1 or worker.unsent or worker.doomed or worker.wrote():
             worker.recall()
         times = [now + QUIET[worker.quiet]]

@@ -12,6 +12,7 @@ from typing import Any
 
 import cloudpickle
 import numpy as np
+import psutil
 import pytest
 
 from jupyter_rm.agent.perform import Performer
@@ -62,6 +63,8 @@ class Rig:
         self.bulks = 0
         self.count = 0
         self.per_bulk: dict[int, int] = {}
+        self.homeless: list[int] = []
+        self.asked = 0
 
     def bulk(
         self,
@@ -128,6 +131,7 @@ class Rig:
 
     def retract(self, pool: int = 0) -> np.ndarray[Any, Any]:
         before = len(self.taken)
+        self.asked += 1
         self.p.perform(Retract(pool))
         self.until(lambda: len(self.taken) > before, what="an answer to Retract")
         return self.taken[-1].tokens
@@ -145,6 +149,11 @@ class Rig:
         while True:
             for news in self.p.poll():
                 self.take(news)
+            while self.homeless:
+                token = self.homeless[0]
+                if not self.launch(token >> 32, 1, first=token & 0xFFFFFFFF):
+                    break
+                self.homeless.pop(0)
             if true():
                 return
             left = deadline - time.monotonic()
@@ -175,6 +184,10 @@ class Rig:
             self.placer.release(news.allocs)
         elif isinstance(news, TakenBack):
             self.taken.append(news)
+            if self.asked:
+                self.asked -= 1
+            else:  # unasked for: as the machine does, look for another place
+                self.homeless.extend(news.tokens.tolist())
 
     def drained(self, timeout: float = 10) -> None:
         self.until(lambda: not self.allocs, timeout, "all allocations to be freed")
@@ -188,14 +201,8 @@ class Rig:
 
 
 def children() -> set[int]:
-    """Return the pids of this process's children, zombies included."""
-    out = set()
-    for task in Path("/proc/self/task").iterdir():
-        try:
-            out |= {int(pid) for pid in (task / "children").read_text().split()}
-        except OSError:
-            continue
-    return out
+    """Return the pids of this process and the spawner started, zombies included."""
+    return {child.pid for child in psutil.Process().children(recursive=True)}
 
 
 def descriptors() -> int:

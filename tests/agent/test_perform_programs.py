@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from perform_kit import End, Rig, rig, rigs  # noqa: F401
+from perform_kit import End, Rig
 
 from jupyter_rm.agent.environments import task_environment
 from jupyter_rm.model.describe import Shell, Task
@@ -123,7 +123,7 @@ def test_columns_fill_every_text_field(rig: Rig) -> None:
     )
     place = rig.root.parent / "input"
     place.write_text("in\n")
-    bulk = rig.bulk(task, 3, x=[0, 1, 2], program="sh sh sh".split(), place=[str(place)] * 3)
+    bulk = rig.bulk(task, 3, x=[0, 1, 2], program=["sh", "sh", "sh"], place=[str(place)] * 3)
     ends = rig.run(bulk)
     assert [(end.state, end.code) for end in ends] == [(DONE, 0), (FAILED, 1), (FAILED, 2)]
     assert (rig.root / "mine/2/out.2").read_text() == "in\nv2 {} 2\n"
@@ -351,7 +351,7 @@ def test_ranks_run_side_by_side(rigs: Callable[..., Rig]) -> None:
 
 
 def test_the_first_failing_rank_ends_the_others(rig: Rig) -> None:
-    script = 'if [ $JRM_RANK = 1 ]; then echo bad >&2; exit 9; else exec sleep 100; fi'
+    script = "if [ $JRM_RANK = 1 ]; then echo bad >&2; exit 9; else exec sleep 100; fi"
     end = one(rig, Task("sh", ["-c", script], ranks=2))
     assert end.code == 9
     failed(end, Cause.TASK_EXIT, "rank 1: exit code 9", "bad")
@@ -375,7 +375,9 @@ def test_mpi_without_a_launcher_says_what_to_install(rigs: Callable[..., Rig]) -
 
 
 @pytest.mark.parametrize(("name", "beside"), [("orterun", ""), ("mpiexec.hydra", ""), ("mpirun", "ompi_info")])
-def test_mpi_launchers_get_the_flags_they_need(rigs: Callable[..., Rig], tmp_path: Path, name: str, beside: str) -> None:
+def test_mpi_launchers_get_the_flags_they_need(
+    rigs: Callable[..., Rig], tmp_path: Path, name: str, beside: str
+) -> None:
     folder = tmp_path / "mpi"
     folder.mkdir()
     script = folder / name
