@@ -1,7 +1,7 @@
 """Disks that keep exactly what they promised and nothing more.
 
-:class:`JournalDisk`: a transaction is there for good once committed; rows that were not yet *kept* (checkpointed) can be
-lost only to damage. :class:`SpoolDisk`: what was appended survives the death of the process, what was synced
+:class:`JournalDisk`: a transaction is there for good once committed; rows that were not yet *kept* (checkpointed) can
+be lost, but only to damage. :class:`SpoolDisk`: what was appended survives the death of the process, what was synced
 survives the death of the node. Knows nothing about what the bytes mean. Read next: :mod:`jupyter_rm.sim.broker`.
 """
 
