@@ -7,6 +7,7 @@ descriptors, nothing of what they carry. Read next: :mod:`jupyter_rm.broker.serv
 
 from __future__ import annotations
 
+import gc
 import heapq
 import os
 import signal
@@ -94,6 +95,10 @@ class Drive:
     def run(self) -> None:
         """Loop until :meth:`stop`."""
         self._running = True
+        # What was made at start stays for good: the collector need not walk over it again and again.
+        gc.collect()
+        gc.freeze()
+        gc.set_threshold(20_000, 20, 50)
         while self._running:
             self.once()
 
