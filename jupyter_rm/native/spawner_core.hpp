@@ -14,58 +14,18 @@
 #include <queue>
 #include <thread>
 
-#include <poll.h>
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
 #include <sys/timerfd.h>
-#include <time.h>
 
-#include "spawner_launch.hpp"
+#include "spawner_events.hpp"
 
 namespace jrm {
-
-enum Kind : uint8_t { STARTED = 1, ENDED = 2, FAILED = 3, CANCELLED = 4 };
-enum Flag : uint8_t { TIMED_OUT = 1, WAS_CANCELLED = 2, PASSED_ON = 4 };
-
-// One record for Python; runtime/process.py describes the same layout as a numpy dtype.
-struct Event {
-    uint64_t token, alloc, successor;
-    double started, ended;  // CLOCK_REALTIME, s
-    int32_t pid, status, error;
-    float user, sys;  // s
-    uint32_t maxrss;  // KiB
-    uint8_t kind, step, flags, pad[5];
-};
-static_assert(sizeof(Event) == 72, "the dtype in runtime/process.py relies on this");
-
-enum class State : uint8_t { QUEUED, READY, STARTING, RUNNING, REAPING, SWEEPING, DROPPED };
-
-struct Task {
-    Launch launch;
-    uint64_t pool = 0, alloc = 0, serial = 0;
-    CpuMask cpus;  // of the allocation, once there is one
-    State state = State::QUEUED;
-    uint8_t flags = 0;
-    bool termed = false;     // TERM was sent on our behalf, so the group is swept whatever `sweep` says
-    bool term_late = false;  // TERM was asked for while the leader was being reaped
-    pid_t pid = -1;
-    int pidfd = -1, status = 0, sweeps = 0;
-    double started = 0, ended = 0, user = 0, sys = 0;
-    long maxrss = 0;
-    uint64_t batch = 0;  // where its STARTED stands, if that batch is still here
-    size_t slot = 0;
-};
-
-inline double clock_s(clockid_t id) {
-    timespec t;
-    clock_gettime(id, &t);
-    return static_cast<double>(t.tv_sec) + 1e-9 * static_cast<double>(t.tv_nsec);
-}
 
 class Core : public std::enable_shared_from_this<Core> {
 public:
     // Events are written to `out`, a pipe that does not block.
-    Core(int out, bool sweep) : sweep_(sweep), out_(out) {
+    Core(int out, bool sweep) : events_(out), sweep_(sweep) {
         epoll_ = epoll_create1(EPOLL_CLOEXEC);
         wake_ = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK | EFD_SEMAPHORE);
         stop_ = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
@@ -226,14 +186,9 @@ public:
         threads_.clear();
     }
 
-    // Write out what is left; waits for the reader, but not longer than `patience` seconds.
     void flush_all(double patience) {
-        const double end = clock_s(CLOCK_MONOTONIC) + patience;
         std::lock_guard lock(mutex_);
-        while (flush() && clock_s(CLOCK_MONOTONIC) < end) {
-            pollfd p{out_, POLLOUT, 0};
-            poll(&p, 1, 50);
-        }
+        events_.flush_all(patience);
     }
 
 private:
@@ -304,73 +259,16 @@ private:
         return found;
     }
 
-    // ---- events ------------------------------------------------------------------------------------------------
-
-    // A few writes at once are free; under load the reader is woken 200 times a second (1000 when allocations fall
-    // idle), not once per process.
-    void push(Task *t, Kind kind, Step step, int error, uint64_t successor) {
-        Event e{};
-        e.token = t->launch.token, e.alloc = t->alloc, e.successor = successor;
-        e.started = t->started, e.ended = t->ended;
-        e.pid = t->pid, e.status = t->status, e.error = error;
-        e.user = static_cast<float>(t->user), e.sys = static_cast<float>(t->sys);
-        e.maxrss = static_cast<uint32_t>(t->maxrss);
-        e.kind = kind, e.step = step;
-        e.flags = static_cast<uint8_t>(t->flags | (successor ? PASSED_ON : 0));
-        if (kind == ENDED && t->batch == batch_) {
-            events_[t->slot] = e;  // nobody has seen the start yet: the end says it all
-        } else {
-            if (kind == STARTED) t->batch = batch_, t->slot = events_.size();
-            events_.push_back(e);
-        }
-        const double now = clock_s(CLOCK_MONOTONIC);
-        if (kind != STARTED && backlog_.empty()) {
-            budget_ = std::min(BURST, budget_ + (now - budget_at_) / PACE);
-            budget_at_ = now;
-            const bool last = live_ <= 1 && !successor;  // the reader must know at once that nothing runs any more
-            if (budget_ >= 1 || last) {
-                budget_ = std::max(0.0, budget_ - 1);
-                flush();
-                return;
-            }
-        }
-        // An allocation that comes back idle is worth a sooner word than one that works on.
-        const double at = now + (kind == ENDED && !successor ? PACE / 5 : PACE);
-        if (flush_at_ == 0 || at < flush_at_) {
-            flush_at_ = at;
-            arm();
-        }
+    void push(Task *t, Kind kind, Step step = STEP_NONE, int error = 0, uint64_t successor = 0) {
+        const bool last = live_ <= 1 && !successor && t->state != State::DROPPED;
+        events_.push(t, kind, step, error, successor, last);
+        if (events_.due_at() != 0) arm();
     }
 
     void stop() {
         stopping_ = true;
         const uint64_t one = 1;
         if (write(stop_, &one, sizeof one) < 0) {}  // never read back: every thread sees it
-    }
-
-    // Write what waits; true when some is left because the reader is slow (a timer tries again).
-    bool flush() {
-        const char *p = reinterpret_cast<const char *>(events_.data());
-        backlog_.insert(backlog_.end(), p, p + events_.size() * sizeof(Event));
-        events_.clear();
-        batch_++;
-        flush_at_ = 0;
-        size_t done = 0;
-        while (done < backlog_.size()) {
-            const ssize_t n = write(out_, backlog_.data() + done, backlog_.size() - done);
-            if (n > 0) {
-                done += static_cast<size_t>(n);
-            } else if (errno == EAGAIN) {
-                break;
-            } else if (errno != EINTR) {
-                done = backlog_.size();  // nobody reads any more
-            }
-        }
-        backlog_.erase(backlog_.begin(), backlog_.begin() + static_cast<std::ptrdiff_t>(done));
-        if (backlog_.empty()) return false;
-        flush_at_ = clock_s(CLOCK_MONOTONIC) + PACE;
-        arm();
-        return true;
     }
 
     // ---- time --------------------------------------------------------------------------------------------------
@@ -381,7 +279,7 @@ private:
     }
 
     void arm() {
-        double at = flush_at_;
+        double at = events_.due_at();
         if (!due_.empty() && (at == 0 || due_.top().at < at)) at = due_.top().at;
         if (at == 0 || (armed_ != 0 && armed_ <= at)) return;
         armed_ = at;
@@ -399,7 +297,7 @@ private:
             std::lock_guard lock(mutex_);
             const double now = clock_s(CLOCK_MONOTONIC);
             armed_ = 0;
-            if (flush_at_ != 0 && flush_at_ <= now) flush();
+            if (events_.due_at() != 0 && events_.due_at() <= now) events_.flush();
             while (!due_.empty() && due_.top().at <= now) {
                 const Due d = due_.top();
                 due_.pop();
@@ -429,7 +327,7 @@ private:
             t->flags |= flag;
             t->state = State::DROPPED;  // its pool's line still points to it and frees it in passing
             tasks_.erase(t->launch.token);
-            push(t, CANCELLED, STEP_NONE, 0, 0);
+            push(t, CANCELLED);
             break;
         case State::READY:
         case State::STARTING:
@@ -578,7 +476,7 @@ private:
                 t->pid = r.pid;
                 t->pidfd = r.pidfd;
                 t->state = State::RUNNING;
-                push(t, STARTED, STEP_NONE, 0, 0);
+                push(t, STARTED);
                 if (t->flags & WAS_CANCELLED) term(t, closed_ ? std::min(close_grace_, t->launch.grace) : t->launch.grace);
                 if (t->launch.timeout > 0) schedule(t, Alarm::TIMEOUT, clock_s(CLOCK_MONOTONIC) + t->launch.timeout);
             }
@@ -616,9 +514,10 @@ private:
         idle_.notify_all();
     }
 
+    EventWriter events_;
     const bool sweep_;
     bool ok_ = false, close_range_ = false;
-    int out_, epoll_ = -1, wake_ = -1, stop_ = -1, timer_ = -1;
+    int epoll_ = -1, wake_ = -1, stop_ = -1, timer_ = -1;
     rlimit nofile_{0, 0};  // 0: nothing to give back
 
     std::mutex mutex_;
@@ -627,15 +526,11 @@ private:
     std::unordered_map<uint64_t, std::deque<Task *>> pools_;  // queued ones; may hold DROPPED ones, which it owns
     std::deque<Task *> ready_;                              // have an allocation, wait for a thread
     std::priority_queue<Due> due_;
-    std::vector<Event> events_;   // not written yet, and open to change
-    std::vector<char> backlog_;   // not written yet because the pipe is full
-    uint64_t serial_ = 0, batch_ = 1;
+    uint64_t serial_ = 0;
     size_t live_ = 0;  // ready, starting, running or being swept
     int alive_ = 0;    // threads
     bool closed_ = false, stopping_ = false;
-    double flush_at_ = 0, armed_ = 0, close_grace_ = 2;
-    static constexpr double BURST = 16, PACE = 0.005;
-    double budget_ = BURST, budget_at_ = 0;
+    double armed_ = 0, close_grace_ = 2;
     std::vector<std::thread> threads_;
 };
 
