@@ -1,0 +1,155 @@
+"""The examples and the tutorial do what they say: each is run for real, in a home of its own."""
+
+from __future__ import annotations
+
+import base64
+import gzip
+import json
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import nbformat
+import pytest
+from nbclient import NotebookClient
+
+ROOT = Path(__file__).resolve().parent.parent.parent
+EXAMPLES = ROOT / "examples"
+NOTEBOOKS = sorted(EXAMPLES.glob("*.ipynb"))
+# What a person must find in the executed notebook. The random numbers are the notebook's own, so are these counts.
+SAYS = {
+    "01-first-ensemble": [
+        r"tasks        1217 in all: 600 programs, 600 Python calls, 12 shell lines, 5 made to fail",
+        r"ended        1213 DONE, 4 FAILED",
+        r"healed       1 \(after 2 failed attempts\)",
+        r"epidemics    1200, of which 470 broke out",
+        r"throughput   \d+ tasks a second",
+        r"1217 of 1217 ended",  # the progress display's last state
+        r"it said   sir: r0 must be more than 0, not 0",
+        r"ValueError - r0 must be more than 0, not -1.0",
+        r"attempt 2 ended without success; attempt 3 follows",
+        r"session first-ensemble: 1213 DONE, 4 FAILED",  # %jrm acts on the session that Python opened
+        r"<plot: Will it break out\?>",
+    ],
+    "02-calls-and-futures": [
+        r"ended        20119 DONE, 2 FAILED",
+        r"woke up after 0.1 s\nwoke up after 0.3 s\nwoke up after 0.6 s",
+        r"seed 3 -> 3\.15112",
+        r"\[0\.25, ZeroDivisionError\('division by zero'\), 0\.2\]",
+        r"killed by signal 11 \(SIGSEGV\)",
+        r"in inverse",
+        r"working on b",
+    ],
+    "03-nothing-is-lost": [
+        r"the process ended with SIGKILL",
+        r"after:  \{'DONE': 260\}",
+        r"done 7",
+        r"\['0\\n', '1\\n', '2\\n', '3\\n', '4\\n', '5\\n'\] \[1, 1, 1, 1, 1, 1\]",
+        r"ended        274 DONE",
+    ],
+}
+LARGEST = 600_000  # bytes of an executed notebook; BokehJS, packed, is 470 kB of the first
+
+
+def texts(notebook: Any) -> str:
+    """Return all plain text a notebook shows."""
+    out = []
+    for cell in notebook.cells:
+        for output in cell.get("outputs", []):
+            text = output.get("text") or output.get("data", {}).get("text/plain", "")
+            out.append(text if text.endswith("\n") else text + "\n")
+    return "".join(out)
+
+
+def test_every_notebook_is_known_here() -> None:
+    assert [path.stem for path in NOTEBOOKS] == sorted(SAYS)
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_notebooks_are_kept_without_outputs(path: Path) -> None:
+    notebook: Any = nbformat.read(path, as_version=4)
+    nbformat.validate(notebook)
+    for cell in notebook.cells:
+        assert not cell.get("outputs"), f"clear the outputs of {path.name} before you commit it"
+        assert cell.get("execution_count") is None
+    assert path.stat().st_size < 40_000
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_notebooks_run(path: Path, home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("JUPYTER_PREFER_ENV_PATH", "1")  # this environment's kernel, whatever else is registered
+    notebook: Any = nbformat.read(path, as_version=4)
+    # Not in examples/: papermill, Lab and nbconvert each start a notebook somewhere else.
+    where = {"metadata": {"path": str(tmp_path)}}
+    client = NotebookClient(notebook, timeout=60, kernel_name="python3", resources=where)
+    client.execute()
+    assert os.environ["JUPYTER_RM_HOME"] == str(home), "the notebook ran in somebody's own home"
+    shown = texts(notebook)
+    for pattern in SAYS[path.stem]:
+        assert re.search(pattern, shown), f"{path.name} does not show {pattern!r}, but:\n{shown[-6000:]}"
+    written = nbformat.writes(notebook)
+    assert len(written) < LARGEST
+    assert not re.search(r'(src|href)=\\?"https?://', written), "an output needs the network"
+    assert list(tmp_path.iterdir()) == [], "the notebook leaves files where it was started"
+
+
+def test_the_script_runs_and_goes_on_where_it_was(home: Path) -> None:
+    command = [sys.executable, str(EXAMPLES / "04-from-a-script.py"), "--runs", "10"]
+    first = subprocess.run(command, capture_output=True, text=True, timeout=60, stdin=subprocess.DEVNULL)
+    assert first.returncode == 0, first.stderr
+    assert "submitted 50 calls" in first.stdout
+    assert "summary: 50 DONE" in first.stdout
+    # Ended in the middle of a study, the next run must find the work and not submit it twice.
+    driver = (
+        "import runpy, sys, jupyter_rm.client.bulk as b\n"
+        "b.Bulk.results = lambda self, *a, **k: sys.exit(9)\n"
+        f"sys.argv = {command[1:]!r}\n"
+        "runpy.run_path(sys.argv[0], run_name='__main__')\n"
+    )
+    broken = subprocess.run([sys.executable, "-c", driver], capture_output=True, text=True, timeout=60)
+    assert broken.returncode == 9, broken.stderr
+    again = subprocess.run(command, capture_output=True, text=True, timeout=60, stdin=subprocess.DEVNULL)
+    assert again.returncode == 0, again.stderr
+    assert "found 50 calls" in again.stdout
+    table = [line for line in first.stdout.splitlines() if "%" in line]
+    assert len(table) == 5
+    assert [line for line in again.stdout.splitlines() if "%" in line] == table
+
+
+def test_the_tutorial_is_true(home: Path, tmp_path: Path) -> None:
+    text = (ROOT / "docs" / "tutorial.md").read_text(encoding="utf-8")
+    code = "\n".join(re.findall(r"```python\n(.*?)```", text, re.DOTALL))
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, cwd=tmp_path)
+    assert done.returncode == 0, done.stdout + done.stderr
+    for said in ("hello", "<bulk t.1 of 100 tasks: 100 DONE>", "49\n", "['1\\n', '19\\n']", "12.56636"):
+        assert said in done.stdout
+    for said in ("FAILED TASK_EXIT 2", "no such file: input.dat", "JRM-X01", "still here"):
+        assert said in done.stdout
+    for link in re.findall(r"\]\(([^)#]+)\)", text):
+        assert (ROOT / "docs" / link).exists(), f"the tutorial points to {link}, which is not there"
+
+
+def test_plots_bring_all_they_need() -> None:
+    from bokeh.plotting import figure
+
+    from jupyter_rm.views.offline import drawing, loader
+
+    page = loader()
+    packed = re.search(r'atob\("([A-Za-z0-9+/=]+)"\)', page)
+    assert packed is not None
+    script = gzip.decompress(base64.b64decode(packed[1]))
+    assert b"BokehJS" in script or b"Bokeh" in script
+    assert "http" not in page.replace(packed[1], "")
+    assert page == loader(), "the same notebook must give the same bytes"
+    plot = figure(title='a "quoted" </script> title')
+    plot.line([1, 2], [3, 4])
+    markup = drawing(plot)
+    assert markup.count("</script>") == 1, "a text of the plot ends the script"
+    assert 'aria-label="a &quot;quoted&quot; &lt;/script&gt; title"' in markup
+    item = re.search(r"embed_item\((\{.*\}), \"plot-", markup)
+    assert item is not None
+    assert json.loads(item[1].replace("<\\/", "</"))["root_id"] == plot.id
+    assert drawing(plot) != markup, "the same figure can be shown twice in a page"
