@@ -34,7 +34,7 @@ def main(arguments: list[str] | None = None) -> int:
     else:
         first, _, after = given.seeds.partition("-")
         first, last = int(first), int(after or first)
-    began, failed, tasks, events = time.perf_counter(), [], 0, 0
+    began, busy, failed, tasks, events = time.perf_counter(), time.process_time(), [], 0, 0
     with mutated(given.mutation) as bugs:
         for seed in range(first, last + 1):
             world = World(seed, bugs, depth=max(3000, given.lines))
@@ -51,7 +51,9 @@ def main(arguments: list[str] | None = None) -> int:
     took = time.perf_counter() - began
     count = last - first + 1
     if given.json:
-        _say(json.dumps({"seeds": count, "failed": failed, "tasks": tasks, "events": events, "seconds": took}))
+        cpu = time.process_time() - busy
+        result = {"seeds": count, "failed": failed, "tasks": tasks, "events": events, "seconds": took, "cpu": cpu}
+        _say(json.dumps(result))
     elif given.seed is None:
         each = took / count * 1e3
         _say(f"{count} seeds, {len(failed)} broken {failed[:20]}, {tasks} tasks, {took:.1f} s, {each:.0f} ms each")

@@ -32,6 +32,8 @@ PATIENCE = Patience(
 # Within so many seconds after the last fault everything must be final, and canceled tasks much earlier.
 HEALED_S = 4000.0
 CANCELED_S = 150.0
+# Events between two looks at whether all is final; looking costs more than an event.
+LOOK_EVERY = 16
 
 
 @dataclass
@@ -179,7 +181,8 @@ class World:
 
     def _quiet(self) -> bool:
         return (
-            all(client.idle for client in self.clients)
+            self.loop.events % LOOK_EVERY == 0
+            and all(client.idle for client in self.clients)
             and self.broker.quiet()
             and all(
                 job.agent is None or not (job.agent.machine._total_held() or job.agent.performer.running)
