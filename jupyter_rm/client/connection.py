@@ -1,8 +1,8 @@
 """The connection: the one thread of this process that talks to the broker.
 
-It owns the socket, numbers requests, folds feeds into replicas and survives the broker: when the broker dies it starts
-one again, greets, attaches every session from its cursor and repeats what was not answered (requests carry keys, so
-repeating is harmless). Other threads only append to the outbox and wait. Read next: :mod:`.replica`, :mod:`.start`.
+It numbers requests, folds feeds into replicas and survives the broker: when the broker dies it starts one again,
+attaches every session from its cursor and repeats what was not answered (requests carry keys, so repeating is
+harmless). Other threads only append to the outbox and wait. Read next: :mod:`.line` (the socket), :mod:`.replica`.
 """
 
 from __future__ import annotations
@@ -19,28 +19,25 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import msgspec
 
-from ..model.errors import JrmError, LinkError, ProtocolError
+from ..model.errors import JrmError, LinkError
 from ..model.messages import (
     Attach,
     Attached,
     Detach,
     Feed,
     FetchValues,
-    Hello,
     Message,
     Refused,
     Seen,
     Submit,
     Values,
-    Welcome,
 )
+from .line import Line, dial
 from .replica import Replica
 from .settings import Settings, current
-from .start import reap, start_broker
+from .start import reap
 
 if TYPE_CHECKING:
-    import zmq
-
     from ..runtime.home import Home
 
 Reply = Callable[[Any], None]
@@ -61,14 +58,12 @@ class Connection:
 
     Attributes:
         home: the places of the profile. functions: pickled functions by sha256 that calls name.
-        welcome: the broker's greeting, None while there is none.
     """
 
     def __init__(self, home: Home, settings: Settings) -> None:
         self.home = home
         self.settings = settings
         self.functions: dict[bytes, bytes] = {}
-        self.welcome: Welcome | None = None
         self._sent_functions: set[bytes] = set()
         self._numbers = itertools.count(1)
         self._outbox: collections.deque[tuple[int, Message, Reply | None]] = collections.deque()
@@ -80,8 +75,7 @@ class Connection:
         self._closing = False
         self._broken: JrmError | None = None
         self._retry_at = 0.0
-        self._socket: zmq.Socket[bytes] | None = None
-        self._monitor: zmq.Socket[bytes] | None = None
+        self._line: Line | None = None
         self._wake_read, self._wake_write = os.pipe()
         os.set_blocking(self._wake_write, False)
         self._idle = threading.Event()
@@ -108,6 +102,11 @@ class Connection:
             return found
 
     # ------------------------------------------------------------ any thread
+
+    @property
+    def connected(self) -> bool:
+        """Is there a broker at the other end, as far as is known?"""
+        return self._line is not None
 
     def wake(self) -> None:
         """Let the thread look at outbox and sources soon."""
@@ -229,7 +228,9 @@ class Connection:
             broken.__cause__ = error
             self._break(broken)
         finally:
-            self._drop()
+            if self._broken is None:
+                self._break(LinkError("the connection was closed", code="JRM-T05", hint="open the session again"))
+            self._hang_up()
             os.close(self._wake_read)
             write, self._wake_write = self._wake_write, -1
             os.close(write)
@@ -241,15 +242,15 @@ class Connection:
         poller.register(self._wake_read, zmq.POLLIN)
         registered: list[Any] = []
         while not self._closing:
-            mine = [each for each in (self._socket, self._monitor) if each is not None]
+            mine = [] if self._line is None else [self._line.socket, self._line.monitor]
             if mine != registered:
                 for old in registered:
                     poller.unregister(old)
                 for new in mine:
                     poller.register(new, zmq.POLLIN)
                 registered = mine
-            ready = dict(poller.poll(1000 if self._socket is not None else int(RETRY_S * 1000)))
-            if not ready and self._socket is not None:
+            ready = dict(poller.poll(1000 if self._line is not None else int(RETRY_S * 1000)))
+            if not ready and self._line is not None:
                 # The broker may be waiting for credit before it feeds us on.
                 for replica in list(self._replicas.values()):
                     if replica.feeds_since_seen:
@@ -257,15 +258,16 @@ class Connection:
             if self._wake_read in ready:
                 os.read(self._wake_read, 4096)
             self._awake = False
-            if self._socket is None and (self._needed() or self._socket_is_back()):
+            if self._line is None and (self._needed() or self._socket_is_back()):
                 self._reconnect()
-            if self._socket is not None and self._socket in ready:
-                self._receive()
+            if self._line is not None and self._line.socket in ready:
+                self._receive(self._line)
             for source in self._sources:
                 source.gather()
             self._flush()
-            if self._monitor is not None and self._monitor in ready:
-                self._look_at_monitor()
+            if self._line is not None and self._line.monitor in ready:
+                self._hang_up()
+                reap()
             self._idle.set()
 
     def _needed(self) -> bool:
@@ -283,52 +285,23 @@ class Connection:
         """Did somebody else start a broker again?"""
         return bool(self._replicas) and time.monotonic() >= self._retry_at and self.home.holder() is not None
 
+    def _send(self, message: Message) -> None:
+        assert self._line is not None
+        if isinstance(message, Submit) and message.template.function:
+            sha = message.template.function
+            if sha not in self._sent_functions:
+                self._sent_functions.add(sha)
+                message = msgspec.structs.replace(message, functions={sha: self.functions[sha]})
+        self._line.send(message)
+
     def _connect(self) -> None:
-        """Find or start the broker and greet it; LinkError or SiteError when that is impossible."""
-        deadline = time.monotonic() + self.settings.start_timeout_s
-        while True:
-            if self.home.holder() is None:
-                start_broker(self.home, max(1.0, deadline - time.monotonic()))
-            self._dial()
-            left = deadline - time.monotonic()
-            # A holder that does not answer may be reading a long journal, or be just dying: look at it now and then.
-            welcome = self._greet(min(2.0, max(0.2, left)))
-            if welcome is not None:
-                self.welcome = welcome
-                return
-            self._drop()
-            if left <= 0:
-                holder = self.home.holder()
-                raise LinkError(
-                    f"the broker (pid {holder.pid if holder else 'unknown'}) does not answer",
-                    code="JRM-T02",
-                    hint="try: jrm broker stop --force",
-                    retry=True,
-                )
-
-    def _dial(self) -> None:
-        import zmq
-
-        socket: zmq.Socket[bytes] = zmq.Context.instance().socket(zmq.DEALER)
-        socket.linger = 0
-        socket.sndhwm = 0
-        socket.rcvhwm = 0
-        self._monitor = socket.get_monitor_socket(zmq.Event.DISCONNECTED)
-        socket.connect(f"ipc://{self.home.socket('broker')}")
-        self._socket = socket
+        self._line = dial(self.home, self.settings.start_timeout_s, self.number)
         self._sent_functions.clear()
 
-    def _greet(self, timeout: float) -> Welcome | None:
-        assert self._socket is not None
-        self._send(Hello(self.number(), pid=os.getpid()))
-        if not self._socket.poll(int(timeout * 1000)):
-            return None
-        message = self._decode(self._socket.recv())
-        if isinstance(message, Refused):
-            raise message.error.error()
-        if not isinstance(message, Welcome):
-            raise ProtocolError(f"the broker greets with {type(message).__name__}", hint="jrm broker stop --force")
-        return message
+    def _hang_up(self) -> None:
+        if self._line is not None:
+            self._line.close()
+            self._line = None
 
     def _reconnect(self) -> None:
         try:
@@ -379,40 +352,19 @@ class Connection:
                 out.append((message, reply))
         return out
 
-    def _send(self, message: Message) -> None:
-        from ..wire import codec
-
-        if isinstance(message, Submit) and message.template.function:
-            sha = message.template.function
-            if sha not in self._sent_functions:
-                self._sent_functions.add(sha)
-                message = msgspec.structs.replace(message, functions={sha: self.functions[sha]})
-        assert self._socket is not None
-        self._socket.send(codec.encode(message), copy=False)
-
     def _flush(self) -> None:
-        while self._outbox and self._socket is not None:
+        while self._outbox and self._line is not None:
             number, message, reply = self._outbox.popleft()
             if reply is not None:
                 self._pending[number] = (message, reply)
             self._send(message)
 
-    def _decode(self, frame: Any) -> Message:
-        from ..wire import codec
-
-        message: Message = codec.from_broker.decode(frame)
-        return message
-
-    def _receive(self) -> None:
-        import zmq
-
-        assert self._socket is not None
+    def _receive(self, line: Line) -> None:
         for _ in range(256):
-            try:
-                frame = self._socket.recv(zmq.NOBLOCK)
-            except zmq.Again:
+            frame = line.frame()
+            if frame is None:
                 return
-            message = self._decode(frame)
+            message = line.decode(frame)
             if isinstance(message, Feed):
                 self._feed(message, len(frame))
                 continue
@@ -474,23 +426,6 @@ class Connection:
         request = FetchValues(number, replica.name, bulk, fact_picks)
         self._pending[number] = (request, reply)
         self._send(request)
-
-    def _look_at_monitor(self) -> None:
-        from zmq.utils.monitor import recv_monitor_message
-
-        assert self._monitor is not None
-        recv_monitor_message(self._monitor)
-        self._drop()
-        self.welcome = None
-        reap()
-
-    def _drop(self) -> None:
-        if self._socket is not None:
-            self._socket.disable_monitor()
-            self._socket.close(0)
-        if self._monitor is not None:
-            self._monitor.close(0)
-        self._socket = self._monitor = None
 
     def _break(self, error: JrmError) -> None:
         self._broken = error
