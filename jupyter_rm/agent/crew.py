@@ -19,7 +19,6 @@ import tempfile
 import time
 from collections import deque
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
@@ -33,10 +32,10 @@ from ..runtime.process import ENDED, STARTED, Launch, SpawnerLike
 from . import worker as far
 from .commands import Site
 from .environments import Captured
+from .notes import code_note, tail
 
 RESULTS, GIVEN_BACK, HELLO = far.RESULTS, far.GIVEN_BACK, far.HELLO
 PIPE = 1 << 20
-TAIL = 300
 Kind = tuple[int, tuple[tuple[str, str], ...]]
 Ending = tuple[TaskState, Cause, str]
 _HEAD = struct.Struct("<IIQQ")
@@ -426,18 +425,7 @@ def ended_note(event: np.void, err_file: str) -> str:
     if int(event["kind"]) != ENDED:
         return f"the Python worker could not be started: {os.strerror(int(event['error']))}"
     code = os.waitstatus_to_exitcode(int(event["status"]))
-    if code < 0:
-        try:
-            name = signal.Signals(-code).name
-        except ValueError:
-            name = "?"
-        note = f"the Python worker was killed by signal {-code} ({name}) under this call"
-        if code == -signal.SIGKILL:
-            note += "; perhaps the machine or its batch job ran out of memory"
-    else:
-        note = f"the Python worker ended with exit code {code} under this call"
-    try:
-        tail = Path(err_file).read_bytes()[-TAIL:].decode("utf-8", "replace").strip()
-    except OSError:
-        tail = ""
-    return f"{note}; stderr ends: {tail}" if tail else note
+    how = code_note(code) if code < 0 else f"ended with {code_note(code)}"
+    note = f"the Python worker was {how}" if code < 0 else f"the Python worker {how}"
+    last = tail(os.path.dirname(err_file), os.path.basename(err_file))  # noqa: PTH119, PTH120
+    return f"{note}, under this call; stderr ends: {last}" if last else f"{note}, under this call"

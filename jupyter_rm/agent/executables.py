@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import errno
 import os
-import signal
 from collections import deque
 from collections.abc import Callable
 from functools import partial
@@ -25,11 +24,12 @@ from ..runtime.process import CANCELLED, ENDED, FAILED, STEPS, TIMED_OUT, WAS_CA
 from .commands import Lane, Plan, Site, Slots, Unstartable
 from .environments import Captured, Environments, Internal
 from .news import News, Row
+from .notes import code_note, exec_note, tail
 
-TAIL = 300
 # Standard error is read for so many failures per turn, so that a storm of failing tasks cannot hold up the rest.
 TAILS_PER_TURN = 50
 _FULL = (errno.ENOSPC, errno.EDQUOT)
+_DONE, _FAILED = int(TaskState.DONE), int(TaskState.FAILED)
 
 
 class _Pool:
@@ -347,32 +347,36 @@ class Executables:
 
     def _over(self, over: npt.NDArray[np.void]) -> None:
         kind, status, flags = over["kind"], over["status"], over["flags"]
-        low = status & 0x7F
-        code = np.where(low == 0, (status >> 8) & 0xFF, -low)
-        code = np.where(kind == ENDED, code, 0).astype(np.int32)
-        failed = (code != 0) | (kind == FAILED)
-        timed_out = (flags & TIMED_OUT) != 0
-        canceled = ((flags & WAS_CANCELLED) != 0) | (kind == CANCELLED)
-        state = np.where(failed | timed_out, TaskState.FAILED, TaskState.DONE)
-        state = np.where(canceled, TaskState.CANCELED, state).astype(np.uint8)
-        cause = np.where(failed, np.where(kind == FAILED, Cause.START_FAILED, Cause.TASK_EXIT), Cause.NONE)
-        cause = np.where(timed_out, Cause.TASK_TIMEOUT, cause)
-        cause = np.where(canceled, Cause.USER_CANCEL, cause).astype(np.uint8)
+        count = len(over)
         tokens = over["token"] - np.uint64(1)
+        state, cause = np.full(count, _DONE, np.uint8), np.zeros(count, np.uint8)
+        code = np.zeros(count, np.int32)
+        timed_out = (flags & TIMED_OUT) != 0
+        # Nearly always nothing went wrong, and a turn is short: the rest is worked out only when there is a reason.
+        if status.any() or (kind != ENDED).any() or (flags & (TIMED_OUT | WAS_CANCELLED)).any():
+            low = status & 0x7F
+            code = np.where(kind == ENDED, np.where(low == 0, (status >> 8) & 0xFF, -low), 0).astype(np.int32)
+            failed = (code != 0) | (kind == FAILED)
+            canceled = ((flags & WAS_CANCELLED) != 0) | (kind == CANCELLED)
+            state[failed | timed_out] = TaskState.FAILED
+            cause[failed] = Cause.TASK_EXIT
+            cause[kind == FAILED] = Cause.START_FAILED
+            cause[timed_out] = Cause.TASK_TIMEOUT
+            state[canceled], cause[canceled] = TaskState.CANCELED, Cause.USER_CANCEL
         news = Finished(
             tokens,
             state,
             cause,
             code,
             self._nodes(over["alloc"]),
-            over["started"].copy(),
-            over["ended"].copy(),
-            over["user"].copy(),
-            over["sys"].copy(),
-            over["maxrss"].copy(),
+            over["started"],
+            over["ended"],
+            over["user"],
+            over["sys"],
+            over["maxrss"],
         )
         self._tails = TAILS_PER_TURN
-        for at in np.flatnonzero(state == TaskState.FAILED).tolist():
+        for at in np.flatnonzero(state == _FAILED).tolist():
             token = int(tokens[at])
             if timed_out[at]:
                 plan = self._plans.get(token >> INDEX_BITS)
@@ -421,51 +425,15 @@ class Executables:
             return cause, f"its limits or cores were refused: {why}"
         if step != "exec":
             return cause, f"no process could be made: {why}"
-        return cause, _exec_note(plan.text("executable", row), folder, number, why)
+        return cause, exec_note(plan.text("executable", row), folder, number, why)
 
     def _end_note(self, token: int, code: int, rank: int) -> str:
-        if code < 0:
-            try:
-                name = signal.Signals(-code).name
-            except ValueError:
-                name = "?"
-            note = f"killed by signal {-code} ({name})"
-            if code == -signal.SIGKILL:
-                note += ", not by jupyter_rm: perhaps the machine or its batch job ran out of memory"
-        else:
-            note = f"exit code {code}"
+        note = code_note(code)
         if self._tails <= 0:
             return note
         self._tails -= 1
         plan, folder, row = self._place(token)
         if plan is None:
             return note
-        tail = _tail(folder, plan.text("stderr", row) + (f".{rank}" if rank else ""))
-        return f"{note}; stderr ends: {tail}" if tail else note
-
-
-def _exec_note(name: str, folder: str, number: int, why: str) -> str:
-    file = os.path.join(folder, name)  # noqa: PTH118
-    if number == errno.ENOENT:
-        if os.path.exists(file):  # noqa: PTH110
-            return f"executable {name!r}: the interpreter its first line names was not found"
-        where = f" in the sandbox {folder}" if not name.startswith("/") else ""
-        return f"executable {name!r} not found{where}"
-    if number == errno.EACCES:
-        return f"executable {name!r} is not executable (permission denied); chmod +x it?"
-    if number == errno.ENOEXEC:
-        return f"executable {name!r} is neither a program of this machine nor a script that begins with '#!'"
-    return f"executable {name!r}: {why}"
-
-
-def _tail(folder: str, name: str) -> str:
-    if not name:
-        return ""
-    try:
-        # Never block on what a task may have put there instead of a file.
-        with open(os.open(os.path.join(folder, name), os.O_RDONLY | os.O_NONBLOCK), "rb") as file:  # noqa: PTH118
-            size = file.seek(0, os.SEEK_END)
-            file.seek(max(0, size - TAIL))
-            return file.read(TAIL).decode("utf-8", "replace").strip()
-    except (OSError, ValueError):
-        return ""
+        last = tail(folder, plan.text("stderr", row) + (f".{rank}" if rank else ""))
+        return f"{note}; stderr ends: {last}" if last else note

@@ -2,7 +2,7 @@
 
 Each allocation of a pool has one worker while calls of the pool run on it. Batches go to a worker over one pipe,
 results come back over another, both as columns; a worker runs its calls in the order they were sent, so results need
-no names. How much is sent ahead follows how long calls take: about ``AHEAD`` seconds of work, nothing ahead of long
+no names. How much is sent ahead follows how long calls take: some 10 ms of work, nothing ahead of long
 calls. A worker that is silent gives back what it has not begun, so nothing waits behind a call that turned out long.
 
 Frames to a worker: kind, count, number, plan (u32 each), length (u64), body. Frames back: kind, count (u32), length,
@@ -32,44 +32,13 @@ from .commands import Lane, Site, Slots
 from .crew import GIVEN_BACK, HELLO, RESULTS, CallPlan, Ending, Frame, Kind, Worker, ended_note
 from .environments import Captured, Environments, Internal
 from .news import News, Row
+from .seats import CallPool, Chunk, Seat
 
-AHEAD = 0.012  # s of work that is under way to each worker
-LONG = 0.004  # s; nothing is sent ahead of calls that take longer
 BATCH_BYTES = 1 << 20
 # s without news after which a worker is asked to give back what it has not begun, then looked at again.
 QUIET = (0.02, 0.25, 1.0)
 
-Chunk = tuple[int, npt.NDArray[np.int64]]
 CANCELED: Ending = (TaskState.CANCELED, Cause.USER_CANCEL, "")
-
-
-class _Pool:
-    """Calls of one pool that were not sent to a worker yet, and what is known of how long they take."""
-
-    __slots__ = ("backlog", "lanes", "mean", "seen", "waiting")
-
-    def __init__(self) -> None:
-        self.backlog: deque[Chunk] = deque()
-        self.waiting = 0
-        self.lanes: dict[int, Seat] = {}
-        self.mean = -1.0
-        self.seen = 0
-
-    def push_front(self, back: Tokens) -> None:
-        for bulk, _, index in reversed(by_bulk(back)):
-            self.backlog.appendleft((bulk, index))
-        self.waiting += len(back)
-
-
-class Seat:
-    """An allocation of a pool, with the calls that were launched on it and the worker that runs them."""
-
-    __slots__ = ("lane", "own", "pool", "worker")
-
-    def __init__(self, lane: Lane, pool: _Pool) -> None:
-        self.lane, self.pool = lane, pool
-        self.own: deque[Chunk] = deque()
-        self.worker: Worker | None = None
 
 
 class Workers:
@@ -88,7 +57,7 @@ class Workers:
     ) -> None:
         self._holdings, self._slots, self._site, self._spawner = holdings, slots, site, spawner
         self._environments, self._internal, self._news, self._selector = environments, internal, news, selector
-        self._pools: dict[int, _Pool] = {}
+        self._pools: dict[int, CallPool] = {}
         self._plans: dict[int, CallPlan] = {}
         self._workers: list[Worker] = []
         self._idle: dict[Kind, list[Worker]] = {}
@@ -99,7 +68,7 @@ class Workers:
 
     def launch(self, pool: int, tokens: Tokens, allocs: npt.NDArray[np.uint64]) -> None:
         """Run each call on its allocation."""
-        state = self._pools.setdefault(pool, _Pool())
+        state = self._pools.setdefault(pool, CallPool())
         seats = []
         for alloc, token in zip(allocs.tolist(), tokens.tolist(), strict=True):
             seat = Seat(Lane.of(alloc, pool, self._slots(alloc), self._site), state)
@@ -111,7 +80,7 @@ class Workers:
 
     def ahead(self, pool: int, tokens: Tokens) -> None:
         """Queue calls behind the pool's allocations; they come straight back when it has none."""
-        state = self._pools.setdefault(pool, _Pool())
+        state = self._pools.setdefault(pool, CallPool())
         if not state.lanes:
             self._news.taken.append(TakenBack(pool, tokens))
             return
@@ -194,7 +163,7 @@ class Workers:
                 return
             if worker is not None and worker.quiet and worker.flight:
                 return  # it is at a long call: nothing is to wait behind that
-            room = 1 if worker is None else self._room(seat, worker)
+            room = 1 if worker is None else seat.room(worker)
             if room <= 0:
                 return
             bulk, index = queue[0]
@@ -245,18 +214,6 @@ class Workers:
                 seat.worker = None
             if state.lanes.pop(seat.lane.alloc, None) is not None:
                 self._news.freed.append(seat.lane.alloc)
-
-    def _room(self, seat: Seat, worker: Worker) -> int:
-        state = seat.pool
-        if seat.own:
-            return 1 if not worker.flight else 0
-        if worker.flight == 0 and state.mean < 0:
-            return 1
-        if state.mean < 0 or state.mean > LONG:
-            return 1 - worker.flight
-        # What was seen so far bounds the trust in it, so that the first short call does not draw thousands after it.
-        target = min(far.MOST, int(AHEAD / max(state.mean, 1e-6)) + 1, 4 * state.seen + 1)
-        return target - worker.flight if worker.flight <= target // 2 else 0
 
     def _kind(self, plan: CallPlan, lane: Lane) -> Kind:
         gpus = lane.ranks[0][3] if lane.ranks else []
