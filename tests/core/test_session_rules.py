@@ -1,0 +1,145 @@
+"""Rules of the session that the simulation found broken once, each in its smallest form."""
+
+from __future__ import annotations
+
+from session_kit import HandMade, Talk, ends, holding
+
+from jupyter_rm.model.columns import Picks
+from jupyter_rm.model.effects import JobChanged
+from jupyter_rm.model.messages import Assign, CancelTasks, Ended
+from jupyter_rm.model.states import Cause, TaskState
+
+
+def lone(talk: Talk, **fields: object) -> tuple[int, HandMade]:
+    """Return a bulk of three tasks that one agent holds."""
+    agent = HandMade(talk, talk.pilot())
+    agent.greet()
+    bulk = talk.submit(3, **fields)
+    assert [type(order) for order in agent.orders()] == [Assign]
+    return bulk, agent
+
+
+def test_a_lost_node_gives_no_second_start_to_what_forbids_it() -> None:
+    talk = Talk()
+    bulk, agent = lone(talk, restart="never", retries=2)
+    agent.started(bulk, [0])
+    agent.ended(bulk, [0], TaskState.FAILED, Cause.NODE_LOST)
+    assert talk.state(bulk, 0) == (1, TaskState.FAILED)
+
+
+def test_a_failure_of_its_own_is_retried_even_then() -> None:
+    talk = Talk()
+    bulk, agent = lone(talk, restart="never", retries=1)
+    agent.started(bulk, [0])
+    agent.ended(bulk, [0], TaskState.FAILED, Cause.TASK_EXIT)
+    assert talk.state(bulk, 0)[0] == 2
+
+
+def test_a_pilot_that_died_without_a_word_may_have_started_anything() -> None:
+    talk = Talk()
+    never, agent = lone(talk, restart="never")
+    agent.greet(holding(never, [0, 1, 2]))
+    talk.session.job(JobChanged("0-study", agent.pilot, alive=False))
+    talk.flush()
+    assert [talk.state(never, index) for index in range(3)] == [(1, TaskState.FAILED)] * 3
+
+
+def test_a_restarted_agent_has_reported_every_start_before_its_inventory() -> None:
+    talk = Talk()
+    never, agent = lone(talk, restart="never")
+    again = HandMade(talk, agent.pilot, epoch=2, seq=agent.seq)
+    again.greet(None)
+    again.started(never, [1])  # from the spool
+    again.greet(())
+    assert talk.state(never, 1) == (1, TaskState.FAILED)
+    assert talk.state(never, 0)[0] == 2, "it was never started and may be"
+
+
+def test_what_is_given_back_after_its_cancel_is_canceled() -> None:
+    talk = Talk()
+    bulk, agent = lone(talk)
+    talk.session.cancel([(bulk, None)])
+    agent.returned(bulk, [0, 1, 2])
+    assert [talk.state(bulk, index) for index in range(3)] == [(1, TaskState.CANCELED)] * 3
+    assert talk.session.ports[agent.pilot].held == 0
+
+
+def test_what_is_given_back_waits_again_as_a_new_attempt() -> None:
+    talk = Talk()
+    bulk, agent = lone(talk)
+    agent.orders()
+    agent.returned(bulk, [1])
+    assert talk.state(bulk, 1) == (2, TaskState.SCHEDULED)
+    assert talk.session.ledger.bulks[bulk].failures[1] == 0
+
+
+def test_a_pilot_cannot_speak_of_another_pilots_tasks() -> None:
+    talk = Talk()
+    bulk, agent = lone(talk)
+    other = HandMade(talk, talk.pilot())
+    other.greet()
+    other.started(bulk, [0])
+    other.ended(bulk, [0], TaskState.DONE)
+    assert talk.state(bulk, 0) == (1, TaskState.SCHEDULED)
+    agent.ended(bulk, [0, 1, 2], TaskState.DONE)
+    assert talk.session.ports[agent.pilot].held == 0
+
+
+def forgotten(talk: Talk) -> tuple[int, HandMade]:
+    """Return a waiting bulk and an agent that holds its first two tasks, as after damage to the journal."""
+    agent = HandMade(talk, talk.pilot())
+    agent.nodes = (agent.nodes[0],)
+    bulk = talk.submit(3)
+    return bulk, agent
+
+
+def test_what_an_agent_holds_and_the_journal_forgot_is_adopted() -> None:
+    talk = Talk()
+    bulk, agent = forgotten(talk)
+    agent.greet(holding(bulk, [0, 1]))
+    assert not [order for order in agent.orders() if isinstance(order, CancelTasks)]
+    assert talk.state(bulk, 0) == (1, TaskState.SCHEDULED)
+    assert talk.session.ports[agent.pilot].held == 3, "the third was given to it at once"
+    agent.ended(bulk, [0, 1, 2], TaskState.DONE)
+    assert talk.session.ports[agent.pilot].held == 0
+
+
+def test_a_start_the_journal_forgot_is_adopted() -> None:
+    talk = Talk()
+    bulk, agent = forgotten(talk)
+    agent.greet(None)
+    agent.started(bulk, [0])
+    assert talk.state(bulk, 0) == (1, TaskState.RUNNING)
+    assert int(talk.session.ledger.bulks[bulk].pilot[0]) == agent.pilot
+
+
+def test_an_end_the_journal_forgot_counts() -> None:
+    talk = Talk()
+    bulk, agent = forgotten(talk)
+    agent.greet(None)
+    agent.ended(bulk, [0], TaskState.DONE)
+    assert talk.state(bulk, 0) == (1, TaskState.DONE)
+
+
+def test_a_cancel_that_nobody_asked_for_does_not_count() -> None:
+    # Seed 493 of the simulation: an obsolete attempt was canceled, and that canceled the one that counted.
+    talk = Talk()
+    bulk, agent = forgotten(talk)
+    agent.greet(None)
+    agent.ended(bulk, [0], TaskState.CANCELED, Cause.USER_CANCEL)
+    assert talk.state(bulk, 0) == (1, TaskState.WAITING)
+
+
+def test_stale_connections_change_nothing() -> None:
+    talk = Talk()
+    bulk, agent = lone(talk)
+    agent.greet(holding(bulk, [0, 1, 2]))
+    facts, applied = len(talk.facts), talk.session.ports[agent.pilot].reports.last
+    done = Ended(bulk, Picks.of([0]), b"\x01\x00", bytes([TaskState.DONE]), ends())
+    stale: tuple[dict[str, int], ...] = ({"epoch": 0}, {"hello": agent.hello - 1}, {"incarnation": 0}, {"seq": applied})
+    for other in stale:
+        agent.say(done, **other)
+        assert talk.session.ports[agent.pilot].reports.last == applied, f"{other} was taken"
+    assert len(talk.facts) == facts
+    agent.say(done, seq=applied + 1)
+    assert talk.state(bulk, 0) == (1, TaskState.DONE)
