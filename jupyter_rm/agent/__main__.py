@@ -31,7 +31,9 @@ def nodes_of(spec: dict[str, Any], place: Path) -> tuple[list[Node], bool]:
     facts = probe_node(place)
     cores = spec["cores"] or len(facts.cores)
     gpus = spec["gpus"] if spec["gpus"] else len(facts.gpus)
+    pin = cores <= len(facts.cores)
     even = len({len(group) for group in facts.numa}) == 1 and cores == len(facts.cores)
+    ids = tuple(core for group in facts.numa for core in group) if even else tuple(facts.cores[:cores])
     node = Node(
         facts.hostname,
         cores,
@@ -39,9 +41,10 @@ def nodes_of(spec: dict[str, Any], place: Path) -> tuple[list[Node], bool]:
         spec["mem"] or facts.mem_mib,
         facts.lfs_mib,
         len(facts.numa) if even else 1,
-        core_ids=tuple(core for group in facts.numa for core in group) if even else tuple(facts.cores[:cores]),
+        # More cores promised than there are: the surplus has no numbers, so nothing is pinned and none is named.
+        core_ids=ids if pin else (),
     )
-    return [node], cores <= len(facts.cores)
+    return [node], pin
 
 
 def main(argv: list[str] | None = None) -> int:
