@@ -305,12 +305,14 @@ def _version(options: argparse.Namespace) -> int:
 def parser() -> argparse.ArgumentParser:
     """Return the parser of the whole command line."""
     shared = argparse.ArgumentParser(add_help=False)
-    shared.add_argument("--json", action="store_true", help="print JSON")
+    # Before or after the verb; the verb's parser must not put its own default over what stands before it.
+    shared.add_argument("--json", action="store_true", default=argparse.SUPPRESS, help="print JSON")
     named = argparse.ArgumentParser(add_help=False, parents=[shared])
     named.add_argument("-s", "--session", default="default", help="name of the session")
     root = argparse.ArgumentParser(
         prog="jrm", description="Drive pilots and tasks.", epilog=(__doc__ or "").split("\n\n")[1]
     )
+    root.add_argument("--json", action="store_true", help="print JSON")
     verbs = root.add_subparsers(dest="verb", metavar="VERB", required=True)
 
     def verb(name: str, command: Command, text: str, base: argparse.ArgumentParser = named) -> argparse.ArgumentParser:

@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import eventually
 
+from conftest import eventually
 from jupyter_rm.client import session as sessions
 from jupyter_rm.client.session import Session
 
@@ -102,6 +102,7 @@ def test_doctor_broker_settings_version(home: Path) -> None:
     assert told("settings")["profile"] == {"value": "default", "from": "default"}
     assert "file:" in jrm("settings", "--why")
     assert told("version")["version"]
+    assert json.loads(jrm("--json", "version")) == told("version")
 
 
 def test_settings_say_where_they_came_from(home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

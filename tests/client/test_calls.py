@@ -286,6 +286,62 @@ def test_executor_refuses(shared: Session, option: dict[str, object]) -> None:
     with pytest.raises(jrm.RequestError, match=next(iter(option))):
         shared.executor(**option)  # type: ignore[arg-type]
 
+def test_large_maps_travel_in_parts(shared: Session, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("jupyter_rm.client.session.PAYLOAD_PART", 2000)
+    before = len(shared._replica.ledger.bulks)
+    bulk = shared.map(refuse, range(0, 1000, 2))
+    assert bulk.results(20) == list(range(0, 1000, 2))
+    assert len(shared._replica.ledger.bulks) - before > 3
+    assert bulk[::100].results(20) == list(range(0, 1000, 200))
+    assert bulk.counts() == {"DONE": 500}
+    assert bulk[499].result(20) == 998
+
+
+def test_fields_of_calls_are_kept(shared: Session) -> None:
+    bulk = shared.map(scaled, range(4), cores=2, name="wide", retries=1)
+    assert bulk.results(20) == [0, 3, 6, 9]
+    assert bulk[0].name == "wide"
+    slots = bulk[0].slots
+    assert slots is not None
+    assert slots["cores"] == 2
+    with pytest.raises(jrm.RequestError, match="cores"):
+        shared.map(scaled, range(4), cores=3)
+
+
+def test_a_call_that_takes_too_long(shared: Session) -> None:
+    task = shared.map(wait_for_file, ["/nowhere/at/all"], timeout=0.3)[0]
+    assert task.wait(20) == "FAILED"
+    assert task.cause == "TASK_TIMEOUT"
+
+
+def test_cancel_a_running_call(shared: Session) -> None:
+    task = shared.call(wait_for_file, "/nowhere/at/all")
+    eventually(lambda: task.state == "RUNNING", "the call runs")
+    assert task.cancel()
+    assert task.wait(20) == "CANCELED"
+    with pytest.raises(jrm.TaskError):
+        task.result()
+    assert shared.call(pow, 2, 3).result(20) == 8
+
+
+def test_many_threads_share_a_session(shared: Session) -> None:
+    found: dict[int, list[int]] = {}
+
+    def work(number: int) -> None:
+        with shared.executor() as ex:
+            made = [
+                shared.call(scaled, number * 1000 + n) if n % 3 else ex.submit(scaled, number * 1000 + n)
+                for n in range(300)
+            ]
+            found[number] = [each.result(30) for each in made]
+
+    threads = [threading.Thread(target=work, args=(number,)) for number in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(60)
+    assert found == {number: [3 * (number * 1000 + n) for n in range(300)] for number in range(4)}
+
 
 def test_nothing_is_left_over(shared: Session) -> None:
     assert shared.wait(20)
