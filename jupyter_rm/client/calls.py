@@ -351,7 +351,7 @@ class CallQueue:
 
     def give_up(self, error: JrmError | None = None) -> None:
         """Drop what was not sent."""
-        failed = error or LinkError("the session was closed here", code="JRM-T05", hint="open it again")
+        failed = error or LinkError("the session was closed here", code="JRM-T06", hint="open it again")
         while self._calls:
             _, _, future, ticket = self._calls.popleft()
             if future is not None and not future.done():

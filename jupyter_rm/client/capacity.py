@@ -63,7 +63,7 @@ def pilot_spec(site: object, fields: Mapping[str, Any]) -> PilotSpec:
     """
     site = _text(site, "site")
     if not site:
-        raise RequestError("site: empty", hint='use "local" or a URL such as slurm+ssh://me@login', code="JRM-Q12")
+        raise RequestError("site: empty", hint='use "local" or a URL such as slurm+ssh://me@login', code="JRM-Q54")
     made: dict[str, Any] = {"site": site}
     for name, value in fields.items():
         if name not in _FIELDS:
@@ -75,9 +75,9 @@ def pilot_spec(site: object, fields: Mapping[str, Any]) -> PilotSpec:
     if site == "local":
         made.setdefault("cores", usable_cores())
         if made.get("nodes", 1) > 1:
-            raise RequestError("nodes: this machine is one node", hint="leave it out", code="JRM-Q12")
+            raise RequestError("nodes: this machine is one node", hint="leave it out", code="JRM-Q54")
     elif "://" not in site and site not in _LOCAL and not site.replace("-", "").replace("_", "").isalnum():
-        raise RequestError(f"site: {site!r} is not a site", hint="local, noop, a site's name or a URL", code="JRM-Q12")
+        raise RequestError(f"site: {site!r} is not a site", hint="local, noop, a site's name or a URL", code="JRM-Q54")
     return PilotSpec(**made)
 
 
@@ -85,7 +85,7 @@ def check_fits(request: Request, rows: Sequence[PilotRow], extra: PilotSpec | No
     """Refuse a task that no pilot of a session on this machine can ever hold.
 
     Raises:
-        RequestError: JRM-Q13, naming what is too large. Says nothing while any pilot is elsewhere.
+        RequestError: JRM-Q14, naming what is too large. Says nothing while any pilot is elsewhere.
     """
     alive = [row for row in rows if not row.state.final]
     if any(row.spec.site != "local" for row in alive):
@@ -101,14 +101,14 @@ def check_fits(request: Request, rows: Sequence[PilotRow], extra: PilotSpec | No
         raise RequestError(
             f"cores: the task asks for {cores}, but the largest pilot has {most}",
             hint=f'ask for at most {most}, or start a larger pilot: s.pilot("local", cores={cores})',
-            code="JRM-Q13",
+            code="JRM-Q14",
         )
     gpus = request.ranks * request.gpus
     if gpus and all(gpus > held[1] * GPU_UNIT for held in holds):
         raise RequestError(
             f"gpus: the task asks for {gpus / GPU_UNIT:g}, but no pilot has so many",
             hint='start a pilot with GPUs: s.pilot("local", gpus=1)',
-            code="JRM-Q13",
+            code="JRM-Q14",
         )
     memory = request.ranks * request.mem
     if memory and all(held[2] and memory > held[2] for held in holds):
@@ -116,7 +116,7 @@ def check_fits(request: Request, rows: Sequence[PilotRow], extra: PilotSpec | No
         raise RequestError(
             f"mem: the task asks for {human_mib(memory)}, but the largest pilot has {human_mib(most)}",
             hint="ask for less",
-            code="JRM-Q13",
+            code="JRM-Q14",
         )
 
 

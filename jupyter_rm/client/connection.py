@@ -120,7 +120,7 @@ class Connection:
         if self._broken is not None:
             raise self._broken
         if not self._thread.is_alive():
-            raise LinkError("this connection is closed (or of another process)", code="JRM-T05", hint="open it again")
+            raise LinkError("this connection is closed (or of another process)", code="JRM-T06", hint="open it again")
         self._outbox.append((getattr(message, "req", 0), message, reply))
         self.wake()
 
@@ -180,7 +180,7 @@ class Connection:
         if replica is not None:
             with contextlib.suppress(JrmError):
                 self.request(Detach(self.number(), name), timeout=5.0)
-            replica.fail(LinkError(f"session {name!r} was detached here", code="JRM-T05", hint="open it again"))
+            replica.fail(LinkError(f"session {name!r} was detached here", code="JRM-T06", hint="open it again"))
 
     def add_source(self, source: Source) -> None:
         """Ask ``source`` for messages whenever woken."""
@@ -229,7 +229,7 @@ class Connection:
             self._break(broken)
         finally:
             if self._broken is None:
-                self._break(LinkError("the connection was closed", code="JRM-T05", hint="open the session again"))
+                self._break(LinkError("the connection was closed", code="JRM-T06", hint="open the session again"))
             self._hang_up()
             os.close(self._wake_read)
             write, self._wake_write = self._wake_write, -1

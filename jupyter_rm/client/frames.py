@@ -26,7 +26,7 @@ def pandas() -> Any:
         import pandas as module
     except ImportError:
         raise RequestError(
-            "pandas is not installed", hint="pip install pandas, or use s.sql(...).rows", code="JRM-Q20"
+            "pandas is not installed", hint="pip install pandas, or use s.sql(...).rows", code="JRM-Q55"
         ) from None
     return module
 

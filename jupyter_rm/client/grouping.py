@@ -70,14 +70,14 @@ def group(tasks: Sequence[Task]) -> list[Group]:
     """Return the groups in the order of their first tasks.
 
     Raises:
-        RequestError: something in the list is not a task; JRM-Q08, naming its position.
+        RequestError: something in the list is not a task; JRM-Q50, naming its position.
     """
     for place, task in enumerate(tasks):
         if not isinstance(task, Task):
             raise RequestError(
                 f"tasks[{place}]: {type(task).__name__} is not a description",
                 hint='give jrm.Task("program", ["argument"]) or jrm.Shell("line")',
-                code="JRM-Q08",
+                code="JRM-Q50",
             )
     shapes: dict[tuple[Any, ...], list[int]] = {}
     for place, task in enumerate(tasks):
@@ -124,19 +124,19 @@ def array(task: Task, columns: Mapping[str, object]) -> tuple[Template, dict[str
         columns: one value per task, or a number or text for all of them; a column ``name`` names the tasks.
 
     Raises:
-        RequestError: JRM-Q09, naming the placeholder without column or the column of another length.
+        RequestError: JRM-Q51, naming the placeholder without column or the column of another length.
     """
     if not isinstance(task, Task):
-        raise RequestError(f"task: {type(task).__name__} is not a description", hint="give a jrm.Task", code="JRM-Q08")
+        raise RequestError(f"task: {type(task).__name__} is not a description", hint="give a jrm.Task", code="JRM-Q50")
     wanted = task.placeholders()
     for name in sorted(wanted):
         if not name.isidentifier():
-            raise RequestError(f"placeholder {{{name}}} has no name", hint="write {name}", code="JRM-Q09")
+            raise RequestError(f"placeholder {{{name}}} has no name", hint="write {name}", code="JRM-Q51")
         if name not in columns:
             raise RequestError(
                 f"{{{name}}} has no column",
                 hint=f"give {name}=[...] to s.array, or write {{{{{name}}}}} for literal braces",
-                code="JRM-Q09",
+                code="JRM-Q51",
             )
     made: dict[str, Column] = {}
     scalars: dict[str, Any] = {}
@@ -153,17 +153,17 @@ def array(task: Task, columns: Mapping[str, object]) -> tuple[Template, dict[str
             raise RequestError(
                 f"{name}: {len(made[name])} values, but {longest} has {count}",
                 hint="give equal lengths",
-                code="JRM-Q09",
+                code="JRM-Q51",
             )
         count, longest = len(made[name]), name
     if not columns:
-        raise RequestError("array: no columns", hint="give at least one, such as seed=range(100)", code="JRM-Q09")
+        raise RequestError("array: no columns", hint="give at least one, such as seed=range(100)", code="JRM-Q51")
     if count < 0:
         count = 1
     for name, value in scalars.items():
         made[name] = Column.const(int(value) if isinstance(value, bool) else value, count)
     if count == 0:
-        raise RequestError(f"{longest}: no values", hint="give at least one value", code="JRM-Q09")
+        raise RequestError(f"{longest}: no values", hint="give at least one value", code="JRM-Q51")
     template = task.template(params=True)
     if "name" in columns:
         template = msgspec.structs.replace(template, name="{name}")

@@ -255,7 +255,7 @@ class Replica:
 
 def _another(name: str) -> LinkError:
     return LinkError(
-        f"session {name!r} was closed, and another of that name was opened", code="JRM-T05", hint="open it again"
+        f"session {name!r} was closed, and another of that name was opened", code="JRM-T06", hint="open it again"
     )
 
 

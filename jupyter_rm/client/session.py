@@ -122,7 +122,7 @@ class Session:
             return TaskHandle(self, bulk, 0)
         if isinstance(tasks, (str, bytes, Mapping)) or not isinstance(tasks, Iterable):
             raise RequestError(
-                f"tasks: {type(tasks).__name__} is not a description", hint="give a jrm.Task or a list", code="JRM-Q08"
+                f"tasks: {type(tasks).__name__} is not a description", hint="give a jrm.Task or a list", code="JRM-Q50"
             )
         given = list(tasks)
         if not given:
@@ -210,13 +210,13 @@ class Session:
             return ()
         items = [given] if isinstance(given, (str, TaskHandle, Bulk)) else given
         if not isinstance(items, Iterable):
-            raise RequestError(f"after: {given!r} is no task", hint="give handles, bulks or uids", code="JRM-Q10")
+            raise RequestError(f"after: {given!r} is no task", hint="give handles, bulks or uids", code="JRM-Q52")
         out: list[tuple[int, Picks]] = []
         for item in items:
             if isinstance(item, TaskHandle):
                 if item._session is not self and item._session.name != self.name:
                     raise RequestError(
-                        f"after: {item.uid} is of another session", hint="use one session", code="JRM-Q10"
+                        f"after: {item.uid} is of another session", hint="use one session", code="JRM-Q52"
                     )
                 out.append((item._number(), Picks.span(item._index, item._index + 1)))
             elif isinstance(item, Bulk):
@@ -224,7 +224,7 @@ class Session:
             elif isinstance(item, str):
                 out += [(number, picks) for number, _, picks, _ in _parts(self[item])]
             else:
-                raise RequestError(f"after: {item!r} is no task", hint="give handles, bulks or uids", code="JRM-Q10")
+                raise RequestError(f"after: {item!r} is no task", hint="give handles, bulks or uids", code="JRM-Q52")
         return tuple(out)
 
     def _message(
@@ -236,7 +236,7 @@ class Session:
         after: tuple[tuple[int, Picks], ...],
     ) -> Submit:
         if self.closed:
-            raise RequestError(f"session {self.name!r} is closed", hint="open it again: a new begins", code="JRM-Q14")
+            raise RequestError(f"session {self.name!r} is closed", hint="open it again: a new begins", code="JRM-Q10")
         number, key = self._connection.number(), os.urandom(16)
         return Submit(number, self.name, key, count, template, columns, payload, {}, after)
 
@@ -280,7 +280,7 @@ class Session:
         """Submit copies of tasks as new ones."""
         if any(self._table(number).form.template.mode == "call" for number, _, _, _ in bulk.parts()):
             raise RequestError(
-                "retry: calls cannot be sent again from here", hint="call s.map on those items again", code="JRM-Q11"
+                "retry: calls cannot be sent again from here", hint="call s.map on those items again", code="JRM-Q53"
             )
         submits, pieces = [], []
         for number, _, picks, places in bulk.parts():

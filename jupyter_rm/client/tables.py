@@ -26,12 +26,12 @@ def select(session: Session, query: str, limit: int) -> Any:
     Tables: ``tasks`` (columns of ``Session.frame``, times in seconds since 1970), ``pilots``, ``bulks``.
 
     Raises:
-        RequestError: not a select, an error in it, or it took too long; JRM-Q21.
+        RequestError: not a select, an error in it, or it took too long; JRM-Q56.
     """
     import apsw
 
     if not query.lstrip().lower().startswith(("select", "with", "values", "explain")):
-        raise RequestError("sql: only select is possible", hint="write select ... from tasks", code="JRM-Q21")
+        raise RequestError("sql: only select is possible", hint="write select ... from tasks", code="JRM-Q56")
     connection = apsw.Connection(":memory:")
     deadline = time.monotonic() + SECONDS
     try:
@@ -46,12 +46,12 @@ def select(session: Session, query: str, limit: int) -> Any:
             if len(rows) >= limit:
                 break
     except apsw.InterruptError:
-        raise RequestError(f"sql: took longer than {SECONDS:g} s", hint="ask for less", code="JRM-Q21") from None
+        raise RequestError(f"sql: took longer than {SECONDS:g} s", hint="ask for less", code="JRM-Q56") from None
     except apsw.ExecutionCompleteError:
         names, rows = [], []
     except apsw.Error as error:
         raise RequestError(
-            f"sql: {error}", hint="tables: tasks, pilots, bulks; see s.frame().columns", code="JRM-Q21"
+            f"sql: {error}", hint="tables: tasks, pilots, bulks; see s.frame().columns", code="JRM-Q56"
         ) from None
     finally:
         connection.close()
