@@ -80,7 +80,7 @@ class Plan:
         if number == 0:
             spec = PilotSpec(site="batch", nodes=3, cores=8, gpus=1, mem=16_384)
         else:
-            spec = PilotSpec(site="batch", nodes=rng.randint(1, 3), cores=rng.choice((2, 4, 8)), gpus=1, mem=16_384)
+            spec = PilotSpec(site="batch", nodes=rng.randint(1, 3), cores=rng.choice((4, 4, 8)), gpus=1, mem=16_384)
         client.ask(RequestPilot(0, client.session, self._key(), spec))
 
     def _submit(self, client: Client, count: int) -> None:

@@ -225,7 +225,8 @@ class Watch:
                 tasks.own[index] += 1
                 if tasks.own[index] > tasks.form.template.retries:
                     raise Broken(f"I3 t.{fact.bulk}.{index} gets more attempts than its retries")
-            if tasks.attempt[index] > 1 + tasks.own[index] + tasks.lost[index]:
+            expected = 1 + tasks.own[index] + tasks.lost[index]
+            if tasks.attempt[index] > expected and (fact.bulk, index) not in self._forgotten:
                 raise Broken(f"I3 t.{fact.bulk}.{index} has skipped an attempt")
 
     def _closed(self, fact: SessionClosed) -> None:

@@ -30,7 +30,7 @@ KINDS: dict[str, tuple[float, float]] = {
     "ms": (0.001, 0.03),
     "short": (0.05, 3.0),
     "medium": (2.0, 40.0),
-    "long": (60.0, 400.0),
+    "long": (60.0, 250.0),
 }
 _FAILURES = (Cause.TASK_EXIT, Cause.TASK_EXIT, Cause.START_FAILED, Cause.OUT_OF_MEMORY, Cause.WORKER_LOST)
 
