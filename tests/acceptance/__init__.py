@@ -1,0 +1,1 @@
+"""Acceptance: what a person was promised, tried on real processes."""

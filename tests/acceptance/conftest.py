@@ -1,0 +1,38 @@
+"""One world for all acceptance tests that do not break it; those that do get a home of their own."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from conftest import end_world, set_home
+
+
+@pytest.fixture(scope="package")
+def home() -> Iterator[Path]:
+    """An empty home, shared by the tests of this directory."""
+    path = Path(tempfile.mkdtemp(prefix="jrmt-")).resolve()
+    set_home(path)
+    try:
+        yield path
+    finally:
+        set_home(path)
+        end_world(path)
+
+
+@pytest.fixture
+def own_home(home: Path) -> Iterator[Path]:
+    """A home that one test may damage; the shared one is used again afterwards."""
+    path = Path(tempfile.mkdtemp(prefix="jrmo-")).resolve()
+    set_home(path)
+    try:
+        yield path
+    finally:
+        set_home(path)
+        try:
+            end_world(path)
+        finally:
+            set_home(home)
