@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import collections
 import threading
+import weakref
 from collections.abc import Callable
 from concurrent.futures import Executor, wait
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -49,8 +50,8 @@ class SessionExecutor(Executor):
         self._most = max_workers
         self._running = 0
         self._backlog: collections.deque[tuple[Template, bytes, CallFuture]] = collections.deque()
-        self._open: set[CallFuture] = set()
-        self._sweep_at = 4096
+        # Weak: what is under way is held elsewhere, and results must not live longer than their futures.
+        self._open: weakref.WeakSet[CallFuture] = weakref.WeakSet()
         self._guard = threading.Lock()
         self._shut = False
 
@@ -71,12 +72,8 @@ class SessionExecutor(Executor):
         payload = dump_arguments(args, kwargs)
         future = CallFuture()
         if self._most is None:
-            # Nothing to count: what is open is found in the session's queue and batches at shutdown.
             with self._guard:
                 self._open.add(future)
-                if len(self._open) > self._sweep_at:
-                    self._open = {each for each in self._open if not each.done()}
-                    self._sweep_at = 2 * len(self._open) + 4096
             session._queue.put_future(template, payload, future)
             return future
         with self._guard:

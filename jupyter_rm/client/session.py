@@ -236,7 +236,9 @@ class Session:
         after: tuple[tuple[int, Picks], ...],
     ) -> Submit:
         if self.closed:
-            raise RequestError(f"session {self.name!r} is closed", hint="open it again: a new begins", code="JRM-Q10")
+            raise RequestError(
+                f"session {self.name!r} is closed", hint="open it again under this or another name", code="JRM-Q10"
+            )
         number, key = self._connection.number(), os.urandom(16)
         return Submit(number, self.name, key, count, template, columns, payload, {}, after)
 

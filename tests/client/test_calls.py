@@ -8,6 +8,7 @@ import contextlib
 import itertools
 import os
 import threading
+import weakref
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -322,6 +323,12 @@ def test_cancel_a_running_call(shared: Session) -> None:
     with pytest.raises(jrm.TaskError):
         task.result()
     assert shared.call(pow, 2, 3).result(20) == 8
+
+
+def test_results_do_not_outlive_their_futures(shared: Session) -> None:
+    with shared.executor() as ex:
+        kept = weakref.ref(ex.submit(Point, 3))
+        eventually(lambda: kept() is None, "the future is gone once nobody holds it")
 
 
 def test_many_threads_share_a_session(shared: Session) -> None:
