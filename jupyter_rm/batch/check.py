@@ -1,0 +1,262 @@
+"""Whether a description can be used: every key known, every type right, every name it refers to there.
+
+Works on merged descriptions and reports all problems at once, each with file, line, path, expected and found. Next:
+:mod:`.system`, which may then trust what it is given.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+from ..model.errors import JrmError
+from .conditions import ConditionError
+from .conditions import names as condition_names
+from .origin import Loaded
+from .readers import FORMATS
+from .records import JobRecord as Job
+from .records import NodeRecord, Problem, QueueRecord, Submitted
+from .shape import NODE_STATES, SHAPE, TYPE, state_word
+from .templates import TemplateError, holes
+from .values import FORMS, TYPES, Attribute, accept
+
+# What each operation answers with.
+OPS: dict[str, str] = {
+    "submit": "submitted",
+    "status": "job",
+    "final": "job",
+    "find": "job",
+    "estimate": "job",
+    "cancel": "",
+    "hold": "",
+    "release": "",
+    "queues": "queue",
+    "nodes": "node",
+    "version": "",
+}
+# Arguments of a command that are no templates: all attributes with their flags; the constant text of the operation.
+SPECIAL = ("{attributes}", "{constant}")
+NEEDED = ("submit", "status", "cancel")
+RECORDS: dict[str, tuple[str, ...]] = {
+    "submitted": tuple(name for name in Submitted.__struct_fields__ if name != "warnings"),
+    "job": tuple(name for name in Job.__struct_fields__ if name not in ("detail", "raw_state", "reason_text")),
+    "queue": QueueRecord.__struct_fields__,
+    "node": tuple(name for name in NodeRecord.__struct_fields__ if name != "raw_state"),
+}
+
+
+@dataclass(slots=True)
+class _Checker:
+    loaded: Loaded
+    problems: list[Problem] = field(default_factory=list)
+
+    def add(self, path: str, expected: str, found: object) -> None:
+        """Note a problem at a dotted path; the nearest known origin says file and line."""
+        origin, near = None, path
+        while near and origin is None:
+            origin = self.loaded.origin.get(near)
+            if origin is None:
+                inside = [o for key, o in self.loaded.origin.items() if key.startswith(near + ".")]
+                origin = inside[0] if inside else None
+                near = near.rpartition(".")[0]
+        shown = found if isinstance(found, str) else repr(found)
+        shown = shown if len(shown) <= 120 else shown[:117] + "..."
+        file = origin.file if origin else self.loaded.files[0]
+        self.problems.append(Problem(file, path, expected, shown, origin.line if origin else 0))
+
+    def shape(self, shape: Any, value: Any, path: str) -> None:
+        """Compare a value with a shape, all the way down."""
+        if isinstance(shape, dict):
+            if not isinstance(value, dict):
+                self.add(path, "a table", value)
+                return
+            for key, inner in value.items():
+                where = f"{path}.{key}" if path else key
+                if "*" in shape:
+                    self.shape(shape["*"], inner, where)
+                elif key in shape:
+                    self.shape(shape[key], inner, where)
+                else:
+                    self.add(where, f"one of {', '.join(shape)}", f"the unknown key {key!r}")
+            return
+        fits, expected = TYPE[shape]
+        if not fits(value):
+            self.add(path, expected, value)
+
+    def attributes(self, tree: dict[str, Any]) -> dict[str, Attribute]:
+        """Check every attribute and return those that are right."""
+        out: dict[str, Attribute] = {}
+        for name, said in tree.items():
+            path = f"attributes.{name}"
+            if not re.fullmatch(r"[a-z][a-z0-9_]{0,63}", name):
+                self.add(path, "a name of small letters, digits and '_'", name)
+                continue
+            attribute = out[name] = Attribute(name=name, **said)
+            if attribute.type not in TYPES:
+                self.add(f"{path}.type", f"one of {', '.join(TYPES)}", attribute.type)
+                continue
+            if attribute.type == "choice" and not attribute.choices and not attribute.choices_from:
+                self.add(f"{path}.choices", "choices of a choice", "none")
+            for bound in ("min", "max"):
+                limit = getattr(attribute, bound)
+                if limit is not None and not self._limit(attribute, limit):
+                    self.add(f"{path}.{bound}", f"a {attribute.type}", limit)
+                    return {}
+            if attribute.default is not None:
+                try:
+                    accept(attribute, attribute.default)
+                except JrmError as error:
+                    self.add(f"{path}.default", "a value that fits the attribute itself", error.message)
+        for name, attribute in out.items():
+            path = f"attributes.{name}"
+            for factor in attribute.product:
+                if factor not in out or out[factor].product:
+                    self.add(f"{path}.product", "names of attributes that are given", factor)
+            self._depends(out, name, attribute)
+            for key in ("args", "args_false"):
+                for text in getattr(attribute, key):
+                    self.template(f"{path}.{key}", text, {**out, "value": attribute})
+            for variable, text in attribute.env.items():
+                self.template(f"{path}.env.{variable}", text, {**out, "value": attribute})
+        return out
+
+    def _limit(self, attribute: Attribute, limit: Any) -> bool:
+        if attribute.type in ("int", "float"):
+            return isinstance(limit, (int, float)) and not isinstance(limit, bool)
+        if attribute.type not in ("duration", "memory"):
+            return False
+        try:
+            accept(Attribute(name=attribute.name, type=attribute.type), limit)
+        except JrmError:
+            return False
+        return True
+
+    def _depends(self, known: dict[str, Attribute], name: str, attribute: Attribute) -> None:
+        path, seen, queue = f"attributes.{name}.depends", set(), [attribute]
+        while queue:
+            one = queue.pop()
+            if not one.depends:
+                continue
+            try:
+                needs = condition_names(one.depends)
+            except ConditionError as error:
+                self.add(path, "a condition such as queue == 'gpu' and not debug", f"{one.depends}: {error}")
+                return
+            for need in needs:
+                if need == name:
+                    self.add(path, "a condition without a circle", one.depends)
+                    return
+                if need not in known:
+                    self.add(path, "names of attributes", need)
+                    return
+                if need not in seen:
+                    seen.add(need)
+                    queue.append(known[need])
+
+    def template(self, path: str, text: str, known: dict[str, Attribute]) -> None:
+        """Check that a template can be read and asks for attributes, and forms of them, that exist."""
+        try:
+            found = holes(text)
+        except TemplateError as error:
+            self.add(path, "a template", f"{text}: {error}")
+            return
+        if "\0" in text:
+            self.add(path, "a template without NUL", text)
+        for hole in found:
+            if hole.name not in known:
+                self.add(path, "names of attributes", f"{{{hole.name}}}")
+            elif hole.form and hole.form not in FORMS.get(known[hole.name].type, ()):
+                kinds = ", ".join(filter(None, FORMS.get(known[hole.name].type, ()))) or "none"
+                self.add(path, f"a form of {known[hole.name].type} ({kinds})", f"{{{hole.name}:{hole.form}}}")
+
+    def operations(self, tree: dict[str, Any], attributes: dict[str, Attribute]) -> None:
+        """Check ops and the readers they name."""
+        readers = tree.get("readers", {})
+        for name, op in tree.get("ops", {}).items():
+            path = f"ops.{name}"
+            if name not in OPS:
+                self.add(path, f"one of {', '.join(OPS)}", name)
+                continue
+            if "argv" not in op:
+                self.add(f"{path}.argv", "a command", "none")
+            for text in _flat(op.get("argv", [])):
+                if text not in SPECIAL:
+                    self.template(f"{path}.argv", text, attributes)
+            for variable, text in op.get("env", {}).items():
+                self.template(f"{path}.env.{variable}", text, attributes)
+            reader = op.get("reader", "")
+            if OPS[name] and not reader:
+                self.add(f"{path}.reader", "the name of a reader", "none")
+            elif reader and reader not in readers:
+                self.add(f"{path}.reader", f"one of {', '.join(readers) or 'readers (there are none)'}", reader)
+            elif reader and OPS[name]:
+                self.reader(f"readers.{reader}", readers[reader], RECORDS[OPS[name]])
+        if not tree.get("abstract"):
+            for name in NEEDED:
+                if name not in tree.get("ops", {}):
+                    self.add(f"ops.{name}", "an operation that every system has", "none")
+        if "status" in tree.get("ops", {}) and not tree.get("states"):
+            self.add("states", "what the system's states mean", "none")
+
+    def reader(self, path: str, reader: dict[str, Any], fields: tuple[str, ...]) -> None:
+        """Check that a reader has what its format needs and fills fields that exist."""
+        kind = reader.get("format", "")
+        if kind not in FORMATS:
+            self.add(f"{path}.format", f"one of {', '.join(FORMATS)}", kind or "none")
+            return
+        needs = {"table": ["columns"], "xml": ["rows"], "regex": ["pattern"], "blocks": ["start", "pair"], "json": []}
+        for key in needs[kind]:
+            if not reader.get(key):
+                self.add(f"{path}.{key}", f"a {key} for the format {kind}", "none")
+        if kind == "blocks" and {"key", "value"} - set(re.compile(reader.get("pair", "")).groupindex):
+            self.add(f"{path}.pair", "the groups (?P<key>...) and (?P<value>...)", reader.get("pair", "none"))
+        if reader.get("stream", "stdout") not in ("stdout", "stderr", "both"):
+            self.add(f"{path}.stream", "stdout, stderr or both", reader["stream"])
+        said = reader.get("fields", {})
+        for name in said:
+            if name not in fields:
+                self.add(f"{path}.fields.{name}", f"one of {', '.join(fields)}", name)
+        key = "name" if "max_nodes" in fields or "load" in fields else "id"
+        if key not in said:
+            self.add(f"{path}.fields.{key}", "where it stands", "none")
+        if key == "id" and "state" in fields and "state" not in said:
+            self.add(f"{path}.fields.state", "where the state stands", "none")
+
+
+def _flat(argv: list[Any]) -> Iterator[str]:
+    for item in argv:
+        yield from (item,) if isinstance(item, str) else item
+
+
+def problems_of(loaded: Loaded) -> list[Problem]:
+    """Return everything that is wrong with a merged description, in order of its keys."""
+    checker = _Checker(loaded)
+    checker.shape(SHAPE, loaded.tree, "")
+    if checker.problems:
+        return checker.problems  # what follows relies on the types
+    tree = loaded.tree
+    for table in ("state_rules", "reason_rules"):
+        for name, rule in tree.get(table, {}).items():
+            if "match" not in rule:
+                checker.add(f"{table}.{name}.match", "a regular expression", "none")
+            word = rule.get("is", "" if table == "reason_rules" else "none")
+            if word and state_word(word) is None:
+                checker.add(f"{table}.{name}.is", TYPE["state"][1], word)
+    for name, word in tree.get("node_states", {}).items():
+        if word not in NODE_STATES:
+            checker.add(f"node_states.{name}", f"one of {', '.join(NODE_STATES)}", word)
+    for name, rule in tree.get("errors", {}).items():
+        for key in ("match", "say"):
+            if key not in rule:
+                checker.add(f"errors.{name}.{key}", "what to look for and what to say", "none")
+        for op in rule.get("ops", []):
+            if op not in OPS:
+                checker.add(f"errors.{name}.ops", f"some of {', '.join(OPS)}", op)
+    if tree.get("token_in", "name") not in ("name", "comment", "variable"):
+        checker.add("token_in", "name, comment or variable", tree["token_in"])
+    attributes = checker.attributes(tree.get("attributes", {}))
+    if attributes or not tree.get("attributes"):
+        checker.operations(tree, attributes)
+    return checker.problems
