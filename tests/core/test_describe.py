@@ -1,0 +1,149 @@
+"""Descriptions: what is written comes back, what travels is the same, and every bad input names its field."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from jupyter_rm.model.describe import ALIASES, FIELDS, NOT_YET, Shell, Task, Template
+from jupyter_rm.model.errors import RequestError
+
+words = st.text(st.characters(codec="utf-8", exclude_characters="\0{}"), max_size=10)
+names = st.from_regex(r"[A-Za-z][A-Za-z0-9._-]{0,10}", fullmatch=True)
+variables = st.dictionaries(st.from_regex(r"[A-Z_]{1,8}", fullmatch=True), words, max_size=3)
+GOOD: dict[str, st.SearchStrategy[Any]] = {
+    "arguments": st.lists(words, max_size=4),
+    "ranks": st.integers(1, 64),
+    "cores_per_rank": st.integers(1, 64),
+    "gpus_per_rank": st.sampled_from((0, 0.25, 0.5, 1, 2)),
+    "mem_per_rank": st.integers(0, 4096),
+    "lfs_per_rank": st.integers(0, 4096),
+    "resources": st.dictionaries(names, st.integers(0, 9), max_size=2),
+    "exclusive": st.booleans(),
+    "numa": st.sampled_from(("compact", "spread", "any")),
+    "mpi": st.booleans(),
+    "environment": variables,
+    "pre_exec": st.lists(words, max_size=2),
+    "post_exec": st.lists(words, max_size=2),
+    "stdin": words,
+    "stdout": words,
+    "stderr": words,
+    "sandbox": words,
+    "priority": st.integers(-100, 100),
+    "timeout": st.floats(0, 1e6),
+    "retries": st.integers(0, 9),
+    "restart": st.sampled_from(("lost", "never")),
+    "on_silence": st.sampled_from(("wait", "rerun")),
+    "tags": st.fixed_dictionaries({}, optional={"colocate": names, "exclusive": st.booleans()}),
+    "pilot": names,
+    "partition": st.integers(0, 9),
+    "category": words,
+    "name": names,
+    "metadata": variables,
+    "mode": st.sampled_from(("executable", "shell")),
+}
+BAD: dict[str, list[object]] = {
+    "executable": [None, 3, "a\0b"],
+    "arguments": ["one string", 5, None, [None], ["a\0"]],
+    "ranks": [0, -1, 1.5, "2", None, True],
+    "cores_per_rank": [0, 513, "all"],
+    "gpus_per_rank": [-1, 1.5, "one"],
+    "mem_per_rank": ["lots", -1, "4 apples"],
+    "lfs_per_rank": ["lots", -1],
+    "ranks_per_node": [-1, "x"],
+    "resources": [5, {"1bad": 1}, {"a": -1}, {"a": "x"}],
+    "exclusive": ["yes", 1, None],
+    "numa": ["close", None],
+    "mpi": ["mpirun", 0],
+    "environment": [5, {"A=B": "x"}, {"": "x"}, {"A": None}, {"A": "a\0"}],
+    "pre_exec": [5, {"a": 1}, [None]],
+    "post_exec": [5, [b"\0"]],
+    "stdin": [5, "a\0"],
+    "stdout": [None],
+    "stderr": [7],
+    "sandbox": [1, "x\0"],
+    "priority": [2**15, "high", 1.5],
+    "timeout": ["soon", -1],
+    "retries": [-1, 1001, "many"],
+    "restart": ["always", None],
+    "on_silence": ["shout"],
+    "tags": [5, {"colocated": "a"}, {"exclusive": "yes"}],
+    "pilot": [3],
+    "partition": [-1, 70_000],
+    "category": [1],
+    "name": ["two words", "", 5, "-x"],
+    "metadata": [5, {"": "x"}],
+    "mode": ["call", "magic"],
+}
+
+
+def test_every_field_has_good_and_bad_examples() -> None:
+    assert set(BAD) | {"after"} == set(FIELDS)
+    assert set(GOOD) | {"executable", "after", "ranks_per_node"} == set(FIELDS)
+
+
+@settings(max_examples=300, deadline=None)
+@given(words.filter(bool), st.fixed_dictionaries({}, optional=GOOD))
+def test_a_description_comes_back_as_it_was_written(executable: str, fields: dict[str, Any]) -> None:
+    task = Task(executable, **fields)
+    assert Task.from_dict(task.as_dict()) == task
+    assert hash(Task.from_dict(task.as_dict())) == hash(task)
+    assert task.replace(priority=7).priority == 7
+    template = task.template()
+    assert msgspec.msgpack.decode(msgspec.msgpack.encode(template), type=Template) == template
+    for name in ("executable", "stdout", "retries", "restart", "on_silence", "category", "name"):
+        assert getattr(template, name) == getattr(task, name)
+    assert template.request.cores == task.cores
+
+
+@pytest.mark.parametrize(("field", "bad"), [(field, bad) for field, items in BAD.items() for bad in items])
+def test_bad_input_names_its_field(field: str, bad: object) -> None:
+    with pytest.raises(RequestError) as caught:
+        Task(**{"executable": "x", field: bad})
+    assert field in caught.value.message
+    assert caught.value.hint
+
+
+@pytest.mark.parametrize(("alias", "name"), ALIASES.items())
+def test_short_names_mean_the_long_ones(alias: str, name: str) -> None:
+    value: Any = {"environment": {"A": "b"}, "arguments": ["a"]}.get(name, 2)
+    assert Task("x", **{alias: value}) == Task("x", **{name: value})
+    with pytest.raises(RequestError, match="given twice"):
+        Task("x", **{alias: value, name: value})
+
+
+def test_a_wrong_name_is_answered_with_a_near_one() -> None:
+    with pytest.raises(RequestError) as caught:
+        Task("x", retrys=3)
+    assert "retries" in caught.value.hint
+
+
+@pytest.mark.parametrize("name", sorted(NOT_YET))
+def test_what_is_not_supported_yet_is_said(name: str) -> None:
+    with pytest.raises(RequestError, match=name):
+        Task("x", **{name: "y"})
+
+
+def test_a_task_needs_a_program() -> None:
+    with pytest.raises(RequestError, match="executable"):
+        Task()
+
+
+def test_ranks_per_node_cannot_be_more_than_ranks() -> None:
+    with pytest.raises(RequestError, match="ranks_per_node"):
+        Task("x", ranks=2, ranks_per_node=3)
+
+
+def test_placeholders_are_found_and_bad_braces_named() -> None:
+    task = Task("run-{kind}", ["--seed", "{seed}", "{{literal}}"], stdout="out.{seed}", env={"T": "{temp}"})
+    assert task.placeholders() == {"kind", "seed", "temp"}
+    with pytest.raises(RequestError, match=r"arguments\[1\]"):
+        Task("x", ["a", "{broken"]).placeholders()
+
+
+def test_a_shell_line_is_a_task() -> None:
+    assert Shell("a | b > c", cores=2).template().mode == "shell"
