@@ -96,7 +96,7 @@ private:
         }
         case OP_FEED: {
             CpuMask cpus(body_.size() / sizeof(unsigned long));
-            memcpy(cpus.data(), p, cpus.size() * sizeof(unsigned long));
+            std::copy(p, p + cpus.size() * sizeof(unsigned long), reinterpret_cast<char *>(cpus.data()));
             return reply({core_->feed(q.a, q.b, std::move(cpus))});
         }
         case OP_RETRACT:
@@ -105,7 +105,7 @@ private:
             return reply(answer);
         case OP_CANCEL: {
             std::vector<uint64_t> tokens(body_.size() / 8);
-            memcpy(tokens.data(), p, tokens.size() * 8);
+            std::copy(p, p + tokens.size() * 8, reinterpret_cast<char *>(tokens.data()));
             core_->cancel(tokens);
             return true;
         }
@@ -134,7 +134,7 @@ private:
         l->text.assign(p, h.text);
         p += h.text;
         l->cpus.resize(h.cpus);
-        memcpy(l->cpus.data(), p, 8ull * h.cpus);
+        std::copy(p, p + 8ull * h.cpus, reinterpret_cast<char *>(l->cpus.data()));
         p += 8ull * h.cpus;
         for (uint32_t i = 0; i < h.limits; i++, p += 24) {
             int64_t x[3];
