@@ -67,6 +67,8 @@ BROKER = "broker"
 # Reports under way at once; beyond that, news is gathered into fewer, larger reports.
 REPORTS_FLYING = 8
 VALUES_BYTES = 8 << 20
+# Stands for a report that damage took: the answer to a question nobody asked.
+FILLER = codec.encode(Why(0, ""))
 # Orders taken before they are acknowledged by a frame of its own; a report or the next tick acknowledges them too.
 ACK_AFTER = 16
 
@@ -135,7 +137,7 @@ class AgentMachine:
         self.sandbox, self.who, self.patience = sandbox, who, patience
         self.holdings = Holdings()
         self.floor = Floor(nodes, patience, placer)
-        self.outbox = Outbox(patience=patience.resend)
+        self.outbox = Outbox(patience=patience.resend, filler=FILLER)
         for seq, body in spooled:
             self.outbox.restore(seq, body)
         self.inbox = Inbox()

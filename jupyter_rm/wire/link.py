@@ -25,9 +25,11 @@ class Outbox:
     Args:
         last: number of the last body ever put in (0: none).
         patience: seconds without progress after which everything unacknowledged is sent again.
+        filler: a body that means nothing, to stand for numbers whose bodies are lost.
     """
 
-    def __init__(self, last: int = 0, patience: float = 2.0) -> None:
+    def __init__(self, last: int = 0, patience: float = 2.0, filler: bytes = b"") -> None:
+        self._filler = filler
         self._held: deque[bytes] = deque()  # numbers _first .. last
         self._first = last + 1
         self.last = last
@@ -49,12 +51,12 @@ class Outbox:
         return self.last
 
     def restore(self, seq: int, body: bytes) -> None:
-        """Take in a body that got its number in an earlier life, in order of the numbers."""
-        if not self._held or seq > self.last + 1:
-            # Numbers are left out only when the other side had them (see rewind); what stood before them it had too.
-            self._held.clear()
+        """Take in a body that got its number in an earlier life, in order; left out numbers become fillers."""
+        if not self._held:
             self._first = seq
             self.last = self.acked = self.sent = seq - 1
+        while self.last + 1 < seq:
+            self.put(self._filler)
         if seq == self.last + 1:
             self.put(body)
 
@@ -79,12 +81,16 @@ class Outbox:
         """Start over after ``acked``, in a new connection or because nothing moves.
 
         The other side may have more than we remember: a node that went down lost what it had not synced. The numbers
-        it knows are never used again, or news would be taken for a repetition.
+        it knows are never used again, or news would be taken for a repetition. It may also want what is lost for good,
+        when its journal or our spool was damaged: fillers stand for that, so that the stream goes on.
         """
         if acked > self.last:
             self._held.clear()
             self._first, self.last = acked + 1, acked
-        self.acked = self.sent = max(acked, self._first - 1)
+        while self._first > acked + 1:
+            self._held.appendleft(self._filler)
+            self._first -= 1
+        self.acked = self.sent = acked
         self._flying = 0
         self._progress = now
 

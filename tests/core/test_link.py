@@ -95,11 +95,23 @@ def test_numbers_the_other_side_knows_are_never_used_again() -> None:
 
 
 def test_a_spool_with_left_out_numbers_is_read_to_its_end() -> None:
-    outbox = Outbox()
+    outbox = Outbox(filler=b"-")
     for seq, body in ((1, b"a"), (6, b"f"), (7, b"g")):
         outbox.restore(seq, body)
-    outbox.rewind(5, 0.0)
-    assert outbox.take(0.0) == [(6, b"f"), (7, b"g")]
+    outbox.rewind(4, 0.0)
+    assert outbox.take(0.0) == [(5, b"-"), (6, b"f"), (7, b"g")]
+
+
+def test_what_is_lost_for_good_does_not_stop_the_stream() -> None:
+    # The other side waits for numbers that nobody has any more.
+    outbox = Outbox(filler=b"-")
+    outbox.restore(4, b"d")
+    outbox.rewind(1, 0.0)
+    assert outbox.take(0.0) == [(2, b"-"), (3, b"-"), (4, b"d")]
+    outbox.ack(4, 0.0)
+    outbox.forget(4)
+    outbox.rewind(2, 0.0)
+    assert outbox.take(0.0) == [(3, b"-"), (4, b"-")]
 
 
 @settings(max_examples=200, deadline=None)
