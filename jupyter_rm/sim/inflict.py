@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from ..model.effects import StartPilot
 from ..testing.faults import Fault
 from ..testing.network import Link
+from ..wire import codec
 from .broker import ADDRESS
 
 if TYPE_CHECKING:
@@ -145,6 +146,14 @@ class Inflict:
             if fault.amount >= 0.75:
                 self._world.site.lose(job)
 
+    def _spool_damage(self, fault: Fault) -> None:
+        """The agent dies, and its next life finds a hole in the spool; what stood there may have to run again."""
+        job = self._job(fault)
+        if job is not None:
+            self._world.site.kill_agent(job, restart=True)
+            for body in job.spool.damage(self._world.chance):
+                self._world.watch(job.session).forgive(codec.reports.decode(body))
+
     def _agent_freeze(self, fault: Fault) -> None:
         job = self._job(fault)
         if job is not None and job.agent is not None:
@@ -190,6 +199,7 @@ _DO: dict[str, Callable[[Inflict, Fault], None]] = {
     "broker-suspend": Inflict._broker_suspend,
     "broker-wall-jumps": Inflict._broker_wall_jumps,
     "agent-crash": Inflict._agent_crash,
+    "spool-damage": Inflict._spool_damage,
     "node-crash": Inflict._node_crash,
     "agent-freeze": Inflict._agent_freeze,
     "agent-wall-jump": Inflict._agent_wall_jump,

@@ -80,6 +80,17 @@ class SpoolDisk:
         self._synced = keep
         return lost
 
+    def damage(self, rng: Random) -> list[bytes]:
+        """Lose some records in a row, wherever they stand and whatever was synced; return their bodies."""
+        if not self._entries:
+            return []
+        first = rng.randrange(len(self._entries))
+        after = min(len(self._entries), first + rng.randint(1, 4))
+        lost = [body for _, body in self._entries[first:after]]
+        del self._entries[first:after]
+        self._synced = min(self._synced, len(self._entries))
+        return lost
+
     def load(self, note: Callable[[str], None] | None = None) -> list[tuple[int, bytes]]:
         """Return what a new life of the agent finds."""
         if note is not None:

@@ -26,6 +26,7 @@ KINDS: dict[str, tuple[int, float, float]] = {
     "broker-suspend": (3, 0.0, 0.0),
     "broker-wall-jumps": (6, 1.0, 60.0),
     "agent-crash": (6, 0.0, 0.0),
+    "spool-damage": (1, 0.0, 0.0),
     "node-crash": (5, 0.0, 0.0),
     "agent-freeze": (3, 1.0, 50.0),
     "agent-wall-jump": (2, 0.0, 0.0),

@@ -149,9 +149,7 @@ class Watch:
         in lost facts may therefore start once more; nothing else is forgiven.
         """
         for fact in lost:
-            picks = getattr(fact, "picks", None)
-            if picks is not None:
-                self._forgotten.update((fact.bulk, index) for index in picks.array().tolist())  # type: ignore[attr-defined]
+            self.forgive(fact)
         starts = [tasks.starts for tasks in self.bulks]
         self.bulks, self.pilots = [], 0
         self.keys.clear()
@@ -159,6 +157,12 @@ class Watch:
             self.committed(fact)
         for tasks, known in zip(self.bulks, starts, strict=True):
             tasks.starts = known
+
+    def forgive(self, lost: Any) -> None:
+        """A fact or a report is lost to damage: the tasks it names may start once more."""
+        picks = getattr(lost, "picks", None)
+        if picks is not None:
+            self._forgotten.update((lost.bulk, index) for index in picks.array().tolist())
 
     def committed(self, fact: Fact) -> None:
         """A fact was committed; Broken if it must not be."""
