@@ -13,7 +13,7 @@ from collections.abc import Iterator
 import msgspec
 
 from ..core.broker import BrokerMachine
-from ..core.session import Payloads
+from ..core.payloads import Payloads
 from ..model import facts as facts_of
 from ..model.columns import Column, Picks
 from ..model.facts import KIND_FACT, KIND_PAYLOAD, Fact, SessionOpened, TasksEnded

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from ..model.columns import Column, Picks, pack, unpack
+from ..model.columns import Picks, pack, unpack
 from ..model.effects import (
     Begun,
     Effect,
@@ -59,6 +59,8 @@ from ..model.resources import Node
 from ..model.states import Cause, TaskState
 from ..wire import codec
 from ..wire.link import Inbox, Outbox
+from .endings import honest, joined
+from .held import HeldSet
 from .holdings import Holdings, cut_assign
 from .patience import DEFAULT, Patience
 from .placing import Floor
@@ -66,47 +68,10 @@ from .placing import Floor
 BROKER = "broker"
 # Reports under way at once; beyond that, news is gathered into fewer, larger reports.
 REPORTS_FLYING = 8
-VALUES_BYTES = 8 << 20
 # Stands for a report that damage took: the answer to a question nobody asked.
 FILLER = codec.encode(Why(0, ""))
 # Orders taken before they are acknowledged by a frame of its own; a report or the next tick acknowledges them too.
 ACK_AFTER = 16
-
-
-class HeldSet:
-    """The attempts of one bulk that are held: index << 16 | attempt, as arrays added and taken away."""
-
-    __slots__ = ("_added", "_gone", "_gone_count", "count", "top")
-
-    def __init__(self) -> None:
-        self._added: list[npt.NDArray[np.int64]] = []
-        self._gone: list[npt.NDArray[np.int64]] = []
-        self._gone_count = 0
-        self.count = 0
-        self.top = 0
-
-    def add(self, index: npt.NDArray[np.int64], attempt: npt.NDArray[Any]) -> None:
-        self.top = max(self.top, int(index.max()) + 1)
-        self._added.append(index << 16 | attempt.astype(np.int64))
-        self.count += len(index)
-
-    def drop(self, index: npt.NDArray[np.int64], attempt: npt.NDArray[Any]) -> None:
-        self._gone.append(index << 16 | attempt.astype(np.int64))
-        self._gone_count += len(index)
-        self.count -= len(index)
-        if self._gone_count > 65_536 and self._gone_count > self.count:
-            self._compact()
-
-    def _compact(self) -> npt.NDArray[np.int64]:
-        keys = np.concatenate(self._added) if self._added else np.zeros(0, np.int64)
-        keys = np.setdiff1d(keys, np.concatenate(self._gone)) if self._gone else np.sort(keys)
-        self._added, self._gone, self._gone_count = [keys], [], 0
-        return keys
-
-    def now(self) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
-        """Return (indices, attempts) held, sorted by index."""
-        keys = self._compact()
-        return keys >> 16, keys & 0xFFFF
 
 
 class AgentMachine:
@@ -499,8 +464,8 @@ class AgentMachine:
         self._tell_brief = False
         if self.stopping is not None:
             # Whatever we killed on the way out did not end by itself: only honest ends are reported.
-            finished = [_honest(news) for news in finished]
-        for news in _joined(finished):
+            finished = [honest(news) for news in finished]
+        for news in joined(finished):
             for bulk, where, index in by_bulk(news.tokens):
                 self._report_ended(news, bulk, where, index)
 
@@ -561,67 +526,3 @@ class AgentMachine:
             self._rate = rate if rate > self._rate else 0.8 * self._rate + 0.2 * rate
             self._rate_at, self._rate_count = now, 0
             self._say_stock()
-
-
-def _honest(news: Finished) -> Finished:
-    keep = news.cause != Cause.USER_CANCEL
-    if bool(keep.all()):
-        return news
-    where = np.flatnonzero(keep)
-    place = {int(old): new for new, old in enumerate(where.tolist())}
-    return Finished(
-        news.tokens[where],
-        news.state[where],
-        news.cause[where],
-        news.code[where],
-        news.node[where],
-        news.started[where],
-        news.ended[where],
-        news.user[where],
-        news.sys[where],
-        news.rss[where],
-        news.values.take(Picks.of(where)) if news.values is not None else None,
-        {place[at]: note for at, note in news.notes.items() if at in place},
-    )
-
-
-def _joined(parts: list[Finished]) -> list[Finished]:
-    """Join consecutive parts that all have values, or all have none, into few large ones."""
-    out: list[Finished] = []
-    run: list[Finished] = []
-    size = 0
-    for part in [*parts, None]:
-        if part is not None and len(part.tokens) == 0:
-            continue
-        if run and (part is None or (part.values is None) != (run[0].values is None) or size > VALUES_BYTES):
-            out.append(_join(run))
-            run, size = [], 0
-        if part is not None:
-            run.append(part)
-            size += len(part.values.data) if part.values is not None else 0
-    return out
-
-
-def _join(run: list[Finished]) -> Finished:
-    if len(run) == 1:
-        return run[0]
-    notes: dict[int, str] = {}
-    base = 0
-    for part in run:
-        notes.update({base + at: note for at, note in part.notes.items()})
-        base += len(part.tokens)
-    values = [part.values for part in run if part.values is not None]
-    return Finished(
-        np.concatenate([part.tokens for part in run]),
-        np.concatenate([part.state for part in run]),
-        np.concatenate([part.cause for part in run]),
-        np.concatenate([part.code for part in run]),
-        np.concatenate([part.node for part in run]),
-        np.concatenate([part.started for part in run]),
-        np.concatenate([part.ended for part in run]),
-        np.concatenate([part.user for part in run]),
-        np.concatenate([part.sys for part in run]),
-        np.concatenate([part.rss for part in run]),
-        Column.join(values) if values else None,
-        notes,
-    )

@@ -40,7 +40,8 @@ from ..model.messages import (
     Up,
 )
 from .patience import DEFAULT, Patience
-from .session import Payloads, SessionMachine
+from .payloads import Payloads
+from .session import SessionMachine
 
 
 class BrokerMachine:

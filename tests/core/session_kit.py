@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 
 from jupyter_rm.core.patience import Patience
-from jupyter_rm.core.session import Payloads, SessionMachine
+from jupyter_rm.core.payloads import Payloads
+from jupyter_rm.core.session import SessionMachine
 from jupyter_rm.model.columns import Picks, pack, unpack
 from jupyter_rm.model.describe import Template
 from jupyter_rm.model.effects import Effect, Send
@@ -33,8 +34,8 @@ class Talk:
 
     def __init__(self) -> None:
         self.now = 0.0
-        self.session = SessionMachine("0-study", 1, Payloads(), Patience(), lambda: 1.7e9 + self.now)
-        self.session.open("study", "me", "here")
+        broker = BrokerMachine(1, wall=lambda: 1.7e9 + self.now, host="here", patience=Patience())
+        self.session: SessionMachine = broker.open("study", "me")[0]
         self.facts: list[Fact] = []
         self.effects: list[Effect] = []
 

@@ -1,0 +1,167 @@
+"""Which pilot gets which waiting task.
+
+Late binding: a task waits in the session until a pilot that can hold it has room, and agents hold little more than
+what they will start soon. Knows what pilots are made of, nothing of what their agents say. Read next:
+:mod:`jupyter_rm.core.hearing`.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ..model.columns import Column, Picks, pack
+from ..model.describe import Template
+from ..model.errors import RequestError
+from ..model.facts import (
+    BulkSubmitted,
+    TasksAssigned,
+)
+from ..model.ids import pilot_uid
+from ..model.messages import (
+    Assign,
+    Function,
+)
+from ..model.resources import Node
+from ..model.states import PilotState
+from .books import Books
+from .placing import make_placer, shape_of
+from .port import Port
+
+ASSIGN_MOST = 16_384
+ASSIGN_BYTES = 4 << 20
+
+
+class Binding(Books):
+    """Binds waiting tasks to pilots, and says why one waits or never will run."""
+
+    def _named(self, name: str) -> int:
+        for row in reversed(self.ledger.pilots):
+            if name in (row.spec.name, pilot_uid(row.number)):
+                return row.number
+        known = ", ".join(row.spec.name or pilot_uid(row.number) for row in self.ledger.pilots) or "none yet"
+        raise RequestError(
+            f"pilot: there is no pilot {name!r}", hint=f"pilots of this session: {known}", code="JRM-Q13"
+        )
+
+    def _must_fit(self, template: Template) -> None:
+        """Refuse what no present or requested pilot can ever hold."""
+        alive = [row for row in self.ledger.pilots if not row.state.final]
+        if template.pilot:
+            number = self._named(template.pilot)
+            alive = [row for row in alive if row.number == number]
+        if not alive or any(not row.nodes for row in alive):
+            return  # a pilot whose nodes are not known yet may hold it
+        reason = ""
+        for row in alive:
+            placer = self._placer(row.nodes)
+            why = placer.explain(shape_of(placer, template.request, template.partition))
+            if why["ever"]:
+                return
+            reason = str(why["reason"])
+        raise RequestError(
+            f"no pilot can ever hold {template.request}: {reason}",
+            hint="ask for less, or start a larger pilot first",
+            code="JRM-Q14",
+        )
+
+    def _placer(self, nodes: tuple[Node, ...]) -> Any:
+        placer = self._placers.get(nodes)
+        if placer is None:
+            placer = self._placers[nodes] = make_placer(nodes)
+        return placer
+
+    def _why_waiting(self, template: Template) -> str:
+        alive = [row for row in self.ledger.pilots if not row.state.final]
+        if not alive:
+            return "the session has no pilot; start one with s.pilot(...)"
+        parts = []
+        for row in alive:
+            name, port = row.spec.name or pilot_uid(row.number), self.ports.get(row.number)
+            if row.state < PilotState.ACTIVE:
+                parts.append(f"pilot {name} is {row.state.name}" + (f" ({row.reason})" if row.reason else ""))
+            elif row.state == PilotState.DRAINING:
+                parts.append(f"pilot {name} is draining")
+            elif row.silent or port is None or not port.ready:
+                parts.append(f"pilot {name} is not in contact")
+            elif not self._fit(row.number, template):
+                placer = self._placer(row.nodes)
+                why = placer.explain(shape_of(placer, template.request, template.partition))
+                parts.append(f"pilot {name} can never hold it: {why['reason']}")
+            else:
+                parts.append(f"pilot {name} holds {port.held} tasks and takes more when some have ended")
+        return "; ".join(parts)
+
+    def _fit(self, pilot: int, template: Template) -> bool:
+        row = self.ledger.pilots[pilot]
+        if template.pilot and template.pilot not in (row.spec.name, pilot_uid(pilot)):
+            return False
+        placer = self._placer(row.nodes)
+        shape = shape_of(placer, template.request, template.partition)
+        key = (pilot, shape)
+        fits = self._fits.get(key)
+        if fits is None:
+            fits = self._fits[key] = bool(placer.explain(shape)["ever"])
+        return fits
+
+    def flush(self, now: float) -> None:
+        """Bind waiting tasks to pilots with room, then send what is to be sent; after a batch of inputs."""
+        if self._assignable:
+            self._assignable = False
+            self._assign()
+        for port in self.ports.values():
+            self._turn.effects += port.transmit(now)
+
+    def _assign(self) -> None:
+        open_ports = [
+            port
+            for port in self.ports.values()
+            if port.hungry and self.ledger.pilots[port.pilot].state == PilotState.ACTIVE
+        ]
+        if not open_ports or not self.queue:
+            return
+        for bulk in self.queue.bulks():
+            table = self.ledger.bulks[bulk]
+            template = table.form.template
+            while True:
+                ports = [port for port in open_ports if port.room > 0 and self._fit(port.pilot, template)]
+                if not ports:
+                    break
+                port = max(ports, key=lambda port: (port.room, -port.pilot))
+                share = -(-port.room // 2) if len(ports) > 1 else port.room
+                picks = self.queue.take(bulk, min(share, ASSIGN_MOST, self._by_bytes(table.form, bulk)), table)
+                if picks is None:
+                    break
+                self._bind(port, bulk, picks, table.form)
+            open_ports = [port for port in open_ports if port.room > 0]
+            if not open_ports:
+                return
+
+    def _by_bytes(self, form: BulkSubmitted, bulk: int) -> int:
+        """Return how many tasks of a bulk make an order of decent size."""
+        payload = self.payloads.payload(self.key, bulk) if form.template.mode == "call" else None
+        size = len(payload.data) if payload is not None else 0
+        size += sum(len(column.data) for column in form.columns.values())
+        return max(1, ASSIGN_BYTES * form.count // size) if size > ASSIGN_BYTES else ASSIGN_MOST
+
+    def _bind(self, port: Port, bulk: int, picks: Picks, form: BulkSubmitted) -> None:
+        table = self.ledger.bulks[bulk]
+        attempt = pack(table.attempt[picks.where], "<u2")
+        self._fact(TasksAssigned(bulk, picks, port.pilot, self.wall(), attempt))
+        port.held += len(picks)
+        self._send_assign(port, bulk, picks, attempt, form)
+
+    def _send_assign(self, port: Port, bulk: int, picks: Picks, attempt: bytes, form: BulkSubmitted) -> None:
+        template: Template | None = None
+        if bulk not in port.templates:
+            port.templates.add(bulk)
+            template = form.template
+        payload: Column | None = None
+        if form.template.mode == "call":
+            sha = form.template.function
+            if sha not in port.functions:
+                port.functions.add(sha)
+                port.order(Function(sha, self.payloads.function(sha)))
+            whole = self.payloads.payload(self.key, bulk)
+            payload = whole.take(picks) if whole is not None else None
+        columns = {name: column.take(picks) for name, column in form.columns.items()}
+        port.order(Assign(bulk, picks, attempt, template, columns, payload))

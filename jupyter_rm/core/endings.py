@@ -1,0 +1,80 @@
+"""News of ended attempts, cut and joined so that few and large reports are made of it.
+
+Read next: :mod:`jupyter_rm.core.agent`.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from ..model.columns import Column, Picks
+from ..model.effects import (
+    Finished,
+)
+from ..model.states import Cause
+
+VALUES_BYTES = 8 << 20  # of results in one report
+
+
+def honest(news: Finished) -> Finished:
+    keep = news.cause != Cause.USER_CANCEL
+    if bool(keep.all()):
+        return news
+    where = np.flatnonzero(keep)
+    place = {int(old): new for new, old in enumerate(where.tolist())}
+    return Finished(
+        news.tokens[where],
+        news.state[where],
+        news.cause[where],
+        news.code[where],
+        news.node[where],
+        news.started[where],
+        news.ended[where],
+        news.user[where],
+        news.sys[where],
+        news.rss[where],
+        news.values.take(Picks.of(where)) if news.values is not None else None,
+        {place[at]: note for at, note in news.notes.items() if at in place},
+    )
+
+
+def joined(parts: list[Finished]) -> list[Finished]:
+    """Join consecutive parts that all have values, or all have none, into few large ones."""
+    out: list[Finished] = []
+    run: list[Finished] = []
+    size = 0
+    for part in [*parts, None]:
+        if part is not None and len(part.tokens) == 0:
+            continue
+        if run and (part is None or (part.values is None) != (run[0].values is None) or size > VALUES_BYTES):
+            out.append(_join(run))
+            run, size = [], 0
+        if part is not None:
+            run.append(part)
+            size += len(part.values.data) if part.values is not None else 0
+    return out
+
+
+def _join(run: list[Finished]) -> Finished:
+    if len(run) == 1:
+        return run[0]
+    notes: dict[int, str] = {}
+    base = 0
+    for part in run:
+        notes.update({base + at: note for at, note in part.notes.items()})
+        base += len(part.tokens)
+    values = [part.values for part in run if part.values is not None]
+    return Finished(
+        np.concatenate([part.tokens for part in run]),
+        np.concatenate([part.state for part in run]),
+        np.concatenate([part.cause for part in run]),
+        np.concatenate([part.code for part in run]),
+        np.concatenate([part.node for part in run]),
+        np.concatenate([part.started for part in run]),
+        np.concatenate([part.ended for part in run]),
+        np.concatenate([part.user for part in run]),
+        np.concatenate([part.sys for part in run]),
+        np.concatenate([part.rss for part in run]),
+        Column.join(values) if values else None,
+        notes,
+    )

@@ -1,0 +1,390 @@
+"""What agents and batch systems say, and what it means.
+
+Reports are taken exactly once and in order; after every new connection the agent's inventory settles what it holds. A
+pilot's silence means nothing but silence; only proof that its job is gone gives its tasks back. Knows no client,
+socket, file or clock. Read next: :mod:`jupyter_rm.core.session` and :mod:`jupyter_rm.core.agent` (the other end).
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from ..model.columns import Array, Picks, pack, unpack
+from ..model.effects import EndPilot, JobChanged, Send
+from ..model.facts import (
+    AttemptsEnded,
+    Ends,
+    PilotChanged,
+    PilotSilent,
+    ReportApplied,
+    TasksAssigned,
+    TasksEnded,
+    TasksStarted,
+)
+from ..model.ledger import CANCEL_ASKED, NOBODY
+from ..model.messages import (
+    AgentHello,
+    AgentRefused,
+    CancelTasks,
+    Drain,
+    Ended,
+    Goodbye,
+    Inventory,
+    Message,
+    Returned,
+    Started,
+    Stock,
+    Stop,
+    Up,
+    Why,
+)
+from ..model.states import HOPELESS, INFRASTRUCTURE, Cause, PilotState, TaskState
+from ..wire import codec
+from .binding import Binding
+from .port import Port
+
+# An attempt that infrastructure ended is not the task's fault, but a task that ends every pilot it meets must end too.
+LOST_MOST = 20
+_HOPELESS = np.array(sorted(HOPELESS), np.uint8)
+_INFRASTRUCTURE = np.array(sorted(INFRASTRUCTURE), np.uint8)
+
+
+class Hearing(Binding):
+    """Takes in agents' frames and news of jobs."""
+
+    def hello(self, now: float, hello: AgentHello) -> None:
+        """An agent introduces itself."""
+        if not 0 <= hello.pilot < len(self.ledger.pilots):
+            self._refuse(hello, "no such pilot")
+            return
+        row = self.ledger.pilots[hello.pilot]
+        port = self._port(hello.pilot)
+        if row.state.final:
+            self._refuse(hello, f"the pilot is {row.state.name}")
+        elif hello.epoch < row.epoch:
+            self._refuse(hello, "a later agent of this pilot is there already")
+        elif (hello.epoch, hello.hello) > (port.epoch, port.hello):
+            if row.state < PilotState.ACTIVE or hello.epoch > row.epoch:
+                state = max(row.state, PilotState.ACTIVE)
+                self._fact(
+                    PilotChanged(
+                        hello.pilot,
+                        int(state),
+                        self.wall(),
+                        epoch=hello.epoch,
+                        nodes=hello.nodes,
+                        sandbox=hello.sandbox,
+                        reason=row.reason if state == PilotState.DRAINING else "",
+                        cause=int(row.cause),
+                    )
+                )
+            self._heard(port)
+            self._do(port.greet(now, hello))
+        elif (hello.epoch, hello.hello) == (port.epoch, port.hello) and port.connected and not port.ready:
+            self._do(port.greet(now, hello))  # our welcome was lost
+
+    def _refuse(self, hello: AgentHello, reason: str) -> None:
+        self._do(Send((self.key, hello.pilot), AgentRefused(self.key, hello.pilot, hello.epoch, reason)))
+
+    def _heard(self, port: Port) -> None:
+        port.silent_since = None
+        if self.ledger.pilots[port.pilot].silent:
+            self._fact(PilotSilent(port.pilot, False, self.wall()))
+
+    def frame(self, now: float, frame: Up) -> None:
+        """A frame of an agent's stream."""
+        port = self.ports.get(frame.pilot)
+        if port is None or not port.accepts(now, frame):
+            return
+        self._heard(port)
+        if frame.body and port.reports.take(frame.seq):
+            report = codec.reports.decode(frame.body)
+            self._report(port, report)
+            self._fact(ReportApplied(port.pilot, frame.seq))
+
+    def _report(self, port: Port, report: Message) -> None:
+        if isinstance(report, Ended):
+            self._ended(port, report)
+        elif isinstance(report, Started):
+            self._started(port, report)
+        elif isinstance(report, Inventory):
+            if report.epoch == port.epoch and report.hello == port.hello:
+                self._inventory(port, report)
+        elif isinstance(report, Returned):
+            self._returned(port, report)
+        elif isinstance(report, Stock):
+            port.stock, port.rate = report.stock, report.rate
+        elif isinstance(report, Why):
+            answer = self._asks.pop(report.ask, None)
+            if answer is not None:
+                answer(report.text)
+        elif isinstance(report, Goodbye):
+            self._goodbye(port, report)
+        self._assignable = True
+
+    def _owned(self, port: Port, bulk: int, picks: Picks) -> Array | None:
+        """Return which of the picked tasks this pilot may speak of (None: all).
+
+        Those of nobody too: a damaged journal forgets to whom it gave them, and the pilot that has them may say so.
+        """
+        holder = self.ledger.bulks[bulk].pilot[picks.where]
+        mine = holder == port.pilot
+        return None if bool(mine.all()) else mine | (holder == NOBODY)
+
+    def _adopt(self, port: Port, bulk: int, index: Array, attempt: Array) -> Array:
+        """Note that the pilot holds attempts of which the journal lost the assignment; return which it does."""
+        table = self.ledger.bulks[bulk]
+        found: Array = (table.state[index] == TaskState.WAITING) & (attempt >= table.attempt[index])
+        if bool(found.any()):
+            picks = Picks.of(index[found])
+            self._fact(TasksAssigned(bulk, picks, port.pilot, self.wall(), pack(attempt[found], "<u2")))
+            port.held += len(picks)
+        return found
+
+    def _started(self, port: Port, report: Started) -> None:
+        bulk, picks = report.bulk, report.picks
+        mine = self._owned(port, bulk, picks)
+        attempt, node, started = report.attempt, report.node, report.started
+        if mine is not None:
+            count = len(picks)
+            index, attempts = picks.array()[mine], unpack(attempt, "<u2", count)[mine]
+            if len(index) == 0:
+                return
+            self._adopt(port, bulk, index, attempts)
+            picks, attempt = Picks.of(index), pack(attempts, "<u2")
+            node = pack(unpack(node, "<u4", count)[mine], "<u4")
+            started = pack(unpack(started, "<f8", count)[mine], "<f8")
+        self._fact(TasksStarted(bulk, picks, port.pilot, attempt, node, started))
+
+    def _own(self, port: Port, report: Ended) -> Ended | None:
+        """Return the part of the report that is this pilot's to make."""
+        mine = self._owned(port, report.bulk, report.picks)
+        if mine is None:
+            return report
+        table = self.ledger.bulks[report.bulk]
+        where, count = report.picks.where, len(report.picks)
+        state = unpack(report.state, "<u1", count)
+        # What was canceled although nobody asked for it was obsolete there, not here.
+        asked = ((table.flags[where] & CANCEL_ASKED) != 0) | (table.pilot[where] == port.pilot)
+        mine &= asked | (state != TaskState.CANCELED)
+        if not bool(mine.any()):
+            return None
+        picks, attempt, ends = _cut(report.picks, report.attempt, report.ends, mine)
+        return Ended(report.bulk, picks, attempt, pack(state[mine], "<u1"), ends)
+
+    def _ended(self, port: Port, told: Ended) -> None:
+        report = self._own(port, told)
+        if report is None:
+            return
+        table = self.ledger.bulks[report.bulk]
+        count = len(report.picks)
+        state = unpack(report.state, "<u1", count)
+        cause = unpack(report.ends.cause, "<u1", count)
+        where = report.picks.where
+        if bool((state == TaskState.DONE).all()):
+            again = None
+        else:
+            spare = table.failures[where] < table.form.template.retries
+            again = (state == TaskState.FAILED) & spare & ~np.isin(cause, _HOPELESS)
+            lost = (state == TaskState.FAILED) & np.isin(cause, _INFRASTRUCTURE)
+            again = again & ~lost if table.form.template.restart == "never" else again | lost
+            again &= (table.flags[where] & CANCEL_ASKED) == 0
+            if self.ledger.closed:
+                again[:] = False
+        before = table.open_held(port.pilot, where)
+        if again is None or not bool(again.any()):
+            self._fact(TasksEnded(report.bulk, report.picks, port.pilot, report.attempt, report.state, report.ends))
+        else:
+            over = ~again
+            if bool(over.any()):
+                picks, attempt, ends = _cut(report.picks, report.attempt, report.ends, over)
+                self._fact(TasksEnded(report.bulk, picks, port.pilot, attempt, pack(state[over], "<u1"), ends))
+            picks, attempt, ends = _cut(report.picks, report.attempt, report.ends, again)
+            mask = self._fact(AttemptsEnded(report.bulk, picks, port.pilot, attempt, ends))
+            if mask is not None:
+                picks = picks.where_true(mask)
+            if len(picks):
+                self.queue.add(report.bulk, picks, table.form.template.priority, front=True)
+        port.held -= before - table.open_held(port.pilot, where)
+        self._ended_bulks.add(report.bulk)
+        self._settle()
+
+    def _returned(self, port: Port, report: Returned) -> None:
+        """Attempts came back unstarted: they wait again, as a new attempt, and nothing is counted against them."""
+        table = self.ledger.bulks[report.bulk]
+        index = report.picks.array()
+        attempt = unpack(report.attempt, "<u2", len(index))
+        current = (table.attempt[index] == attempt) & (table.pilot[index] == port.pilot)
+        current &= table.state[index] < TaskState.DONE
+        asked = current & ((table.flags[index] & CANCEL_ASKED) != 0)
+        if bool(asked.any()):
+            picks = Picks.of(index[asked])
+            self._end(report.bulk, picks, port.pilot, TaskState.CANCELED, Cause.USER_CANCEL)
+            port.held -= len(picks)
+            self._settle()
+        current &= ~asked
+        if bool(current.any()):
+            self._again(port, report.bulk, index[current], Cause.PILOT_LOST, "given back unstarted")
+
+    def _inventory(self, port: Port, report: Inventory) -> None:
+        """Agree on what the agent holds: whatever it does not name, it never got or has lost."""
+        pilot = port.pilot
+        held = {bulk: (picks.array(), unpack(attempt, "<u2", len(picks))) for bulk, picks, attempt in report.held}
+        for bulk, table in enumerate(self.ledger.bulks):
+            mine = self.ledger.held(bulk, pilot)
+            if len(mine) == 0 and bulk not in held:
+                continue
+            index, attempt = held.get(bulk, (np.zeros(0, np.int64), np.zeros(0, np.uint16)))
+            current = index[(table.attempt[index] == attempt) & (table.pilot[index] == pilot)] if len(index) else index
+            missing = np.setdiff1d(mine, current)
+            other = ~np.isin(index, current)
+            if bool(other.any()):
+                found = self._adopt(port, bulk, index[other], attempt[other])
+                obsolete = index[other][~found]
+                if len(obsolete):
+                    port.order(CancelTasks(bulk, Picks.of(obsolete)))
+            if len(missing):
+                # An agent of the same epoch never got them; one that was restarted may have begun them.
+                self._lost(port, bulk, missing, Cause.AGENT_LOST, "the agent was restarted")
+        port.ready = True
+        row = self.ledger.pilots[pilot]
+        if row.state == PilotState.DRAINING:
+            port.order(Stop(int(row.cause)) if row.cause == Cause.USER_CANCEL else Drain())
+        for bulk, table in enumerate(self.ledger.bulks):
+            mine = self.ledger.held(bulk, pilot)
+            asked = mine[(table.flags[mine] & CANCEL_ASKED) != 0]
+            if len(asked):
+                port.order(CancelTasks(bulk, Picks.of(asked)))
+        self._settle()
+
+    def _lost(self, port: Port, bulk: int, index: Array, cause: Cause, note: str, told: bool = True) -> None:
+        """Attempts are gone with their agent or pilot: end them, or let them wait again.
+
+        ``told``: the agent itself reported everything it started. Without its word any of them may have been started.
+        """
+        table = self.ledger.bulks[bulk]
+        template = table.form.template
+        asked = (table.flags[index] & CANCEL_ASKED) != 0
+        hopeless = table.attempt[index] > LOST_MOST + template.retries
+        if template.restart == "never":
+            hopeless |= (table.state[index] >= TaskState.RUNNING) | (not told)
+        if self.ledger.closed:
+            asked[:] = True
+        if bool(asked.any()):
+            self._end(bulk, Picks.of(index[asked]), port.pilot, TaskState.CANCELED, Cause.USER_CANCEL)
+        ended = ~asked & hopeless
+        if bool(ended.any()):
+            self._end(bulk, Picks.of(index[ended]), port.pilot, TaskState.FAILED, cause, note)
+        port.held -= int((asked | hopeless).sum())
+        again = index[~asked & ~hopeless]
+        if len(again):
+            self._again(port, bulk, again, cause, note)
+
+    def _goodbye(self, port: Port, report: Goodbye) -> None:
+        row = self.ledger.pilots[port.pilot]
+        state = PilotState.CANCELED if row.cause == Cause.USER_CANCEL else PilotState.DONE
+        if report.cause in (Cause.AGENT_LOST, Cause.NODE_LOST, Cause.DISK_FULL):
+            state = PilotState.FAILED
+        cause = Cause(report.cause) or row.cause
+        self._do(port.farewell())
+        self._pilot_over(port, state, cause, report.reason, told=True)
+        self._do(EndPilot(self.key, port.pilot, row.job_id))
+
+    def job(self, change: JobChanged) -> None:
+        """News about a pilot's job from the batch system (or the process table)."""
+        if not 0 <= change.pilot < len(self.ledger.pilots):
+            return
+        row = self.ledger.pilots[change.pilot]
+        port = self._port(change.pilot)
+        if row.state.final:
+            return
+        if change.alive:
+            if change.state is not None and (change.state > row.state or change.job_id != row.job_id):
+                state = max(int(row.state), change.state)
+                self._fact(
+                    PilotChanged(
+                        change.pilot,
+                        state,
+                        self.wall(),
+                        change.cause or int(row.cause),
+                        change.reason,
+                        change.job_id,
+                        epoch=row.epoch,
+                    )
+                )
+                if row.state == PilotState.DRAINING and row.cause == Cause.USER_CANCEL:
+                    self._do(EndPilot(self.key, change.pilot, change.job_id))
+            return
+        canceled = row.state == PilotState.DRAINING
+        state_after = PilotState.CANCELED if row.cause == Cause.USER_CANCEL else PilotState.DONE
+        if not canceled:
+            state_after = PilotState.FAILED
+        cause = row.cause if canceled else Cause(change.cause or Cause.PILOT_LOST)
+        self._pilot_over(port, state_after, cause, change.reason or "its job ended", told=False)
+
+    def _pilot_over(self, port: Port, state: PilotState, cause: Cause, reason: str, *, told: bool) -> None:
+        port.lose()
+        for bulk in range(len(self.ledger.bulks)):
+            mine = self.ledger.held(bulk, port.pilot)
+            if len(mine):
+                lost = cause if cause in INFRASTRUCTURE else Cause.PILOT_LOST
+                self._lost(port, bulk, mine, lost, reason, told)
+        self._fact(PilotChanged(port.pilot, int(state), self.wall(), int(cause), reason))
+        self.ports.pop(port.pilot, None)
+        self._settle()
+
+    # ------------------------------------------------------------ time
+
+    def tick(self, now: float) -> None:
+        """Notice silence; nothing is ever ended because of it."""
+        for port in list(self.ports.values()):
+            row = self.ledger.pilots[port.pilot]
+            if row.state < PilotState.ACTIVE or now - port.heard_at < self.patience.silent:
+                continue
+            if not row.silent:
+                port.silent_since = now
+                self._fact(PilotSilent(port.pilot, True, self.wall()))
+            if port.silent_since is not None and now - port.silent_since >= self.patience.rerun:
+                self._rerun(port)
+
+    def _rerun(self, port: Port) -> None:
+        """Run elsewhere what permits that while its pilot is silent; late news of the old attempts will be stale."""
+        for bulk, table in enumerate(self.ledger.bulks):
+            if table.form.template.on_silence == "rerun" and table.form.template.restart != "never":
+                mine = self.ledger.held(bulk, port.pilot)
+                if len(mine):
+                    self._lost(port, bulk, mine, Cause.PILOT_LOST, "its pilot was silent")
+
+    def kept(self) -> None:
+        """The journal is safe on disk: agents may forget what they reported so far."""
+        for port in self.ports.values():
+            if port.kept != port.reports.last:
+                port.kept = port.reports.last
+                port.owes_ack = True
+
+
+def _cut(picks: Picks, attempt: bytes, ends: Ends, mask: Array) -> tuple[Picks, bytes, Ends]:
+    """Return the part of a report at which ``mask`` is true."""
+    count = len(picks)
+    where = np.flatnonzero(mask)
+    place = {int(old): new for new, old in enumerate(where.tolist())} if ends.notes else {}
+
+    def cut(data: bytes, dtype: str) -> bytes:
+        return pack(unpack(data, dtype, count)[where], dtype)
+
+    return (
+        Picks.of(picks.array()[where]),
+        cut(attempt, "<u2"),
+        Ends(
+            cut(ends.cause, "<u1"),
+            cut(ends.code, "<i4"),
+            cut(ends.node, "<u4"),
+            cut(ends.started, "<f8"),
+            cut(ends.ended, "<f8"),
+            cut(ends.user, "<f4"),
+            cut(ends.sys, "<f4"),
+            cut(ends.rss, "<u4"),
+            ends.values.take(Picks.of(where)) if ends.values is not None else None,
+            {place[at]: note for at, note in ends.notes.items() if at in place},
+        ),
+    )
