@@ -131,7 +131,11 @@ def array(task: Task, columns: Mapping[str, object]) -> tuple[Template, dict[str
     wanted = task.placeholders()
     for name in sorted(wanted):
         if not name.isidentifier():
-            raise RequestError(f"placeholder {{{name}}} has no name", hint="write {name}", code="JRM-Q51")
+            raise RequestError(
+                f"placeholder {{{name}}} has no name",
+                hint="write {name}, or {{ and }} for literal braces",
+                code="JRM-Q51",
+            )
         if name not in columns:
             raise RequestError(
                 f"{{{name}}} has no column",

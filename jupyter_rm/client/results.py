@@ -6,7 +6,9 @@ unpickles, and only what this user's own workers wrote. Read next: :mod:`.replic
 
 from __future__ import annotations
 
+import linecache
 import pickle
+import re
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +17,18 @@ import numpy as np
 from ..model.columns import Array, Column, Picks
 from ..model.errors import LinkError, TaskError
 from ..wire import values as forms
+
+_FRAME = re.compile(r'^  File "(.+)", line (\d+), in .*\n(?!    )', re.MULTILINE)
+
+
+def with_source(trace: str) -> str:
+    """Return a remote traceback with the lines of code that only this process knows: those of notebook cells."""
+
+    def fill(frame: re.Match[str]) -> str:
+        code = linecache.getline(frame[1], int(frame[2])).strip()
+        return f"{frame[0]}    {code}\n" if code else frame[0]
+
+    return _FRAME.sub(fill, trace)
 
 
 class RemoteTraceback(Exception):
@@ -70,6 +84,7 @@ def decode_plain(raws: list[bytes | None]) -> list[Any] | None:
 
 def _raised(body: bytes | None, kind: str, message: str, trace: str) -> BaseException:
     error: BaseException | None = None
+    trace = with_source(trace)
     if body:
         try:
             error = pickle.loads(body)  # noqa: S301 (our own workers wrote it)

@@ -90,9 +90,14 @@ def _ended(fact: f.TasksEnded | f.AttemptsEnded, index: int, ledger: Ledger) -> 
     else:
         text = f"attempt {attempt} ended without success; attempt {attempt + 1} follows"
     parts = [CAUSE_TEXT.get(cause, "") if cause is not Cause.NONE else ""]
+    note = ends.notes.get(place, "")
     if fact.pilot >= 0:
-        parts.append(f"exit code {code}" if code >= 0 else f"signal {-code}")
-        if 0 <= took < 1e9:
+        # A failure without an exit code of its own (never started, a call that raised) has 0 there: not worth saying.
+        if code < 0:
+            parts.append(f"signal {-code}")
+        elif (code or cause is Cause.NONE) and not note.startswith("exit code"):
+            parts.append(f"exit code {code}")
+        if 0 <= took < 1e9 and cause is not Cause.START_FAILED:
             parts.append(f"after {took:.3f} s{_node(ledger, fact.pilot, int(_at(ends.node, '<u4', fact, place)))}")
-    parts.append(ends.notes.get(place, ""))
+    parts.append(note)
     return text + ": " + ", ".join(part for part in parts if part)

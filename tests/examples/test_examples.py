@@ -30,7 +30,7 @@ SAYS = {
         r"1217 of 1217 ended",  # the progress display's last state
         r"it said   sir: r0 must be more than 0, not 0",
         r"ValueError - r0 must be more than 0, not -1.0",
-        r"attempt 2 ended without success; attempt 3 follows",
+        r"attempt 2 ended without success; attempt 3 follows: .* on \S+, exit code 75; stderr ends: not in the mood\n",
         r"session first-ensemble: 1213 DONE, 4 FAILED",  # %jrm acts on the session that Python opened
         r"<plot: Will it break out\?>",
     ],
@@ -40,7 +40,7 @@ SAYS = {
         r"seed 3 -> 3\.15112",
         r"\[0\.25, ZeroDivisionError\('division by zero'\), 0\.2\]",
         r"killed by signal 11 \(SIGSEGV\)",
-        r"in inverse",
+        r"in inverse\n    return 1 / x\n",  # the worker does not have the cell's text; this kernel has
         r"working on b",
     ],
     "03-nothing-is-lost": [
