@@ -89,12 +89,14 @@ class Agent:
         self._socket.setsockopt(zmq.RECONNECT_IVL_MAX, 1000)
         self._socket.setsockopt(zmq.SNDHWM, 10_000)
         self._socket.setsockopt(zmq.MAXMSGSIZE, codec.AGENT_LIMIT)
+        self._monitor = self._socket.get_monitor_socket(zmq.EVENT_CONNECTED)
         self._socket.connect(endpoint)
         self._listening = False
         self._calm_until = 0.0
         self._look_at = 0.0
         self._ending: float | None = None
         self.drive.watch(self._socket, lambda: drain(self._socket, self._frames))
+        self.drive.watch(self._monitor, lambda: drain(self._monitor, self._connected))
         self.drive.every(0.25, self._tick)
 
     def run(self) -> int:
@@ -106,6 +108,8 @@ class Agent:
         finally:
             self.performer.close(2.0)
             self.spool.sync()
+            self.drive.forget(self._monitor)
+            self._socket.disable_monitor()
             self._socket.close()
             self.context.term()
             self.drive.close()
@@ -124,6 +128,9 @@ class Agent:
             self._carry_out(self.machine.handle(self.clock.now(), FromBroker(message)))
         except ProtocolError as error:
             log.warning("frame from the broker dropped: %s", error)
+
+    def _connected(self, _frames: list[bytes]) -> None:
+        self._carry_out(self.machine.reconnected(self.clock.now()))
 
     def _tick(self) -> None:
         now = self.clock.now()

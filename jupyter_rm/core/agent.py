@@ -199,6 +199,12 @@ class AgentMachine:
         )
         self._effects.append(Send(BROKER, who))
 
+    def reconnected(self, now: float) -> list[Effect]:
+        """The road to the broker is open again: there may be a new broker at its end, so ask at once."""
+        if self.welcomed and not self.ended:
+            self._say_hello(now)
+        return self._out()
+
     def _frame(self, now: float, message: Message) -> None:
         if isinstance(message, AgentRefused):
             if message.epoch == self.epoch and not self.ended:
