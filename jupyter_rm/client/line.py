@@ -20,6 +20,9 @@ if TYPE_CHECKING:
     from ..runtime.home import Home
 
 
+LOOK_MS = 100  # while we wait for a greeting, so often we look whether the broker still lives
+
+
 class Line:
     """An open line; :func:`dial` makes one.
 
@@ -59,15 +62,17 @@ class Line:
         message: Message = self._decoder.decode(frame)
         return message
 
-    def greet(self, number: int, timeout_s: float) -> bool:
-        """Say Hello and wait for the answer; False when none came.
+    def greet(self, number: int, timeout_s: float, alive: Callable[[], bool]) -> bool:
+        """Say Hello and wait for the answer; False when none came in time, or nobody is ``alive`` any more to give it.
 
         Raises:
             JrmError: the broker refused us.
         """
         self.send(Hello(number, pid=os.getpid()))
-        if not self.socket.poll(int(timeout_s * 1000)):
-            return False
+        deadline = time.monotonic() + timeout_s
+        while not self.socket.poll(LOOK_MS):
+            if time.monotonic() > deadline or not alive():
+                return False
         message = self.decode(self.socket.recv())
         if isinstance(message, Refused):
             raise message.error.error()
@@ -97,7 +102,7 @@ def dial(home: Home, timeout_s: float, number: Callable[[], int]) -> Line:
         left = deadline - time.monotonic()
         try:
             # A holder that does not answer may be reading a long journal, or be just dying: look at it now and then.
-            if line.greet(number(), min(2.0, max(0.2, left))):
+            if line.greet(number(), min(2.0, max(0.2, left)), lambda: home.holder() is not None):
                 return line
         except BaseException:
             line.close()
