@@ -34,8 +34,8 @@ class Talk:
 
     def __init__(self) -> None:
         self.now = 0.0
-        broker = BrokerMachine(1, wall=lambda: 1.7e9 + self.now, host="here", patience=Patience())
-        self.session: SessionMachine = broker.open("study", "me")[0]
+        self.session = SessionMachine("0-study", 1, Payloads(), Patience(), lambda: 1.7e9 + self.now)
+        self.session.open("study", "me", "here")
         self.facts: list[Fact] = []
         self.effects: list[Effect] = []
 
