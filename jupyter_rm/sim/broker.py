@@ -52,6 +52,7 @@ class BrokerHost:
         self.frozen_until = 0.0
         self._life = 0
         self._doom: float | None = None
+        self._pause = 1.0
         self._inbox: list[Input] = []
         self._planned = False
         self._kept_at = 0.0
@@ -94,20 +95,21 @@ class BrokerHost:
         world.site.forget_told()
         world.loop.after(world.chance.uniform(0.0, 5.0), self._poll, self._life)
 
-    def die(self) -> None:
-        """End at once."""
+    def die(self, pause: float | None = None) -> None:
+        """End at once; the next life begins ``pause`` seconds later (None: as ``doom`` was told)."""
         if self.machine is not None:
+            self._world.loop.after(self._pause if pause is None else pause, self._world.revive_broker)
             self.machine = None
             self._life += 1
             self._world.network.listen(ADDRESS, None)
             self._world.trace.note(self._world.loop.now, ADDRESS, "broker is dead")
 
-    def doom(self, where: float) -> None:
-        """Let it die inside its next round that decides something; at the latest in 3 s.
+    def doom(self, where: float, pause: float) -> None:
+        """Let it die inside its next round that decides something, at the latest in 3 s, for ``pause`` seconds.
 
         ``where`` 0..1: below 0.3 before the commit, else after that part of the effects.
         """
-        self._doom = where
+        self._doom, self._pause = where, pause
         self._world.loop.after(3.0, self._expire, self._life)
 
     def undoom(self) -> None:

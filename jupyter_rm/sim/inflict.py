@@ -105,16 +105,12 @@ class Inflict:
     # ------------------------------------------------------------ broker
 
     def _broker_crash(self, fault: Fault) -> None:
-        broker, world = self._world.broker, self._world
-        if broker.machine is not None:
-            broker.doom(fault.amount)
-            world.loop.after(3.001 + fault.span, world.revive_broker)
+        self._world.broker.doom(fault.amount, fault.span)
 
     def _broker_damage(self, fault: Fault) -> None:
         if self._world.broker.machine is not None:
-            self._world.broker.die()
+            self._world.broker.die(fault.span)
             self._world.damage_journal()
-            self._world.loop.after(fault.span, self._world.revive_broker)
 
     def _broker_freeze(self, fault: Fault) -> None:
         self._world.broker.frozen_until = self._world.loop.now + fault.span

@@ -111,7 +111,8 @@ class Site:
             lost = job.spool.lose_cache(world.chance)
             world.trace.note(world.loop.now, job.address, f"the node went down, {lost} reports lost")
         if restart and not job.over:
-            world.loop.after(world.chance.uniform(0.1, 30.0), self.spawn, job)
+            # Often so soon that words of the last life are still under way.
+            world.loop.after(world.chance.uniform(0.02, world.chance.choice((0.3, 3.0, 30.0))), self.spawn, job)
 
     def exited(self, job: Job) -> None:
         """The agent ended by its own decision: so does the job."""
