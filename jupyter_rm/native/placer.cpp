@@ -233,6 +233,7 @@ struct Placer {
 }  // namespace
 
 NB_MODULE(_placer, m) {
+  nb::set_leak_warnings(false);  // at exit Python may leave objects alive; that is no news for users
   m.doc() = "Placement: which task starts on which cores and GPUs of which node.";
   nb::class_<Placer>(m, "Placer")
       .def(nb::init<In<u16>, In<u16>, In<u32>, In<u32>, In<u8>, In<u16>, nb::dict, double, u32>(), "cores"_a, "gpus"_a,

@@ -159,6 +159,7 @@ bool supported() {
 }  // namespace
 
 NB_MODULE(_spawner, m) {
+  nb::set_leak_warnings(false);  // at exit Python may leave objects alive; that is no news for users
     m.attr("EVENT_SIZE") = sizeof(Event);
     m.attr("WIRE_VERSION") = WIRE_VERSION;
     m.def("supported", &supported);
