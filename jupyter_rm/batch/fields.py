@@ -27,7 +27,7 @@ _C = re.compile(
 _SIZE = re.compile(r"([0-9]+(?:\.[0-9]+)?)\s*([a-zA-Z]*)\+?", re.ASCII)
 _UNITS = {"": 1.0, "b": 1 / 1048576, "k": 1 / 1024, "m": 1.0, "g": 1024.0, "t": 1048576.0, "p": 1073741824.0}
 AS = ("text", "int", "float", "time", "duration", "memory", "bool", "nodes", "words", "exit", "exit_colon", "exit_pbs",
-      "wait_status", "count")  # fmt: skip
+      "wait_status", "count", "runs")  # fmt: skip
 
 # What a field of a record is, unless its declaration says otherwise.
 DEFAULT_AS = {
@@ -170,9 +170,12 @@ def convert(kind: str, raw: Any, *, form: str = "", unit: str = "", utc_offset_s
     if kind == "nodes":
         return tuple(host for host, _ in of_form(form or "words", text))
     if kind == "words":
-        return tuple(word for word in re.split(r"[\s,]+", text) if word)
+        return tuple(word for word in re.split(r"[\s,:]+", text) if word)
     if kind == "int":
         return _int(text)
+    if kind == "runs":  # how often it began; the first time is no restart
+        number = _int(text)
+        return None if number is None else max(0, number - 1)
     if kind == "float":
         try:
             value = float(text)
@@ -236,7 +239,9 @@ class Fields:
                 elif value is not None:
                     out[name] = value
                 break
-        return {name: value for name, value in out.items() if value is not None}
+        if out.get("signal") == 0:
+            del out["signal"]
+        return out
 
 
 SPEC_KEYS = {"path", "match", "as", "form", "unit", "map"}

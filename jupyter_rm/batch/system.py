@@ -226,6 +226,7 @@ class BatchSystem:
             ``refused`` set is it certain that nothing was submitted.
         """
         said = self._tree["ops"][op]
+        asked = tuple(asked)
         out, err = _decoded(stdout), _decoded(stderr)
         gone: tuple[str, ...] = ()
         if said.get("noise"):
@@ -235,7 +236,9 @@ class BatchSystem:
         if said.get("gone"):
             found = [match for text in (err, out) for match in re.finditer(said["gone"], text, re.MULTILINE)]
             if found:
-                gone = tuple(dict.fromkeys(m["id"] for m in found if "id" in m.groupdict() and m["id"])) or tuple(asked)
+                gone = tuple(dict.fromkeys(m["id"] for m in found if m.groupdict().get("id")))
+                if not gone and len(asked) == 1:
+                    gone = asked
                 left_out, left_err = _without(said["gone"], out), _without(said["gone"], err)
                 if rc not in said.get("rc_ok", [0]) and left_err.strip():
                     raise self._failures.failed(op, out, err, rc)
@@ -256,7 +259,7 @@ class BatchSystem:
                 raise self._failures.garbled(op, out, err, rc, str(error)) from None
         fields = [self._fields[name].of(row, utc_offset_s) for row in rows]
         fields = [one for one in fields if not self._dropped(reader, one)]
-        return self._records(op, fields, tuple(asked), out, err)
+        return self._records(op, fields, asked, out, err)
 
     def _dropped(self, reader: Reader, fields: Mapping[str, Any]) -> bool:
         return any(re.search(pattern, str(fields.get(key, ""))) for key, pattern in reader.drop.items())

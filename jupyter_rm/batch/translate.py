@@ -96,8 +96,14 @@ class Translator:
             elif code is not None or one.get("signal"):
                 state = JobState.FAILED if code or one.get("signal") else JobState.DONE
                 detail = "signal" if one.get("signal") else detail
+        elif state is JobState.FAILED and not detail and one.get("signal"):
+            detail = "signal"
         elif override:
             state, detail = state_word(override) or (state, detail)
+        if not one.get("limit_s"):
+            one.pop("limit_s", None)
+        if state is not JobState.QUEUED:
+            one.pop("estimate", None)
         if not state.final:
             # Before the end these columns hold plans, not facts.
             one.pop("exit", None)
