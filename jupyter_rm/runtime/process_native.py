@@ -30,7 +30,7 @@ import numpy as np
 import numpy.typing as npt
 
 from jupyter_rm.native import _spawner
-from jupyter_rm.runtime import process as base
+from jupyter_rm.runtime import process_types as base
 
 __all__ = ["NativeSpawner"]
 

@@ -38,7 +38,7 @@ from typing import TypeVar, cast
 import numpy as np
 import numpy.typing as npt
 
-from jupyter_rm.runtime import process as base
+from jupyter_rm.runtime import process_types as base
 
 __all__ = ["PortableSpawner"]
 
