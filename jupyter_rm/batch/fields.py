@@ -226,7 +226,7 @@ class Fields:
                     found = re.search(one["match"], text)
                     if not found:
                         continue
-                    raw = text = found[1] if found.groups() else found[0]
+                    raw = text = (found[1] or "") if found.groups() else found[0]
                 if "map" in one:
                     raw = text = one["map"].get(text, one["map"].get("else", text))
                 value = convert(

@@ -25,6 +25,7 @@ from .records import (
     Command,
     JobContext,
     JobRecord,
+    JobState,
     NodeRecord,
     QueueRecord,
     Submitted,
@@ -72,6 +73,14 @@ class BatchSystem:
     def ops(self) -> tuple[str, ...]:
         """The operations this system can do."""
         return tuple(self._tree.get("ops", {}))
+
+    def state_of(self, raw: str) -> tuple[JobState, str]:
+        """Return (state, detail) of a state as the batch system writes it; UNKNOWN, and a note, when nobody knows."""
+        return self._translate.state_of(raw)
+
+    def reason_of(self, raw: str) -> str:
+        """Return a reason in plain words; as it is when nobody has translated it."""
+        return self._translate.reason_of(raw)[0]
 
     # What to run ------------------------------------------------------------------------------------------------
 

@@ -12,15 +12,35 @@ TOKEN = "jrm0a1b2c3d"
 FILES = {"token": TOKEN, "script": "/home/alice/.jrm/batch.sh", "spec": "/home/alice/.jrm/p.0/spec"}
 SHAPES: dict[str, dict[str, object]] = {
     "smallest": {"walltime": "10m"},
-    "two nodes": {"name": "relax", "nodes": 2, "cores_per_node": 4, "queue": "batch", "project": "abc", "walltime": "1h30m"},
-    "gpus": {"name": "train", "nodes": 1, "cores_per_node": 16, "gpus_per_node": 4, "mem_per_node": "64GiB",
-             "walltime": "2d", "queue": "gpu"},
+    "two nodes": {
+        "name": "relax",
+        "nodes": 2,
+        "cores_per_node": 4,
+        "queue": "batch",
+        "project": "abc",
+        "walltime": "1h30m",
+    },
+    "gpus": {
+        "name": "train",
+        "nodes": 1,
+        "cores_per_node": 16,
+        "gpus_per_node": 4,
+        "mem_per_node": "64GiB",
+        "walltime": "2d",
+        "queue": "gpu",
+    },
     "whole nodes": {"nodes": 16, "exclusive": True, "walltime": 3600, "qos": "high", "reservation": "R12"},
-    "files": {"nodes": 1, "walltime": "30m", "workdir": "/scratch/a b/it's", "stdout": "/scratch/out.txt",
-              "stderr": "/scratch/err.txt", "hold": True},
+    "files": {
+        "nodes": 1,
+        "walltime": "30m",
+        "workdir": "/scratch/a b/it's",
+        "stdout": "/scratch/out.txt",
+        "stderr": "/scratch/err.txt",
+        "hold": True,
+    },
     "own script": {"name": "mine", "walltime": "5m", "script": "/home/alice/my job.sh", "spec": None},
     "again": {"name": "again", "requeue": True, "walltime": "5m"},
-}  # fmt: skip
+}
 
 
 def page() -> str:
