@@ -31,7 +31,8 @@ tb_apt() {
   [ $rc = 0 ] || { tail -20 "$TB_STATE/apt.log" >&2; tb_die "apt-get failed"; }
 }
 
-_start_time() { sed 's/^.*) //' "/proc/$1/stat" 2>/dev/null | awk '{print $20}'; }
+# Nothing for a zombie: who has inherited it may take its time.
+_start_time() { sed 's/^.*) //' "/proc/$1/stat" 2>/dev/null | awk '$1 != "Z" {print $20}'; }
 tb_pid()    { awk '{print $1}' "$TB_STATE/pids/$1.pid"; }
 tb_alive() { # NAME
   local f="$TB_STATE/pids/$1.pid" pid st; [ -f "$f" ] || return 1

@@ -173,11 +173,10 @@ class ChainLink(Link):
             options.key_types = (*ours, *(name for name in options.key_types if name not in ours))
         try:
             transport.start_client(timeout=wait)
+            key = transport.get_remote_server_key()  # fails when the time was over
         except (paramiko.SSHException, EOFError, OSError) as error:
-            raise unreachable(
-                hop, [f"{hop.host} port {hop.port}: no SSH there ({error or type(error).__name__})"]
-            ) from None
-        key = transport.get_remote_server_key()
+            says = "no answer" if transport.is_active() else str(error) or type(error).__name__
+            raise unreachable(hop, [f"{hop.host} port {hop.port}: no SSH there ({says})"]) from None
         hosts.check(hop, key.get_name(), key.asbytes(), ask, self._settings.ask_timeout_s)
         return transport
 
@@ -227,6 +226,9 @@ class ChainLink(Link):
         except paramiko.ChannelException as error:
             raise Busy(error.text) from None
         except (paramiko.SSHException, EOFError, OSError) as error:
+            # Two refusals at once share one place for their reason in paramiko, and one of them finds it empty.
+            if str(error) == "Unable to open channel." and self.alive():
+                raise Busy(str(error)) from None
             raise self._gone(str(error)) from None
 
     def _gone(self, why: str) -> LinkError:

@@ -79,7 +79,7 @@ class Connection(Life):
         self._forwards: builtins.list[Forward] = []
         self._streams: set[Stream] = set()
         self._scratch: Path | None = None
-        self._slots = Slots(settings.max_sessions, settings.session_wait_s, name)
+        self._slots = Slots(settings.max_sessions, settings.session_wait_s, name, lambda: self._files.reclaim())
         self._files = Files(self._new_files, lambda argv: self.run(argv, timeout=3600), name)
         super().__init__(route, settings, log_in, ask)
 
@@ -112,7 +112,7 @@ class Connection(Life):
         if self._link.alive():
             for stream in streams:
                 with contextlib.suppress(JrmError):
-                    if stream.pid > 1 and stream.rc is None:
+                    if stream.group(2) > 1 and stream.rc is None:
                         # Its channel is free of our own rules already: the connection counts as closed.
                         self._link.spawn(command_line(_kill(stream.pid, "TERM"))).wait(5)
         self._slots.close()

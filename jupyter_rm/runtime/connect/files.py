@@ -77,6 +77,7 @@ class Session:
         self._where = where
         self._lock = threading.RLock()
         self._client: Any = None
+        self._busy = 0
 
     @contextlib.contextmanager
     def use(self, path: str = "") -> Iterator[Any]:
@@ -84,6 +85,7 @@ class Session:
         with self._lock:
             if self._client is None:
                 self._client = self._make()
+            self._busy += 1
             try:
                 yield self._client
             except JrmError:
@@ -119,6 +121,8 @@ class Session:
                     code="JRM-F60",
                     hint="check path, quota and free space there",
                 ) from None
+            finally:
+                self._busy -= 1
 
     def _broken(self, error: OSError) -> bool:
         sock = getattr(self._client, "sock", None)
@@ -137,6 +141,15 @@ class Session:
         if client is not None:
             with contextlib.suppress(OSError, EOFError):
                 client.close()
+
+    def reclaim(self) -> None:
+        """Close the client when nobody uses it."""
+        if self._lock.acquire(blocking=False):
+            try:
+                if not self._busy:
+                    self.drop()
+            finally:
+                self._lock.release()
 
     def abandon(self) -> None:
         """Close the client without waiting for whoever uses it, who then fails."""
@@ -166,6 +179,11 @@ class Files:
         for session in (self._small, self._bulk):
             session.abandon()
             session.drop()
+
+    def reclaim(self) -> None:
+        """Close clients that nobody uses."""
+        self._bulk.reclaim()
+        self._small.reclaim()
 
     # --- small files
 

@@ -129,7 +129,7 @@ class Forwarder:
             finally:
                 with self._lock:
                     self._open.discard(far)
-        except (OSError, EOFError, LinkError) as error:
+        except Exception as error:  # paramiko has its own tree; whatever it is, this visitor is turned away
             _log.info("forward at %s: %s", self.address, error)
         finally:
             wire.close()

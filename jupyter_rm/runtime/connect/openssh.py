@@ -17,6 +17,7 @@ import hashlib
 import os
 import re
 import secrets
+import shlex
 import socket
 import subprocess
 import threading
@@ -34,8 +35,9 @@ from jupyter_rm.runtime.connect.link import Address, Busy, Channel, Link, lost
 from jupyter_rm.runtime.connect.login import refused
 from jupyter_rm.runtime.connect.programs import ProcessChannel, readable
 from jupyter_rm.runtime.connect.settings import ConnectSettings
-from jupyter_rm.runtime.connect.target import Hop, Route
+from jupyter_rm.runtime.connect.target import Hop, Route, Target
 
+_PORT_TRIES = 8
 _MARK_S = 30.0  # seconds a login shell may take before the command's mark comes
 _CHANGED = re.compile(r"fingerprint for the (\S+) key sent by the remote host is\s+(\S+?)\.?\s", re.S)
 _OFFENDING = re.compile(r"Offending \S+ key in (.+):(\d+)")
@@ -45,12 +47,22 @@ _DENIED = re.compile(
 )
 
 
-def configuration(route: Route, settings: ConnectSettings) -> str:
-    """Return the text of our configuration: what we insist on, then the user's own."""
+def configuration(route: Route, settings: ConnectSettings, mine: Path, log: Path) -> str:
+    """Return the text of our configuration ``mine``: what we insist on, then the user's own.
+
+    A master sends the words of a jump host's ssh to /dev/null; with a ProxyCommand of ours they go to ``log``.
+    """
     lines = []
     for hop in route.hops:
         # Never weaker than asking; "yes" stays "yes".
         lines += [f"Host {hop.name}", f"  StrictHostKeyChecking {hop.strict}"]
+        if hop is route.last and hop.jump:
+            *before, last = hop.jump.split(",")
+            via = Target.parse(last.strip())
+            argv = ["ssh", "-F", str(mine), *(["-J", ",".join(before)] if before else []), *_goal(via)]
+            quoted = " ".join(shlex.quote(word).replace("%", "%%") for word in argv)
+            quoted = quoted.replace("ssh ", "ssh -W '[%h]:%p' ", 1)
+            lines.append(f"  ProxyCommand {quoted} 2>>{shlex.quote(str(log)).replace('%', '%%')}")
     alive = max(1, int(settings.keepalive_s))
     lines += [
         "Match all",
@@ -111,15 +123,10 @@ class MasterLink(Link):
                 f"{directory} is too long for a socket", code="JRM-T30", hint="choose a shorter control_dir"
             )
         self._config = directory / f"{self._id}.conf"
-        self._config.write_text(configuration(route, settings), encoding="utf-8")
+        self._log = directory / f"{self._id}.log"
+        self._config.write_text(configuration(route, settings, self._config, self._log), encoding="utf-8")
         self._config.chmod(0o600)
-        target = route.target
-        self._goal = [
-            *(["-l", target.user] if target.user else []),
-            *(["-p", str(target.port)] if target.port else []),
-            "--",
-            target.host,
-        ]
+        self._goal = _goal(route.target)
         self._pulse: socket.socket | None = None
         self._gone = threading.Event()
         self._once = threading.Lock()
@@ -155,16 +162,18 @@ class MasterLink(Link):
     def _log_in(self, ask: Asker) -> None:
         self._socket.unlink(missing_ok=True)
         ear = Ear(self._settings.control_dir, self._id, self._route, ask, self._settings.ask_timeout_s)
-        log = self._settings.control_dir / f"{self._id}.log"
+        log = self._log
         argv = self._argv("-M", "-N", "-f", "-o", f"ControlPersist={self._settings.persist_s}", *self._goal)
         try:
-            with open(os.open(log, os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, 0o600), "rb") as stream:
+            with open(
+                os.open(log, os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND | os.O_NOFOLLOW, 0o600), "rb"
+            ) as stream:
                 process = subprocess.Popen(
                     argv,
                     stdin=subprocess.DEVNULL,
                     stdout=subprocess.DEVNULL,
                     stderr=stream,
-                    env={**os.environ, **ear.environment(), "LC_ALL": "C"},
+                    env={**os.environ, **ear.environment(), "LC_ALL": "C", "SHELL": "/bin/sh"},
                     start_new_session=True,
                 )
                 try:
@@ -177,6 +186,7 @@ class MasterLink(Link):
                     if process.poll() is None:
                         process.kill()
                         process.wait()
+                stream.seek(0)
                 said = stream.read(1 << 16).decode(errors="replace")
             if rc:
                 raise ear.failed or self._explain(said, ear.asked)
@@ -350,13 +360,15 @@ class MasterLink(Link):
 
     def reverse(self, there: Address, here: Address) -> tuple[Address, Callable[[], None]]:
         """Have the other machine listen, through the master."""
-        word = f"{_word(there)}:{_word(here)}"
-        done = self._control("forward", "-R", word)
-        self._ordered(done, f"{self.name} does not listen at {there} for us")
-        where = there
-        if not there.path and there.port == 0:
-            where = Address(there.host, int(done.stdout.split()[-1]))
+        for tries_left in reversed(range(_PORT_TRIES)):
+            # A port that the server picked could not be given back one by one: ssh knows it as "0" for ever.
+            free = not there.path and there.port == 0
+            where = Address(there.host, 20_000 + secrets.randbelow(40_000)) if free else there
             word = f"{_word(where)}:{_word(here)}"
+            done = self._control("forward", "-R", word)
+            if done.returncode == 0 or not free or not tries_left or not self.alive():
+                break
+        self._ordered(done, f"{self.name} does not listen at {there} for us")
         return where, lambda: self._cancel("-R", word)
 
     def _ordered(self, done: subprocess.CompletedProcess[bytes], what: str) -> None:
@@ -426,6 +438,11 @@ class _Patient:
         """Close the channel."""
         self._channel.close()
         self._log.unlink(missing_ok=True)
+
+
+def _goal(target: Target) -> list[str]:
+    user = ["-l", target.user] if target.user else []
+    return [*user, *(["-p", str(target.port)] if target.port else []), "--", target.host]
 
 
 def _word(address: Address) -> str:

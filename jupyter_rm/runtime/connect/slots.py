@@ -1,7 +1,7 @@
 """How many sessions of one connection are in use, so that a server's MaxSessions is a queue and not an error.
 
-A server may allow fewer than assumed; its refusals teach the real number. Long-running streams leave two sessions free
-for commands and files, so that a stream can always be killed.
+A server may allow fewer than assumed: who is refused tries again until one is free. Long-running streams leave two
+sessions free for commands and files, so that a stream can always be killed.
 
 Knows: counting and waiting. Does not know: SSH. Read next: ``connection.py``.
 """
@@ -28,12 +28,14 @@ class Slots:
         most: sessions at once.
         wait_s: how long a caller waits for one.
         name: the machine, for messages.
+        reclaim: gives up sessions that are open and idle; called before anybody waits.
     """
 
-    def __init__(self, most: int, wait_s: float, name: str) -> None:
+    def __init__(self, most: int, wait_s: float, name: str, reclaim: Callable[[], None] = lambda: None) -> None:
         self._most = max(1, most)
         self._wait = wait_s
         self._name = name
+        self._reclaim = reclaim
         self._used = 0
         self._long = 0
         self._change = threading.Condition()
@@ -47,11 +49,14 @@ class Slots:
         """
         deadline = time.monotonic() + self._wait
         while True:
+            if not self._room(long):
+                self._reclaim()
             self._take(deadline, long)
             try:
                 return make()
             except Busy as error:
-                # One that was just closed may still count there. Only when none of ours is closing, it is the limit.
+                # The server counts otherwise: its limit is lower, or a session that was just closed still counts there.
+                self._reclaim()
                 with self._change:
                     self._used -= 1
                     self._long -= long

@@ -188,6 +188,11 @@ class Stream:
         finally:
             self.err.end()
 
+    def group(self, timeout_s: float) -> int:
+        """Return the process group there, 0 when it is not known within a time."""
+        self._started.wait(timeout_s)
+        return self.pid
+
     def write(self, data: bytes) -> None:
         """Write to the command's stdin.
 
@@ -237,8 +242,7 @@ class Stream:
         """
         if signal not in SIGNALS:
             raise ValueError(signal)
-        self._started.wait(10)
-        if self.pid > 1 and self.rc is None:
+        if self.group(10) > 1 and self.rc is None:
             if signal in ("TERM", "KILL", "INT", "HUP", "QUIT"):
                 self._killed = SIGNALS[signal]
             self._signal(self.pid, signal)

@@ -112,6 +112,7 @@ class Hop:
         agent: socket of ssh-agent, ``none``, or empty for the environment's.
         alias: HostKeyAlias.
         needs_openssh: why only OpenSSH can go there, or empty.
+        jump: its ProxyJump as written, or empty.
     """
 
     name: str
@@ -127,6 +128,7 @@ class Hop:
     agent: str = ""
     alias: str = ""
     needs_openssh: str = ""
+    jump: str = ""
 
     @property
     def known_as(self) -> str:
@@ -222,8 +224,8 @@ class _Reader:
         found.setdefault("globalknownhostsfile", ["/etc/ssh/ssh_known_hosts"])
         return found
 
-    def hop(self, target: Target) -> tuple[Hop, str]:
-        """Return the hop of one target and its ProxyJump value."""
+    def hop(self, target: Target) -> Hop:
+        """Return the hop of one target."""
         found = self.look_up(target)
 
         def one(name: str, default: str = "") -> str:
@@ -270,18 +272,19 @@ class _Reader:
             agent=one("identityagent"),
             alias=one("hostkeyalias") if one("hostkeyalias", "none") != "none" else "",
             needs_openssh=needs,
-        ), "" if jump.lower() == "none" else jump
+            jump="" if jump.lower() == "none" else jump,
+        )
 
     def route(self, target: Target, depth: int = 0) -> tuple[Hop, ...]:
         """Return the hops to ``target``."""
         if depth > _DEPTH:
             raise RequestError(f"{target.host}: ProxyJump goes round in a circle", code="JRM-Q52", hint="see: ssh -G")
-        hop, jump = self.hop(target)
+        hop = self.hop(target)
         before: tuple[Hop, ...] = ()
-        for number, word in enumerate(jump.split(",") if jump else []):
+        for number, word in enumerate(hop.jump.split(",") if hop.jump else []):
             via = Target.parse(word.strip())
             # As OpenSSH does it: the first jump host is reached as its own entry says, the others from the one before.
-            before += self.route(via, depth + 1) if number == 0 else (self.hop(via)[0],)
+            before += self.route(via, depth + 1) if number == 0 else (self.hop(via),)
         return (*before, hop)
 
 
