@@ -7,9 +7,11 @@ cores to the tasks. Read next: :mod:`jupyter_rm.core.agent` and :mod:`jupyter_rm
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import time
+from collections import deque
 from collections.abc import Callable
 from typing import Any, Protocol
 
@@ -18,7 +20,7 @@ import zmq
 from ..core.agent import AgentMachine
 from ..core.patience import DEFAULT, Patience
 from ..model.effects import Effect, End, Forget, FromBroker, Input, Kill, Launch, Retract, RunAhead, Send, Spool, Tick
-from ..model.errors import ProtocolError
+from ..model.errors import ProtocolError, SiteError
 from ..model.resources import Node
 from ..model.states import Cause
 from ..runtime import spool as spools
@@ -69,6 +71,8 @@ class Agent:
     ) -> None:
         self.clock = Clock()
         self.spool = spool
+        self._unspooled: deque[Spool] = deque()
+        self._spool_trouble = False
         self.machine = AgentMachine(
             session,
             pilot,
@@ -107,9 +111,12 @@ class Agent:
             self.drive.run()
         finally:
             self.performer.close(2.0)
-            self.spool.sync()
+            self._write()
+            with contextlib.suppress(SiteError):
+                self.spool.sync()
             self.drive.forget(self._monitor)
             self._socket.disable_monitor()
+            self._monitor.close(0)  # the context waits for ever for a socket that was not closed
             self._socket.close()
             self.context.term()
             self.drive.close()
@@ -134,6 +141,8 @@ class Agent:
 
     def _tick(self) -> None:
         now = self.clock.now()
+        if self._unspooled:
+            self._write()
         self.machine.learn_rate(now)
         self._carry_out(self.machine.handle(now, Tick()))
 
@@ -170,6 +179,28 @@ class Agent:
                 else:
                     self.drive.forget(fd)
 
+    def _write(self) -> None:
+        """Write reports to the spool; what a full disk refuses stays in memory and is tried again at every tick.
+
+        Work must not end because a disk is full: a report that is sent before it is spooled is lost only when the agent
+        dies as well, and then the broker finds out what became of its tasks.
+        """
+        try:
+            while self._unspooled:
+                report = self._unspooled[0]
+                self.spool.append(report.seq, report.body)
+                self._unspooled.popleft()
+                if report.sync:
+                    self.spool.sync()
+        except SiteError as error:
+            if not self._spool_trouble:
+                log.warning("reports are kept in memory: %s", error)
+            self._spool_trouble = True
+            return
+        if self._spool_trouble:
+            log.info("the spool takes reports again")
+            self._spool_trouble = False
+
     def _carry_out(self, effects: list[Effect]) -> None:
         for effect in effects:
             if isinstance(effect, Send):
@@ -178,10 +209,11 @@ class Agent:
                 except zmq.Again:
                     pass  # the link sends it again
             elif isinstance(effect, Spool):
-                self.spool.append(effect.seq, effect.body)
-                if effect.sync:
-                    self.spool.sync()
+                self._unspooled.append(effect)
+                self._write()
             elif isinstance(effect, Forget):
+                while self._unspooled and self._unspooled[0].seq <= effect.seq:
+                    self._unspooled.popleft()  # safe in the broker's journal: no need to keep it here
                 self.spool.forget(effect.seq)
             elif isinstance(effect, (Launch, RunAhead, Retract, Kill)):
                 self.performer.perform(effect)
