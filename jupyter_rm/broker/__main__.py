@@ -7,12 +7,30 @@ same profile says ``ok`` and ends: the first one serves.
 from __future__ import annotations
 
 import argparse
+import errno
 import json
 import os
 import signal
 import sys
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from ..model.errors import JrmError
 
 os.umask(0o077)  # before any file or socket can be made
+
+
+def site_error(error: OSError) -> JrmError:
+    """Turn what the system refused a starting broker into an error that a person can act on."""
+    from ..model.errors import SiteError
+
+    full = error.errno in (errno.ENOSPC, errno.EDQUOT)
+    return SiteError(
+        f"{error.filename or 'the home of the broker'}: {error.strerror or error}",
+        code="JRM-D09" if full else "JRM-D16",
+        hint="free some space there; running work goes on" if full else "check the filesystem",
+        retry=True,
+    )
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -56,10 +74,11 @@ def main(argv: list[str] | None = None) -> int:
             broker.recover()
             ready("ok")
             broker.run()
-    except JrmError as error:
-        form = ErrorForm.of(error)
+    except (JrmError, OSError) as trouble:
+        told = trouble if isinstance(trouble, JrmError) else site_error(trouble)
+        form = ErrorForm.of(told)
         ready(json.dumps({"error": [form.kind, form.message, form.code, form.hint, form.retry]}))
-        sys.stderr.write(f"{error}\n")
+        sys.stderr.write(f"{told}\n")
         return 1
     return 0
 

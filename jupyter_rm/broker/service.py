@@ -158,14 +158,18 @@ class Broker:
         before = {key: self.store.tips.get(key, 0) for key, _ in facts}
         try:
             fed = self.store.commit(self.machine.payloads, facts, self.clock.wall())
-        except JrmError:
-            # What was decided is not recorded, so nothing of it may be said or done. The next life starts from the
-            # journal; agents keep their reports and clients their requests until then.
+        except JrmError as error:
+            # What was decided is not recorded, so nothing of it may be said or done, but that it was refused. The next
+            # life starts from the journal; agents keep their reports and clients their other requests until then.
             log.exception("the journal refused; this life of the broker ends here")
+            refused = ErrorForm.of(error)
+            for effect in effects:
+                if isinstance(effect, Send) and isinstance(effect.to, bytes):
+                    self._to_client(effect.to, Refused(getattr(effect.message, "req", 0), refused))
             raise
         self._dirty |= bool(facts)
-        # Work first: agents get their orders. Then followers learn the facts, before anybody gets a reply that builds on
-        # them.
+        # Work first: agents get their orders. Then followers learn the facts, before anybody gets a reply that builds
+        # on them.
         replies = []
         for effect in effects:
             if isinstance(effect, Send) and isinstance(effect.to, bytes):
