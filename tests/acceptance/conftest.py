@@ -8,7 +8,16 @@ from pathlib import Path
 
 import pytest
 
-from conftest import end_world, set_home
+from conftest import end_world, left_behind, set_home
+
+
+def end_all(path: Path) -> None:
+    """End what is left in a home, also when its broker has gone: only a broker can end the pilots."""
+    from jupyter_rm.client import listing
+
+    if left_behind(path):
+        listing.sessions()
+    end_world(path)
 
 
 @pytest.fixture(scope="package")
@@ -33,6 +42,6 @@ def own_home(home: Path) -> Iterator[Path]:
     finally:
         set_home(path)
         try:
-            end_world(path)
+            end_all(path)
         finally:
             set_home(home)
