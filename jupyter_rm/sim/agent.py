@@ -79,6 +79,11 @@ class AgentLife:
 
     # ------------------------------------------------------------ inputs
 
+    def reconnected(self) -> None:
+        """The transport noticed that its road was closed and is open again."""
+        if self.alive and self._world.loop.now >= self.frozen_until:
+            self._perform(self.machine.reconnected(self.job.clock.boot()))
+
     def _frame(self, source: str, frame: bytes) -> None:
         del source
         self._inbox.append(FromBroker(codec.to_agent.decode(frame)))

@@ -92,7 +92,7 @@ class BrokerHost:
         turn = self.machine.recover(self._now())
         self._carry_out(turn.facts, turn.effects)
         self._tick(self._life)
-        world.site.forget_told()
+        world.site.new_broker()
         world.loop.after(world.chance.uniform(0.0, 5.0), self._poll, self._life)
 
     def die(self, pause: float | None = None) -> None:
@@ -222,7 +222,7 @@ class BrokerHost:
         for key, session in self.machine.sessions.items():
             for pilot, row in enumerate(session.ledger.pilots):
                 heard = self._heard.setdefault((key, pilot), now)
-                if row.state.final or now - heard < world.patience.rerun:
+                if row.state.final or now - heard < world.patience.silent + world.patience.rerun:
                     continue
                 for bulk, table in enumerate(session.ledger.bulks):
                     if table.form.template.on_silence == "rerun":

@@ -102,6 +102,11 @@ class Inflict:
         if not self._world.healing:
             self._world.network.link(*way).clogged += 1
 
+    def _reconnect(self, fault: Fault) -> None:
+        job = self._job(fault)
+        if job is not None:
+            self._world.site.reconnect(job)
+
     # ------------------------------------------------------------ broker
 
     def _broker_crash(self, fault: Fault) -> None:
@@ -189,6 +194,7 @@ _DO: dict[str, Callable[[Inflict, Fault], None]] = {
     "cut-one-way": Inflict._cut_one_way,
     "cut": Inflict._cut,
     "clog": Inflict._clog,
+    "reconnect": Inflict._reconnect,
     "broker-crash": Inflict._broker_crash,
     "broker-damage": Inflict._broker_damage,
     "broker-freeze": Inflict._broker_freeze,

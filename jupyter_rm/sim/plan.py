@@ -95,7 +95,7 @@ class Plan:
             request=rng.choice(_SHAPES if wide else _SHAPES[:4]),
             retries=rng.choice((0, 0, 1, 2)),
             restart=rng.choice(("lost", "lost", "never")),
-            on_silence=rng.choice(("wait", "wait", "rerun")),
+            on_silence=rng.choice(("wait", "rerun")),
             priority=rng.choice((0, 0, 0, 5, -3)),
             params=not calls,
             function=SHA if calls else b"",

@@ -114,6 +114,11 @@ class Site:
             # Often so soon that words of the last life are still under way.
             world.loop.after(world.chance.uniform(0.02, world.chance.choice((0.3, 3.0, 30.0))), self.spawn, job)
 
+    def reconnect(self, job: Job) -> None:
+        """Tell a job's agent, if there is one, that its road to the broker is open again."""
+        if job.agent is not None:
+            job.agent.reconnected()
+
     def exited(self, job: Job) -> None:
         """The agent ended by its own decision: so does the job."""
         self._world.loop.after(self._world.chance.uniform(0.1, 5.0), self.lose, job, Cause.NONE)
@@ -125,10 +130,12 @@ class Site:
 
     # ------------------------------------------------------------ what the broker hears
 
-    def forget_told(self) -> None:
-        """A new life of the broker has heard nothing yet."""
+    def new_broker(self) -> None:
+        """A new life of the broker has heard nothing yet; most agents notice that their road was closed."""
         for job in self.jobs.values():
             job.told = 0
+            if self._world.chance.random() < 0.7:
+                self._world.loop.after(self._world.chance.uniform(0.01, 2.0), self.reconnect, job)
 
     def poll(self) -> None:
         """Say what there is to say about every job."""

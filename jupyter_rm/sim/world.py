@@ -27,7 +27,7 @@ from .plan import FAULTY_S, Plan
 from .site import Site
 
 PATIENCE = Patience(
-    beat=10.0, silent=30.0, resend=3.0, hello=2.0, orphan=600.0, rerun=60.0, kept=5.0, ahead=0.2, ahead_longest=0.2
+    beat=10.0, silent=25.0, resend=3.0, hello=2.0, orphan=600.0, rerun=20.0, kept=5.0, ahead=0.2, ahead_longest=0.2
 )
 # Within so many seconds after the last fault everything must be final, and canceled tasks much earlier.
 HEALED_S = 4000.0

@@ -10,13 +10,12 @@ from jupyter_rm.testing.mutations import MUTATIONS, mutated
 MOST = 300
 # Seeds that caught it when this was written, tried first; when draws change, others are searched.
 KNOWN = {
-    "ack-before-commit": 28,
-    "effects-before-journal": 27,
-    "wall-clock-lease": 214,
-    "no-sequence-check": 2,
-    "no-connection-fence": 47,
-    "attempt-ignored": 114,
-    "cancel-forgotten-on-reconnect": 15,
+    "ack-before-commit": 27,
+    "effects-before-journal": 15,
+    "wall-clock-lease": 13,
+    "no-connection-fence": 52,
+    "attempt-ignored": 195,
+    "cancel-forgotten-on-reconnect": 102,
 }
 # What it may be caught by: a bug may break several promises, not any.
 BREAKS = {
@@ -43,6 +42,6 @@ def test_the_bug_is_caught(name: str) -> None:
 
 
 def test_a_mutation_is_taken_out_again() -> None:
-    with mutated("no-sequence-check") as bugs:
-        assert run(2, bugs).broken
-    assert not run(2).broken
+    with mutated("inventory-ignored") as bugs:
+        assert run(0, bugs).broken
+    assert not run(0).broken
