@@ -77,6 +77,8 @@ class BrokerHost:
         self._heard.clear()
         for key, ledger in replay(self.disk).items():
             self.machine.adopt(key, ledger)
+            for pilot in range(len(ledger.pilots)):
+                self._heard[key, pilot] = self.clock.boot()
             for kind, body in ((kind, body) for name, kind, body in self.disk.rows if name == key):
                 if kind == KIND_PAYLOAD:
                     bulk, payload, functions = body
