@@ -206,9 +206,10 @@ class BrokerHost:
         key = (message.session, message.pilot)
         known = self._hellos.get(key, (-1, -1))
         said = (message.epoch, message.hello)
-        self._heard[key] = self.clock.boot()
         session = self.machine.sessions.get(message.session)
         stale = said < known or (isinstance(message, Up) and message.incarnation != self.machine.incarnation)
+        if not stale:
+            self._heard[key] = self.clock.boot()
         facts = len(session._turn.facts) if session is not None else 0
         self.machine.handle(now, item)
         if stale and session is not None and len(session._turn.facts) != facts:
