@@ -14,6 +14,7 @@ from datetime import datetime, timedelta, timezone
 from typing import Any
 from xml.etree.ElementTree import Element
 
+from ..model.errors import SiteError
 from .nodelist import FORMS as NODE_FORMS
 from .nodelist import of_form
 
@@ -201,10 +202,14 @@ class Fields:
 
     Args:
         spec: field name to declaration; nothing: texts that stand for "no value" here.
+
+    Attributes:
+        odd: what could not be read in values that do not decide anything; whoever reads it empties it.
     """
 
     def __init__(self, spec: Mapping[str, Any], nothing: Sequence[str]) -> None:
         self._nothing = frozenset(nothing)
+        self.odd: set[str] = set()
         self._spec: dict[str, dict[str, Any]] = {}
         for name, said in spec.items():
             one = dict(said) if isinstance(said, Mapping) else {"path": said}
@@ -229,9 +234,14 @@ class Fields:
                     raw = text = (found[1] or "") if found.groups() else found[0]
                 if "map" in one:
                     raw = text = one["map"].get(text, one["map"].get("else", text))
-                value = convert(
-                    one["as"], raw, form=one.get("form", ""), unit=one.get("unit", ""), utc_offset_s=utc_offset_s
-                )
+                try:
+                    value = convert(
+                        one["as"], raw, form=one.get("form", ""), unit=one.get("unit", ""), utc_offset_s=utc_offset_s
+                    )
+                except SiteError as error:
+                    # A node list that cannot be read does not make the job's state wrong.
+                    self.odd.add(error.message)
+                    continue
                 if isinstance(value, tuple) and name == "exit":
                     out["exit"], signal = value
                     if signal is not None:

@@ -268,6 +268,8 @@ class BatchSystem:
                 raise self._failures.garbled(op, out, err, rc, str(error)) from None
         fields = [self._fields[name].of(row, utc_offset_s) for row in rows]
         fields = [one for one in fields if not self._dropped(reader, one)]
+        while self._fields[name].odd:
+            self._translate.note(self._fields[name].odd.pop())
         return self._records(op, fields, asked, out, err)
 
     def _dropped(self, reader: Reader, fields: Mapping[str, Any]) -> bool:

@@ -44,15 +44,16 @@ class Translator:
             known = [table[word] for word in words if word in table]
             state = "offline" if "offline" in known else known[0] if known else "unknown"
             if not known and raw:
-                self._note(f"node state {raw!r}")
+                self.note(f"node state {raw!r} is not in the description; it counts as unknown")
             queues = tuple(one.pop("queues", ()))
             if (old := out.get(one["name"])) is not None:
                 queues = (*old.queues, *(queue for queue in queues if queue not in old.queues))
             out[one["name"]] = NodeRecord(state=state, raw_state=raw, queues=queues, **one)
         return list(out.values())
 
-    def _note(self, text: str) -> None:
-        line = f"{self._title}: {text} is not in the description; it counts as unknown"
+    def note(self, text: str) -> None:
+        """Remember a line, once; at most 200 of them."""
+        line = f"{self._title}: {text}"
         if line not in self.notes and len(self.notes) < 200:
             self.notes.append(line)
 
@@ -67,7 +68,7 @@ class Translator:
         first = re.split(r"[\s,+]", raw.strip(), maxsplit=1)[0]
         if first in table:
             return state_word(table[first]) or (JobState.UNKNOWN, "")
-        self._note(f"state {raw[:60]!r}")
+        self.note(f"state {raw[:60]!r} is not in the description; it counts as unknown")
         return JobState.UNKNOWN, ""
 
     def reason_of(self, raw: str) -> tuple[str, str]:
