@@ -27,7 +27,7 @@ FAULTY_S = 100.0  # seconds in which requests and faults fall
 FUNCTION = b"a pickled function"
 SHA = hashlib.sha256(FUNCTION).digest()
 # What every healthy pilot at the end can hold.
-LARGEST = PilotSpec(site="now", nodes=3, cores=8, gpus=1, mem=16_384)
+LARGEST = PilotSpec(queue="now", nodes=3, cores=8, gpus=1, mem=16_384)
 _SHAPES = (
     Request(),
     Request(),
@@ -78,9 +78,9 @@ class Plan:
     def _pilot(self, client: Client, number: int) -> None:
         rng = self._rng
         if number == 0:
-            spec = PilotSpec(site="batch", nodes=3, cores=8, gpus=1, mem=16_384)
+            spec = PilotSpec(queue="batch", nodes=3, cores=8, gpus=1, mem=16_384)
         else:
-            spec = PilotSpec(site="batch", nodes=rng.randint(1, 3), cores=rng.choice((4, 4, 8)), gpus=1, mem=16_384)
+            spec = PilotSpec(queue="batch", nodes=rng.randint(1, 3), cores=rng.choice((4, 4, 8)), gpus=1, mem=16_384)
         client.ask(RequestPilot(0, client.session, self._key(), spec))
 
     def _submit(self, client: Client, count: int) -> None:

@@ -71,7 +71,7 @@ class Site:
         job = self.jobs.get(key)
         if job is None:
             job = self.jobs[key] = Job(world, order.session, order.pilot, order.spec, len(self.jobs))
-            wait = 0.0 if order.spec.site == "now" else world.chance.choice((0.1, 2.0, 20.0))
+            wait = 0.0 if order.spec.queue == "now" else world.chance.choice((0.1, 2.0, 20.0))
             world.loop.after(world.chance.uniform(0.0, wait), self._run, job)
         self._tell(job, job.state)
 
