@@ -18,6 +18,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+from ..core.session import SITES
 from ..model.effects import EndPilot, JobChanged, StartPilot
 from ..model.states import Cause, PilotState
 from ..runtime.drive import Drive
@@ -25,7 +26,6 @@ from ..runtime.home import Home, private_directory, write_private
 from ..runtime.process import guard_path
 
 log = logging.getLogger("jupyter_rm.broker")
-LOCAL_SITES = ("local", "noop")
 AGENT_RESTARTS = 20
 END_GRACE = 10.0
 
@@ -65,7 +65,7 @@ class LocalJobs:
         key = (order.session, order.pilot)
         if key in self._jobs:
             return
-        if order.spec.site not in LOCAL_SITES:
+        if order.spec.site not in SITES:
             self._fail(order, Cause.SUBMIT_REJECTED, f"site {order.spec.site!r} is not known here")
             return
         try:

@@ -307,7 +307,7 @@ class Hearing(Binding):
                         state,
                         self.wall(),
                         change.cause or int(row.cause),
-                        change.reason,
+                        change.reason if change.state >= row.state else "",  # old news gives no reason for today
                         change.job_id,
                         epoch=row.epoch,
                     )

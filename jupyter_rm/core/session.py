@@ -7,6 +7,7 @@ Runs the same in the broker and in the simulator. Beneath it: :mod:`jupyter_rm.c
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Callable, Iterable
 
 import numpy as np
@@ -34,6 +35,10 @@ from ..model.messages import (
 )
 from ..model.states import Cause, PilotState, TaskState
 from .hearing import Hearing
+
+# What a pilot can be asked of, and the most that one node (the placement core's limits) or one pilot may have.
+SITES = ("local", "noop")
+NODES_MOST, CORES_MOST, GPUS_MOST = 65_536, 512, 64
 
 
 class SessionMachine(Hearing):
@@ -160,6 +165,7 @@ class SessionMachine(Hearing):
         if known is not None:
             return known
         self._must_be_open()
+        _check_pilot(spec)
         if spec.name:
             check_name(spec.name, "name")
             if any(row.spec.name == spec.name and not row.state.final for row in self.ledger.pilots):
@@ -223,3 +229,16 @@ class SessionMachine(Hearing):
             answer(f"it is running on pilot {pilot_uid(int(table.pilot[index]))}")
         else:
             answer(f"it ended {state.name}" + (f": {table.notes[index]}" if index in table.notes else ""))
+
+
+def _check_pilot(spec: PilotSpec) -> None:
+    """Refuse a pilot that no site can give, naming the field."""
+    if spec.site not in SITES:
+        near = difflib.get_close_matches(spec.site, SITES, 1)
+        hint = f"did you mean {near[0]!r}?" if near else "sites known here: " + ", ".join(SITES)
+        raise RequestError(f"site: {spec.site!r} is not known here", hint=hint, code="JRM-Q17")
+    for field, most in (("nodes", NODES_MOST), ("cores", CORES_MOST), ("gpus", GPUS_MOST)):
+        if not 0 <= getattr(spec, field) <= most:
+            raise RequestError(
+                f"{field}: {getattr(spec, field)} is not within 0 and {most}", hint="ask for less", code="JRM-Q17"
+            )

@@ -14,21 +14,26 @@ from jupyter_rm.client.session import Session
 
 
 def test_a_site_nobody_knows(bare: Session) -> None:
-    pilot = bare.pilot("atlantis", name="lost")
-    assert pilot.wait(timeout=15) == "FAILED"
-    assert "atlantis" in pilot.reason
-    assert pilot.cause == "SUBMIT_REJECTED"
+    with pytest.raises(jrm.RequestError, match="site: 'atlantis' is not known here") as caught:
+        bare.pilot("atlantis", name="lost")
+    assert "local" in caught.value.hint
+    with pytest.raises(jrm.RequestError, match="did you mean 'local'"):
+        bare.pilot("locl")
+    with pytest.raises(jrm.RequestError, match="cores: 9999"):
+        bare.pilot("local", cores=9999)
+    assert not bare.pilots()
 
 
-def test_who_waits_for_a_task_is_told(bare: Session, capfd: pytest.CaptureFixture[str]) -> None:
+def test_who_waits_for_a_task_is_told(bare: Session, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     """The task may wait for a better pilot, but its waiter hears at once that there is none."""
-    pilot = bare.pilot("atlantis")
+    (tmp_path / "file").write_text("in the way")
+    pilot = bare.pilot("local", cores=1, sandbox=str(tmp_path / "file"))
     assert pilot.wait(timeout=15) == "FAILED"
     task = bare.submit(jrm.Task("/bin/true", pilot=pilot.uid))
     with pytest.raises((TimeoutError, jrm.TaskError)) as caught:
         task.result(4)
     said = capfd.readouterr().err + str(caught.value) + task.reason
-    assert "atlantis" in said or "no pilot" in said
+    assert str(tmp_path) in said or "no pilot" in said
     assert "pilot" in task.reason
     assert str(task.explain())
 
