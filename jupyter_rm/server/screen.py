@@ -1,0 +1,301 @@
+"""A screen: what one open feed shows, and when it is sent something.
+
+A subscription is looked at again when its session has changed, at most ten times a second, less often when its frames
+are large or its pictures costly, and never while it is hidden or the line is still busy with the last frame. So a slow
+screen gets fewer frames, and each is made from the state of that moment. Knows the hub and a ``send`` function; knows
+no tornado. Read next: :mod:`.feed`, :mod:`jupyter_rm.views.feed`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from ..model.errors import JrmError, ProtocolError, RequestError
+from .hub import Hub
+from .start import described
+
+if TYPE_CHECKING:
+    from ..views.feed import Cutter
+
+FRAME_S = 0.1  # least time between two frames of a subscription
+BYTES_PER_S = 1_000_000
+COST = 8  # a picture that takes 1 s to make is made again after 8 s at the earliest
+LOOK_S = 1.0  # how often to look for what no change tells: the line to the broker, time going on
+FIRST_RETRY_S, LAST_RETRY_S = 0.5, 15.0
+MOST_SUBSCRIPTIONS = 32
+VIEWS = ("sessions", "summary", "tasks", "activity")
+Send = Callable[[bytes], Awaitable[None]]
+
+
+class Window(msgspec.Struct, forbid_unknown_fields=True):
+    """What part of a view is on the screen; which fields mean something depends on the view.
+
+    Attributes:
+        offset, limit: rows of the table. state ... order: see :meth:`jupyter_rm.views.tables.Query.of`.
+        bins, begin: columns of a time axis and its left edge, seconds since 1970.
+    """
+
+    offset: int = 0
+    limit: int = 100
+    state: str = ""
+    bulk: str = ""
+    pilot: str = ""
+    cause: str = ""
+    search: str = ""
+    sort: str = ""
+    order: str = ""
+    bins: int = 200
+    begin: float | None = None
+
+    def filters(self) -> dict[str, str]:
+        """Return what :meth:`Query.of` reads."""
+        names = ("state", "bulk", "pilot", "cause", "search", "sort", "order")
+        return {name: getattr(self, name) for name in names}
+
+
+class Subscribe(msgspec.Struct, tag_field="op", tag="subscribe", forbid_unknown_fields=True):
+    """Show a view; ``id`` names the subscription in frames, ``cursor`` what the screen shows already."""
+
+    id: str
+    view: str
+    session: str = ""
+    cursor: str = ""
+    window: Window = msgspec.field(default_factory=Window)
+
+
+class Move(msgspec.Struct, tag_field="op", tag="window", forbid_unknown_fields=True):
+    """Show another part of the view."""
+
+    id: str
+    window: Window
+
+
+class Visible(msgspec.Struct, tag_field="op", tag="visible", forbid_unknown_fields=True):
+    """Hide or show subscriptions (none named: all). Hidden ones cost nothing and are brought up to date when shown."""
+
+    visible: bool
+    ids: list[str] = []
+
+
+class Resync(msgspec.Struct, tag_field="op", tag="resync", forbid_unknown_fields=True):
+    """A frame was missed: send a snapshot."""
+
+    id: str
+
+
+class Unsubscribe(msgspec.Struct, tag_field="op", tag="unsubscribe", forbid_unknown_fields=True):
+    """Show it no more."""
+
+    id: str
+
+
+Command = Subscribe | Move | Visible | Resync | Unsubscribe
+_decoder = msgspec.json.Decoder(Command)
+
+
+def read(message: str | bytes) -> Command:
+    """Return the command in a message.
+
+    Raises:
+        RequestError: it is none; JRM-Q61.
+    """
+    try:
+        command: Command = _decoder.decode(message)
+    except (msgspec.DecodeError, UnicodeError) as error:
+        raise RequestError(f"feed: {error}", hint="see docs/server.md", code="JRM-Q61") from None
+    if isinstance(command, Subscribe) and (command.view not in VIEWS or not 0 < len(command.id) <= 64):
+        raise RequestError(
+            f"feed: view {command.view[:40]!r}, id {command.id[:40]!r}",
+            hint="an id has 1 to 64 characters; views: " + ", ".join(VIEWS),
+            code="JRM-Q61",
+        )
+    return command
+
+
+class Subscription:
+    """One view on one screen."""
+
+    def __init__(self, asked: Subscribe, wake: Callable[[], None]) -> None:
+        self.id = asked.id
+        self.view = asked.view
+        self.session = asked.session
+        self.window = asked.window
+        self.known = asked.cursor
+        self.visible = True
+        self.dirty = True
+        self.due = 0.0
+        self.connected: bool | None = None
+        self.trouble: tuple[str, str] | None = None
+        self.retry_s = FIRST_RETRY_S
+        self.whole = False  # the next frame must be a snapshot
+        self.cutter: Cutter | None = None
+        self._wake = wake
+
+    def mark(self) -> None:
+        """Look at it again when it is its turn."""
+        if not self.dirty:
+            self.dirty = True
+            self._wake()
+
+
+class Screen:
+    """One open feed.
+
+    Args:
+        hub: what the server shares. send: sends a frame and returns when the line has taken it.
+    """
+
+    def __init__(self, hub: Hub, send: Send) -> None:
+        self.hub = hub
+        self.subscriptions: dict[str, Subscription] = {}
+        self.frames = 0
+        self._send = send
+        self._loop = asyncio.get_running_loop()
+        self._woken = asyncio.Event()
+        self._closed = False
+        self._task = self._loop.create_task(self._run())
+        hub.screens.add(self)
+
+    def close(self) -> None:
+        """Send nothing more."""
+        self._closed = True
+        self.subscriptions.clear()
+        self.hub.screens.discard(self)
+        self._task.cancel()
+
+    def obey(self, command: Command) -> None:
+        """Do what the screen asks.
+
+        Raises:
+            RequestError: too many subscriptions, or none of this id; JRM-Q61.
+        """
+        if isinstance(command, Subscribe):
+            if len(self.subscriptions) >= MOST_SUBSCRIPTIONS and command.id not in self.subscriptions:
+                raise RequestError(
+                    f"feed: more than {MOST_SUBSCRIPTIONS} views", hint="close some of them", code="JRM-Q61"
+                )
+            self.subscriptions[command.id] = Subscription(command, self._woken.set)
+        elif isinstance(command, Visible):
+            for sub in self._named(command.ids):
+                sub.visible = command.visible
+        elif isinstance(command, Unsubscribe):
+            self.subscriptions.pop(command.id, None)
+        else:
+            sub = self._named([command.id])[0]
+            sub.dirty = True
+            if isinstance(command, Move):
+                sub.window, sub.due = command.window, 0.0
+            else:
+                sub.whole = True
+        self._woken.set()
+
+    def _named(self, ids: list[str]) -> list[Subscription]:
+        try:
+            return [self.subscriptions[each] for each in ids] if ids else list(self.subscriptions.values())
+        except KeyError as missing:
+            raise RequestError(f"feed: no subscription {missing}", hint="subscribe first", code="JRM-Q61") from None
+
+    def mark(self, wanted: Callable[[Subscription], bool]) -> None:
+        """Look again at the subscriptions that are ``wanted``."""
+        for sub in self.subscriptions.values():
+            if wanted(sub):
+                sub.mark()
+
+    # ------------------------------------------------------------ the pump
+
+    async def _run(self) -> None:
+        while not self._closed:
+            now = self._loop.time()
+            ready = [sub for sub in self.subscriptions.values() if sub.visible and sub.dirty]
+            for sub in sorted(ready, key=lambda sub: sub.due):
+                if sub.due <= now and self.subscriptions.get(sub.id) is sub:
+                    await self._show(sub)
+            now = self._loop.time()
+            waits = [sub.due - now for sub in self.subscriptions.values() if sub.visible and sub.dirty]
+            self._woken.clear()
+            try:
+                await asyncio.wait_for(self._woken.wait(), max(0.0, min(waits, default=LOOK_S)))
+            except asyncio.TimeoutError:
+                self._look()
+
+    def _look(self) -> None:
+        connected = self.hub.keeper.connected
+        for sub in self.subscriptions.values():
+            if sub.view == "activity" or (sub.view != "sessions" and sub.connected not in (None, connected)):
+                sub.dirty = True
+
+    async def _show(self, sub: Subscription) -> None:
+        began = self._loop.time()
+        sub.dirty = False
+        try:
+            frame = await self.hub.eyes.do(lambda: self._picture(sub), self.hub.timeout)
+        except JrmError as error:
+            frame = self._excuse(sub, error)
+        except asyncio.CancelledError:
+            raise
+        except Exception as error:  # one view must not take the others of the screen with it
+            import logging
+
+            logging.getLogger("jupyter_rm").exception("view %s of %s", sub.view, sub.session)
+            broken = ProtocolError(
+                f"the view broke: {type(error).__name__}: {error}", code="JRM-N05", hint="please report this"
+            )
+            frame = self._excuse(sub, broken)
+        else:
+            sub.trouble, sub.retry_s, sub.known = None, FIRST_RETRY_S, ""
+            sub.due = began + max(FRAME_S, COST * (self._loop.time() - began))
+        if frame is None or self.subscriptions.get(sub.id) is not sub:
+            return
+        # The next one waits until this one is on its way: a slow line gets fewer frames, never a queue of old ones.
+        await self._send(frame)
+        self.frames += 1
+        sub.due = max(sub.due, began + len(frame) / BYTES_PER_S)
+
+    def _excuse(self, sub: Subscription, error: JrmError) -> bytes | None:
+        """Return the frame that says why there is no picture (once), and plan another try."""
+        sub.dirty, sub.due = True, self._loop.time() + sub.retry_s
+        sub.retry_s = min(LAST_RETRY_S, 2 * sub.retry_s)
+        trouble = (error.code, error.message)
+        if trouble == sub.trouble:
+            return None
+        sub.trouble, sub.whole = trouble, True
+        return msgspec.json.encode({"id": sub.id, "kind": "lost", "view": sub.view} | described(error))
+
+    # ------------------------------------------------------------ on the eyes
+
+    def _picture(self, sub: Subscription) -> bytes | None:
+        from ..views import pictures, tables
+        from ..views.feed import Cutter
+        from . import work
+
+        if sub.cutter is None:
+            sub.cutter = Cutter()
+        if sub.whole:
+            sub.whole = False
+            sub.cutter.forget()
+        head = {"id": sub.id, "view": sub.view, "session": sub.session, "at": round(time.time(), 3)}
+        if sub.view == "sessions":
+            if not self.hub.lines:
+                self.hub.lines = work.listing(self.hub)
+            return sub.cutter.cut(pictures.sessions(self.hub.lines), head, sub.known)
+        session = self.hub.session(sub.session)
+        replica = session._replica
+        seen = replica.cursor
+        sub.connected = self.hub.keeper.connected
+        window = sub.window
+        if sub.view == "summary":
+            picture = pictures.summary(replica, work.words(session))
+        elif sub.view == "tasks":
+            query = tables.Query.of(window.filters())
+            picture = pictures.tasks(replica, work.words(session), query, window.offset, window.limit)
+        else:
+            picture = pictures.activity(replica, time.time(), window.bins, window.begin)
+        picture.values["connected"] = sub.connected
+        frame = sub.cutter.cut(picture, head, sub.known)
+        self.hub.bell(session, self._loop).wait(seen, sub.mark)
+        return frame
