@@ -11,12 +11,15 @@ Read next: ``journal_repair.py``.
 
 from __future__ import annotations
 
+import os
 import struct
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
+
+from jupyter_rm.runtime.journal_mark import sync
 
 _HEADER = struct.Struct(">8I")
 _LITTLE, _BIG = 0x377F0682, 0x377F0683
@@ -57,6 +60,8 @@ def look(path: Path) -> WalLook:
         head = file.read(_HEADER.size)
         if not head:
             return WalLook()
+        if not any(head):
+            return WalLook()  # blanked
         if len(head) < _HEADER.size:
             return WalLook(header_bad=True)
         magic, _version, page, _sequence, *_rest = _HEADER.unpack(head)
@@ -91,6 +96,22 @@ def look(path: Path) -> WalLook:
             frames += int(same.sum())
             seed = stored[-1]
     return WalLook(frames, good, lost, not header_ok)
+
+
+def blank(path: Path) -> None:
+    """Make the log at ``path`` empty without making it shorter; only after a complete checkpoint.
+
+    The header goes first and is synced: a log without header says nothing, however much of the rest is still there.
+    """
+    fd = os.open(path, os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC)
+    try:
+        length = os.fstat(fd).st_size
+        if length:
+            os.pwrite(fd, bytes(_HEADER.size), 0)
+            sync(fd)
+            os.pwrite(fd, bytes(length), 0)
+    finally:
+        os.close(fd)
 
 
 def _sums(words: Words, seeds: Words) -> Words:
