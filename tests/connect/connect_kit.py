@@ -167,8 +167,13 @@ class Bed:
         return len(gone)
 
     def stop(self, name: str) -> None:
+        """End a server and, unlike the real thing, its sessions with it: the machine goes down."""
         process = self.listener(name)
+        sessions = process.children(recursive=True)
         process.terminate()
+        for one in sessions:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                one.kill()
         eventually(lambda: not _lives(process), f"the server {name} does not end")
 
     def start(self, name: str) -> None:

@@ -23,7 +23,7 @@ LIMIT = 4 << 20
 @pytest.fixture(scope="module", params=["local", "paramiko", "openssh"])
 def there(request: pytest.FixtureRequest, bed: Bed) -> Iterator[Connection]:
     """A connection on which many things happen one after the other."""
-    with bed.connect(request.param, output_limit=LIMIT, session_wait_s=3.0) as connection:
+    with bed.connect(request.param, output_limit=LIMIT, session_wait_s=2.0) as connection:
         yield connection
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import socket
+import subprocess
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -135,6 +136,43 @@ def test_a_key_with_a_passphrase(bed: Bed, transport: str) -> None:
         bed.connect(transport, "login", wrong, ssh_config=config)
     assert caught.value.code == "JRM-T24"
     assert wrong.kinds == ["passphrase"]
+
+
+@BOTH
+@pytest.mark.parametrize("only", ["yes", "no"])
+def test_a_key_in_an_agent(
+    bed: Bed, transport: str, only: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sock = tmp_path / "agent"
+    agent = subprocess.Popen(["ssh-agent", "-D", "-a", str(sock)], stdout=subprocess.DEVNULL)
+    try:
+        monkeypatch.setenv("SSH_AUTH_SOCK", str(sock))
+        eventually(sock.exists, "no agent")
+        for name in ("ca", "id"):  # the site does not know the first
+            subprocess.run(["ssh-add", "-q", str(bed.client / name)], check=True)
+        (tmp_path / "mine.pub").write_text((bed.client / "id.pub").read_text())
+        config = bed.config("")
+        text = config.read_text().replace(f"IdentityFile {bed.client}/id\n", f"IdentityFile {tmp_path}/mine\n")
+        config.write_text(text.replace("IdentitiesOnly yes", f"IdentitiesOnly {only}"))
+        with bed.connect(transport, "login", ssh_config=config, use_agent=True) as there:
+            assert there.run(["sh", "-c", "echo $SSH_AUTH_SOCK"]).text == ""  # never lent to the other side
+        with pytest.raises(LinkError):
+            bed.connect(transport, "login", ssh_config=config, use_agent=False)
+    finally:
+        agent.terminate()
+        agent.wait(10)
+
+
+@BOTH
+def test_noise_of_start_up_files_is_not_output(bed: Bed, transport: str) -> None:
+    with bed.connect(transport) as there:
+        there.write(".bashrc", b"echo Welcome; echo 'jrm-0 1'; echo tty? >&2\n")
+        try:
+            done = there.run(["echo", "mine"])
+            assert done.out == b"mine\n"
+            assert done.err == b"tty?\n"
+        finally:
+            there.remove(".bashrc")
 
 
 @BOTH

@@ -20,7 +20,7 @@ if [ ! -d "$S/etc/pam.d" ]; then
   echo "alice:x:$U:$U::$S/home/alice:$SHELL_OF_ALICE" >>"$S/etc/passwd"; echo "alice:x:$U:" >>"$S/etc/group"
   echo "alice:$(openssl passwd -6 -stdin <"$S/client/password"):20000:0:99999:7:::" >>"$S/etc/shadow"
   cat >"$S/etc/pam.d/tb-sshd-mfa" <<C
-auth    required pam_unix.so
+auth    required pam_unix.so nodelay
 auth    required pam_google_authenticator.so secret=$S/totp/\${USER} user=root no_strict_owner
 account required pam_unix.so
 session required pam_permit.so

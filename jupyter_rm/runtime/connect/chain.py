@@ -203,10 +203,9 @@ class ChainLink(Link):
                 return str(error) if error else "closed by the other side"
             if time.monotonic() - self._end.heard < every:
                 continue
-            answered, _ = self._end.request(
-                "keepalive@openssh.com", timeout_s=every * (self._settings.keepalive_misses - 1)
-            )
-            if not answered and not self._end.ended.is_set():
+            patience = every * (self._settings.keepalive_misses - 1)
+            answered, _ = self._end.request("keepalive@openssh.com", timeout_s=max(1.0, patience))
+            if not answered:
                 return f"no answer for {time.monotonic() - self._end.heard:.0f} s"
         return ""
 

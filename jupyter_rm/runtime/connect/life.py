@@ -174,11 +174,19 @@ class Life:
         self._link.close()
         self._tell(Event("closed", f"{self.name}: closed"))
 
-    def _attempt(self, ask: Asker) -> Link:
-        """Log in once; waits when this machine was knocked at too often in the last minute."""
+    def _attempt(self, ask: Asker, patient: bool = False) -> Link:
+        """Log in once. Too many failures in the last minute: who is patient waits, a person is told."""
         door = self.route.hops[0]
         key = f"{door.host}:{door.port}"
         while not self.route.target.local and (delay := ATTEMPTS.book(key, self.settings.attempts_per_min)):
+            if not patient:
+                raise LinkError(
+                    f"{self.name}: {self.settings.attempts_per_min} logins within a minute have failed; "
+                    f"the next is allowed in {delay:.0f} s",
+                    code="JRM-T31",
+                    hint="wait; sites ban addresses that try too often",
+                    retry=True,
+                )
             if self._stop.wait(delay):
                 raise self._closed()
         self._asking = _Recalled(ask)
@@ -254,7 +262,7 @@ class Life:
                 if self._state != "lost":  # a person was faster
                     return
                 try:
-                    self._adopt(self._attempt(Nobody()))
+                    self._adopt(self._attempt(Nobody(), patient=True))
                 except LinkError as error:
                     if error.code in FINAL:
                         self._fail(error)

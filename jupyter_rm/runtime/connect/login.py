@@ -11,7 +11,6 @@ from __future__ import annotations
 import contextlib
 import copy
 import itertools
-import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -73,11 +72,8 @@ def _blob_of(path: Path) -> bytes:
 
 
 def _agent_keys(hop: Hop) -> list[Any]:
-    if hop.agent == "none":
+    if hop.agent.lower() == "none":
         return []
-    before = os.environ.get("SSH_AUTH_SOCK")
-    if hop.agent and not hop.agent.startswith("$") and hop.agent != "SSH_AUTH_SOCK" and hop.agent != before:
-        return []  # paramiko only speaks to the environment's agent; ``needs_openssh`` sends others elsewhere
     with contextlib.suppress(paramiko.SSHException, OSError):
         keys = list(paramiko.Agent().get_keys())
         if not hop.only_keys:

@@ -28,7 +28,7 @@ def connect(target: str | Target, ask: Asker, settings: ConnectSettings | None =
     Raises:
         RequestError: JRM-Q50 malformed target, JRM-Q52 unusable configuration or transport.
         LinkError: JRM-T20 unreachable (each attempt named), JRM-T24 key or password refused, JRM-T25 code refused,
-            JRM-T26 host key unknown, changed or revoked, JRM-T29 a question was cancelled.
+            JRM-T26 host key unknown, changed or revoked, JRM-T29 a question was cancelled, JRM-T31 too many failures.
     """
     chosen = settings or ConnectSettings()
     route = resolve(target, chosen.ssh_config)

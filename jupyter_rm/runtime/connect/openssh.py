@@ -380,7 +380,12 @@ class MasterLink(Link):
 
     def ping(self) -> float:
         """Return the round trip of a small SFTP question."""
-        client = self.files()
+        try:
+            client = self.files()
+        except Busy as error:
+            raise LinkError(
+                f"{self.name}: no free session ({error})", code="JRM-T27", hint="try again", retry=True
+            ) from None
         try:
             client.stat(".")
             start = time.perf_counter()

@@ -9,6 +9,7 @@ Knows: URLs, ``ssh -G``, ProxyJump. Does not know: sockets or keys. Read next: `
 from __future__ import annotations
 
 import getpass
+import os
 import re
 import shutil
 import subprocess
@@ -109,7 +110,7 @@ class Hop:
         known_hosts_system: further files to look in.
         keys, certificates: identity and certificate files, existing or not.
         only_keys: agent keys not among ``keys`` are not offered.
-        agent: socket of ssh-agent, ``none``, or empty for the environment's.
+        agent: ``none`` when no agent is to be asked.
         alias: HostKeyAlias.
         needs_openssh: why only OpenSSH can go there, or empty.
         jump: its ProxyJump as written, or empty.
@@ -258,6 +259,13 @@ class _Reader:
             # ssh -G spells a ProxyJump as ProxyJump only, so a ProxyCommand is the user's own.
             if one(name, "none").lower() not in ("none", ""):
                 needs = f"{says} of {target.host}"
+        agent = one("identityagent", "SSH_AUTH_SOCK")
+        if agent.lower() != "none" and agent not in (
+            "SSH_AUTH_SOCK",
+            "$SSH_AUTH_SOCK",
+            os.environ.get("SSH_AUTH_SOCK"),
+        ):
+            needs = f"IdentityAgent of {target.host}"  # paramiko speaks to the environment's agent only
         return Hop(
             name=target.host,
             host=host,
@@ -269,7 +277,7 @@ class _Reader:
             keys=paths("identityfile"),
             certificates=paths("certificatefile"),
             only_keys=one("identitiesonly", "no").lower() == "yes",
-            agent=one("identityagent"),
+            agent=agent,
             alias=one("hostkeyalias") if one("hostkeyalias", "none") != "none" else "",
             needs_openssh=needs,
             jump="" if jump.lower() == "none" else jump,

@@ -99,7 +99,7 @@ class Transport(paramiko.Transport):
     def request(self, kind: str, *fields: Any, timeout_s: float) -> tuple[bool, Any]:
         """Ask something of the connection; whether an answer came, and the answer (None for no).
 
-        After an answer that did not come, the connection must be closed: a late one would be taken for the next.
+        When none comes in time the connection is closed: a late answer would be taken for the next one's.
         """
         with self._turn:
             self._replied.clear()
@@ -111,7 +111,10 @@ class Transport(paramiko.Transport):
             self._send_user_message(message)
             deadline = time.monotonic() + timeout_s
             while not self._replied.wait(min(0.25, max(0.0, deadline - time.monotonic()))):
-                if self.ended.is_set() or time.monotonic() >= deadline:
+                if self.ended.is_set():
+                    return False, None
+                if time.monotonic() >= deadline:
+                    self.close()
                     return False, None
             return True, self._reply
 
