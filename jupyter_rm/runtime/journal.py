@@ -250,8 +250,8 @@ class Journal:
             return self._checkpointed
 
     def _checkpoint(self) -> None:
-        # The log is blanked in place rather than cut: syncing a file whose size does not change takes half the time. Left
-        # as it was, an old log could, once damaged, lay old pages over newer ones.
+        # The log is blanked in place rather than cut: syncing a file whose size does not change takes half the time.
+        # Left as it was, an old log could, once damaged, lay old pages over newer ones.
         log = beside(self.path, "-wal")
         in_place = self._vfs is None and log.exists() and log.stat().st_size <= LOG_KEPT
         self._db.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_RESTART if in_place else apsw.SQLITE_CHECKPOINT_TRUNCATE)
