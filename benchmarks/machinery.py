@@ -98,7 +98,8 @@ def large(jrm: object, home: str) -> list[str]:
     total = sum(rss(process) for process in used.values()) / 2**30
     print(
         f"{count} tasks: described and recorded in {described - start:.2f} s, {chosen} filtered in"
-        f" {filtered - described:.2f} s, canceled in {canceled - filtered:.2f} s; {total:.2f} GiB in client, broker and agent"
+        f" {filtered - described:.2f} s, canceled in {canceled - filtered:.2f} s;"
+        f" {total:.2f} GiB in client, broker and agent"
     )
     print("  " + ", ".join(f"{name} {rss(process) / 2**20:.0f} MiB" for name, process in used.items()), bulk.counts())
     session.close()
