@@ -7,7 +7,7 @@ batch system's own). Read next: :mod:`.system`, then ``systems/slurm.toml`` and 
 
 from __future__ import annotations
 
-from .files import check, known, load
+from .files import check, known, load, recognise, recognised_by
 from .nodelist import expand, of_file
 from .records import (
     Acknowledged,
@@ -42,5 +42,7 @@ __all__ = [
     "known",
     "load",
     "of_file",
+    "recognise",
+    "recognised_by",
     "spec_bytes",
 ]

@@ -185,6 +185,24 @@ def load(
     return BatchSystem(loaded.name, loaded.tree, loaded.origin, tuple(loaded.files))
 
 
+def recognised_by(search: Iterable[str | Path] = ()) -> tuple[str, ...]:
+    """Return the commands whose presence on a machine tells which batch system it has; ask for all at once."""
+    places = list(search)
+    return tuple(sorted({command for name in known(places) for command in load(name, places).detect}))
+
+
+def recognise(present: Iterable[str], search: Iterable[str | Path] = ()) -> tuple[str, ...]:
+    """Return the systems all of whose telling commands are present, the surest first; several: ask the person.
+
+    Args:
+        present: those of :func:`recognised_by` that the machine has; search: as for :func:`load`.
+    """
+    places, have = list(search), frozenset(present)
+    found = {name: load(name, places).detect for name in known(places)}
+    fits = [name for name, commands in found.items() if commands and have.issuperset(commands)]
+    return tuple(sorted(fits, key=lambda name: (-len(found[name]), name)))
+
+
 def check(path: str | Path, search: Iterable[str | Path] = ()) -> list[Problem]:
     """Return everything that is wrong with a description; an empty list is praise.
 

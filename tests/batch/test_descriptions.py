@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import ast
 from pathlib import Path
 
 import pytest
 
-from jupyter_rm.batch import check, known, load
+from jupyter_rm.batch import check, known, load, recognise, recognised_by
 from jupyter_rm.batch.files import PACKAGED
 from jupyter_rm.batch.lines import key_lines
 from jupyter_rm.model.errors import RequestError
@@ -297,3 +298,38 @@ n = 1
         "a": 1, "b": 2, "b.c": 2, "b.c.d": 3, "b.c.e.f": 6, "b.c.h.i": 10, "b.c.h.i.j": 10, "b.c.h.i.k": 10, "l": 11,
         "l.m": 12, "l.n": 14,
     }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("commands", "systems"),
+    [
+        ("sbatch squeue sinfo", ("slurm",)),
+        ("qsub qstat qdel pbs_rstat pbsnodes", ("pbs",)),
+        ("qsub qstat qgpumode pbsnodes", ("torque",)),
+        ("qsub qstat qconf qacct", ("sge",)),
+        ("bsub bjobs", ("lsf",)),
+        ("condor_submit condor_q", ("htcondor",)),
+        ("flux", ("flux",)),
+        ("flux sbatch squeue", ("slurm", "flux")),
+        ("oarsub oarstat", ("oar",)),
+        ("qsub cqsub cqstat qstat", ("cobalt",)),
+        ("qsub qstat", ()),
+        ("", ()),
+    ],
+)
+def test_a_machine_is_recognised_by_its_commands(commands: str, systems: tuple[str, ...]) -> None:
+    assert recognise(commands.split()) == systems
+    assert set(commands.split()) & set(recognised_by()) or not systems
+
+
+def test_the_floor_is_pure() -> None:
+    forbidden = {"time", "random", "secrets", "os", "socket", "subprocess", "asyncio", "threading", "logging"}
+    for path in (PACKAGED.parent).glob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            names = [a.name for a in node.names] if isinstance(node, ast.Import) else []
+            if isinstance(node, ast.ImportFrom):
+                names = [node.module or ""]
+                assert node.level < 2 or (node.module or "").startswith("model"), f"{path.name} imports {node.module}"
+            assert not {name.partition(".")[0] for name in names} & forbidden, path.name
+            if path.name != "files.py":
+                assert "pathlib" not in names, f"{path.name} reads files"
