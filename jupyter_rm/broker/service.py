@@ -206,6 +206,7 @@ class Broker:
                 self._forget_client(client)
         if self._dirty and now - self._kept_row >= self.patience.kept:
             self._kept_row = int(now)
+            self._round()  # what was taken in is committed before the checkpoint, or it would not be part of it
             self._dirty = False
             if self.journal.checkpoint() >= self.journal.last:
                 self.machine.kept()
@@ -285,7 +286,9 @@ class Broker:
         key, cursor = session.key, message.cursor
         tip = self.store.tips[key]
         self.feeds.follow(key, client, message.session)
-        if 0 < cursor <= tip and tip - cursor <= CATCH_UP_ROWS:
+        # After damage, numbers may have been given a second time: only a snapshot tells the truth.
+        sound = self.journal.report.state in ("clean", "recovered")
+        if sound and 0 < cursor <= tip and tip - cursor <= CATCH_UP_ROWS:
             self._to_client(client, Attached(message.req, message.session, cursor, b"", created))
             missed = tuple(msgspec.Raw(body) for body in self.store.facts(key, cursor))
             if missed:

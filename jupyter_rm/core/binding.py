@@ -119,15 +119,20 @@ class Binding(Books):
         ]
         if not open_ports or not self.queue:
             return
+        alone = len(self.ports) == 1
         for bulk in self.queue.bulks():
             table = self.ledger.bulks[bulk]
             template = table.form.template
             while True:
-                ports = [port for port in open_ports if port.room > 0 and self._fit(port.pilot, template)]
-                if not ports:
+                rooms = {
+                    port: room
+                    for port in open_ports
+                    if (room := self._room(port, alone)) > 0 and self._fit(port.pilot, template)
+                }
+                if not rooms:
                     break
-                port = max(ports, key=lambda port: (port.room, -port.pilot))
-                share = -(-port.room // 2) if len(ports) > 1 else port.room
+                port = max(rooms, key=lambda port: (rooms[port], -port.pilot))
+                share = -(-rooms[port] // 2) if len(rooms) > 1 else rooms[port]
                 picks = self.queue.take(bulk, min(share, ASSIGN_MOST, self._by_bytes(table.form, bulk)), table)
                 if picks is None:
                     break
@@ -135,6 +140,13 @@ class Binding(Books):
             open_ports = [port for port in open_ports if port.room > 0]
             if not open_ports:
                 return
+
+    def _room(self, port: Port, alone: bool) -> int:
+        """Return how many tasks a pilot is to get now: beside others, not more than it will begin in a moment."""
+        if alone:
+            return port.room
+        cores = sum(node.cores for node in self.ledger.pilots[port.pilot].nodes)
+        return min(port.room, max(2 * cores, int(port.rate * self.patience.stock)) - port.held)
 
     def _by_bytes(self, form: BulkSubmitted, bulk: int) -> int:
         """Return how many tasks of a bulk make an order of decent size."""
