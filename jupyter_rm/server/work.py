@@ -226,10 +226,10 @@ def output(hub: Hub, name: str, uid: str, stream: str, size: int) -> dict[str, A
     """Return the last ``size`` bytes that a task wrote to ``stdout`` or ``stderr``, as plain text."""
     one = _task(hub.session(name), uid)
     path = files._path(one, stream)
-    told: dict[str, Any] = {"path": str(path) if path is not None else None, "bytes": 0, "text": "", "cut": False}
+    told: dict[str, Any] = {"path": None, "bytes": 0, "text": "", "cut": False, "binary": False}
     if path is None:
         return told
-    told["bytes"] = _size(path)
+    told["path"], told["bytes"] = str(path), _size(path)
     text = files.tail(one, stream, size)
     # Text holds no zero bytes: this is somebody's data, and thousands of odd characters help nobody.
     told["binary"] = "\0" in text
