@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import msgspec
 
-from ..model.errors import JrmError, LinkError
+from ..model.errors import JrmError, LinkError, RequestError
 from ..model.messages import (
     Attach,
     Attached,
@@ -290,8 +290,10 @@ class Connection:
         if isinstance(message, Submit) and message.template.function:
             sha = message.template.function
             if sha not in self._sent_functions:
-                self._sent_functions.add(sha)
                 message = msgspec.structs.replace(message, functions={sha: self.functions[sha]})
+                self._line.send(message)
+                self._sent_functions.add(sha)
+                return
         self._line.send(message)
 
     def _connect(self) -> None:
@@ -357,7 +359,13 @@ class Connection:
             number, message, reply = self._outbox.popleft()
             if reply is not None:
                 self._pending[number] = (message, reply)
-            self._send(message)
+            try:
+                self._send(message)
+            except (TypeError, ValueError, OverflowError) as error:
+                # One message that cannot be written down must not end the connection of all sessions.
+                self._pending.pop(number, None)
+                if reply is not None:
+                    reply(RequestError(f"this cannot be sent: {error}", code="JRM-Q05", hint="give plain text"))
 
     def _receive(self, line: Line) -> None:
         for _ in range(256):

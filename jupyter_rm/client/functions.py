@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from ..model.errors import RequestError
+from .limits import check_call
 
 # Objects that cannot change behind our back.
 _FIXED = (int, float, complex, str, bytes, bool, type(None), types.ModuleType, types.BuiltinFunctionType, range)
@@ -41,7 +42,7 @@ class Functions:
         """Return the sha256 of the function's pickle, making it when needed.
 
         Raises:
-            RequestError: it cannot be pickled; JRM-Q31, naming what is in the way.
+            RequestError: it cannot be pickled; JRM-Q31, naming what is in the way; JRM-Q34: it is too large.
         """
         try:
             known = self._known.get(function)
@@ -54,6 +55,7 @@ class Functions:
         if not callable(function):
             raise RequestError(f"{function!r} is not callable", hint="give a function", code="JRM-Q31")
         body = dump_function(function)
+        check_call(f"function {getattr(function, '__qualname__', function)!s} with what it refers to", len(body))
         sha = hashlib.sha256(body).digest()
         self._bodies[sha] = body
         fixed = watch_of(function)
@@ -140,8 +142,14 @@ def dump_arguments(args: tuple[Any, ...], kwargs: dict[str, Any]) -> bytes:
     """Return the pickle of one call's arguments.
 
     Raises:
-        RequestError: they cannot be pickled; JRM-Q32, naming the argument.
+        RequestError: they cannot be pickled; JRM-Q32, naming the argument; JRM-Q34: they are too large.
     """
+    body = _dump_arguments(args, kwargs)
+    check_call("the arguments of a call", len(body))
+    return body
+
+
+def _dump_arguments(args: tuple[Any, ...], kwargs: dict[str, Any]) -> bytes:
     try:
         body = pickle.dumps((args, kwargs), 5)
         # Without this opcode it names no class and no function; with it, it may name one that workers cannot import.
@@ -160,13 +168,18 @@ def dump_arguments(args: tuple[Any, ...], kwargs: dict[str, Any]) -> bytes:
 
 
 def dump_items(items: Sequence[Any]) -> list[bytes]:
-    """Return one pickle of ``((item,), {})`` per item."""
+    """Return one pickle of ``((item,), {})`` per item.
+
+    Raises:
+        RequestError: one cannot be pickled (JRM-Q32) or is too large (JRM-Q34).
+    """
     dumps = pickle.dumps
     nothing: dict[str, Any] = {}
     try:
         bodies = [dumps(((item,), nothing), 5) for item in items]
     except Exception:
         return [dump_arguments((item,), {}) for item in items]
+    check_call("an item", max(map(len, bodies), default=0))
     suspicious = [number for number, body in enumerate(bodies) if b"\x93" in body]
     if suspicious:
         for number in suspicious:
