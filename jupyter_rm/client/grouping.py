@@ -17,6 +17,7 @@ import numpy as np
 from ..model.columns import Array, Column
 from ..model.describe import Task, Template
 from ..model.errors import RequestError
+from ..model.ids import NAME, check_name
 
 # Text fields in which a placeholder is filled in by the agent, and the name, which is filled in here.
 _TEXTS = ("executable", "stdin", "stdout", "stderr", "sandbox", "name")
@@ -79,6 +80,8 @@ def group(tasks: Sequence[Task]) -> list[Group]:
                 hint='give jrm.Task("program", ["argument"]) or jrm.Shell("line")',
                 code="JRM-Q50",
             )
+        if "{" in task.name:
+            check_name(task.name, f"tasks[{place}].name")
     shapes: dict[tuple[Any, ...], list[int]] = {}
     for place, task in enumerate(tasks):
         shapes.setdefault(_shape(task), []).append(place)
@@ -171,10 +174,43 @@ def array(task: Task, columns: Mapping[str, object]) -> tuple[Template, dict[str
     template = task.template(params=True)
     if "name" in columns:
         template = msgspec.structs.replace(template, name="{name}")
+    _check_names(template.name, made, count)
     unused = sorted(set(columns) - wanted - {"name"})
     if unused:
         warnings.warn(
             f"columns without a placeholder, kept as parameters only: {', '.join(unused)}", UserWarning, stacklevel=3
         )
+    _check_names(template.name, made, count)
     ordered = {name: made[name] for name in columns}
     return template, ordered, count
+
+
+def _check_names(text: str, columns: Mapping[str, Column], count: int) -> None:
+    """Check the names of all tasks of an array as they will be filled in; an empty one is none.
+
+    Raises:
+        RequestError: JRM-Q02, the first that is not a name.
+    """
+    if "{" not in text:
+        return
+    used = {name: column for name, column in columns.items() if f"{{{name}" in text}
+
+    def filled(places: Iterable[int], values: Iterable[tuple[Any, ...]]) -> None:
+        for place, row in zip(places, values, strict=False):
+            try:
+                name = text.format_map(dict(zip(used, row, strict=True)))
+            except (ValueError, KeyError, IndexError, AttributeError) as error:
+                raise RequestError(f"name: {text!r}: {error}", hint="write {column} only", code="JRM-Q51") from None
+            if name and not NAME.fullmatch(name):
+                check_name(name, f"name of task {place}")
+
+    if all(column.kind in ("range", "int", "const") for column in used.values()):
+        # Whole numbers change nothing but the length: the longest and the first say enough.
+        rows = {0}
+        for column in used.values():
+            if column.kind != "const":
+                values = column.array()
+                rows |= {int(values.argmin()), int(values.argmax())}
+        filled(sorted(rows), [tuple(column.get(place) for column in used.values()) for place in sorted(rows)])
+        return
+    filled(range(count), zip(*(column.values() for column in used.values()), strict=True))

@@ -8,6 +8,7 @@ side effect. Read next: :mod:`jupyter_rm.client.calls`.
 from __future__ import annotations
 
 import difflib
+import re
 import string
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
@@ -15,11 +16,12 @@ from typing import Any
 import msgspec
 
 from .errors import RequestError
-from .ids import check_name
+from .ids import NAME, check_name
 from .resources import Request
 from .units import duration_s, gpu_share, memory_mib, whole
 
 MODES = ("executable", "shell", "call")
+_PLACEHOLDER = re.compile(r"\{[A-Za-z_]\w*(:[0-9A-Za-z.]*)?\}")
 
 
 class Template(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
@@ -105,6 +107,13 @@ def _pairs(value: object, field: str) -> tuple[tuple[str, str], ...]:
     return tuple(sorted(out))
 
 
+def _name(value: object, field: str) -> str:
+    """Check a name; one with ``{column}`` in it is checked again when it is filled in."""
+    if isinstance(value, str) and "{" in value and NAME.fullmatch(_PLACEHOLDER.sub("x", value)):
+        return value
+    return check_name(value, field)
+
+
 def _named(value: object, field: str) -> tuple[tuple[str, int], ...]:
     if not isinstance(value, Mapping):
         raise RequestError(f"{field}: {value!r} is not a mapping", hint='write {"licenses": 1}', code="JRM-Q05")
@@ -182,7 +191,7 @@ FIELDS: dict[str, tuple[Callable[[Any, str], Any], Any, str]] = {
     "pilot": (_text, "", "run on this pilot only: its name or uid"),
     "partition": (_count(0, 65535), -1, "run in this partition of the pilot only"),
     "category": (_text, "", "free label used in statistics"),
-    "name": (check_name, "", "a name for people"),
+    "name": (_name, "", "a name for people; {column} is filled from the columns of s.array"),
     "metadata": (_pairs, (), "anything to keep with the task, as text"),
     "mode": (_one_of("executable", "shell"), "executable", "executable, or shell: the executable is a shell line"),
 }
@@ -278,6 +287,12 @@ class Task:
     def template(self, *, params: bool = False) -> Template:
         """Return the form that travels; ``params`` says that ``{name}`` placeholders are to be filled."""
         tags = self.tags
+        if "{" in self.name and not params:
+            raise RequestError(
+                f"name: {self.name!r} is not a name",
+                hint="placeholders are filled by s.array only",
+                code="JRM-Q02",
+            )
         return Template(
             mode=self.mode,
             executable=self.executable,
@@ -323,7 +338,7 @@ class Task:
     def placeholders(self) -> set[str]:
         """Return the names of all ``{name}`` placeholders in the text fields; RequestError for bad braces."""
         found: set[str] = set()
-        texts = [("executable", self.executable), ("stdin", self.stdin), ("sandbox", self.sandbox)]
+        texts = [("executable", self.executable), ("stdin", self.stdin), ("sandbox", self.sandbox), ("name", self.name)]
         texts += [("stdout", self.stdout), ("stderr", self.stderr)]
         texts += [(f"arguments[{i}]", text) for i, text in enumerate(self.arguments)]
         texts += [(f"environment[{key!r}]", text) for key, text in self.environment]
