@@ -9,6 +9,7 @@ import numpy as np
 from ..model.columns import Array
 from ..model.errors import RequestError
 from ..model.ids import pilot_uid
+from ..model.ledger import BulkTable
 from ..model.states import Cause, PilotState, TaskState
 
 if TYPE_CHECKING:
@@ -31,6 +32,30 @@ def pandas() -> Any:
     return module
 
 
+# Ends at which no program of the task's own gave a code: a 0 there means nothing.
+_NO_CODE = (
+    Cause.START_FAILED,
+    Cause.ENV_FAILED,
+    Cause.STAGE_IN_FAILED,
+    Cause.AGENT_LOST,
+    Cause.NODE_LOST,
+    Cause.PILOT_LOST,
+    Cause.DEPENDENCY,
+    Cause.UNSATISFIABLE,
+)
+
+
+def coded(table: BulkTable, where: Any) -> Array:
+    """Say which of the tasks at ``where`` have an exit code: a program of theirs ran and ended, bool, shape (n,)."""
+    state, code = table.state[where], table.code[where]
+    ran = (state >= TaskState.DONE) & (table.started[where] > 0) & (table.ended[where] > 0)
+    own = (code != 0) | (state == TaskState.DONE)
+    if table.form.template.mode != "call":
+        own |= ~np.isin(table.cause[where], _NO_CODE)
+    out: Array = ran & own
+    return out
+
+
 def task_columns(bulk: Bulk) -> dict[str, Array]:
     """Return the columns of :func:`frame` but the parameters, each of shape (len(bulk),)."""
     session = bulk.session
@@ -39,10 +64,12 @@ def task_columns(bulk: Bulk) -> dict[str, Array]:
     number = np.zeros(count, np.int64)
     index = np.zeros(count, np.int64)
     names: Array = np.full(count, "", object)
+    with_code = np.zeros(count, bool)
     for bulk_number, _, picks, places in parts:
         number[places] = bulk_number
         index[places] = picks.array()
         names[places] = _names(session, bulk_number, picks)
+        with_code[places] = coded(session._table(bulk_number), picks.where)
     state = bulk.column("state")
     started, ended = bulk.column("started"), bulk.column("ended")
     final = state >= TaskState.DONE
@@ -56,7 +83,7 @@ def task_columns(bulk: Bulk) -> dict[str, Array]:
         "name": names,
         "state": _STATES[state],
         "cause": _CAUSES[bulk.column("cause")],
-        "exit_code": np.where(final & (ended > 0), bulk.column("code").astype(float), np.nan),
+        "exit_code": np.where(with_code, bulk.column("code").astype(float), np.nan),
         "attempt": bulk.column("attempt"),
         "pilot": pilots,
         "node": _nodes(session, pilot, bulk.column("node"), bound & (started > 0)),

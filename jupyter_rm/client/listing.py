@@ -19,10 +19,14 @@ class SessionInfo:
     Attributes:
         name, state (``open`` or ``closed``), age (s), pilots (list of (name or uid, site, state name)),
             tasks (per state), clients.
+        earlier: it is closed and another session has its name now. key: what names it alone (``0-study``), else the
+            same as ``name``.
     """
 
     def __init__(self, line: SessionLine) -> None:
-        self.name = line.name
+        self.key = line.name
+        self.earlier = line.name[:1].isdigit()  # names begin with a letter
+        self.name = line.name.partition("-")[2] if self.earlier else line.name
         self.state = "closed" if line.closed else "open"
         self.opened_at = line.opened_at
         self.age = max(0.0, time.time() - line.opened_at)
@@ -38,6 +42,8 @@ class SessionInfo:
         return {
             "name": self.name,
             "state": self.state,
+            "earlier": self.earlier,
+            "key": self.key,
             "age_s": round(self.age, 3),
             "opened_at": self.opened_at,
             "pilots": [list(pilot) for pilot in self.pilots],
@@ -47,7 +53,13 @@ class SessionInfo:
 
     def __repr__(self) -> str:
         tasks = counts_text(self.tasks)
-        return f"<session {self.name!r} {self.state}, {human_s(self.age)} old, {len(self.pilots)} pilots, {tasks}>"
+        pilots = f"{len(self.pilots)} pilot{'s' * (len(self.pilots) != 1)}"
+        return f"<session {self.name!r} {self.words}, {human_s(self.age)} old, {pilots}, {tasks}>"
+
+    @property
+    def words(self) -> str:
+        """Its state for people: ``open``, ``closed``, or ``closed, earlier (0-study)``."""
+        return f"closed, earlier ({self.key})" if self.earlier else self.state
 
 
 class SessionList(list[SessionInfo]):
@@ -58,7 +70,7 @@ class SessionList(list[SessionInfo]):
 
     def _repr_mimebundle_(self, **_: Any) -> dict[str, str]:
         rows = [
-            (each.name, each.state, human_s(each.age), len(each.pilots), counts_text(each.tasks), each.clients)
+            (each.name, each.words, human_s(each.age), len(each.pilots), counts_text(each.tasks), each.clients)
             for each in self
         ]
         headers = ["name", "state", "age", "pilots", "tasks", "clients"]

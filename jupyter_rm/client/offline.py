@@ -49,12 +49,13 @@ class Replayed:
         }
 
     def story(self, name: str, uid: str) -> list[str]:
-        """Return the story of one task of the newest session of this name.
+        """Return the story of one task of the newest session of this name (or of the one with this key, ``0-study``).
 
         Raises:
             RequestError: no such session or task in the journal.
         """
-        numbers = [number for number, ledger in sorted(self.sessions.items()) if ledger.name == name]
+        ordered = sorted(self.sessions.items())
+        numbers = [number for number, ledger in ordered if name in (ledger.name, f"{number}-{ledger.name}")]
         if not numbers:
             known = ", ".join(sorted({ledger.name for ledger in self.sessions.values()}))
             raise RequestError(f"session {name!r} is not in the journal", hint=f"there are: {known}", code="JRM-Q42")

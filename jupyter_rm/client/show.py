@@ -225,12 +225,12 @@ def session_line(session: Session) -> str:
     """Return one line about a session."""
     ledger = session._replica.ledger
     alive = sum(not row.state.final for row in ledger.pilots)
-    closed = " closed" if ledger.closed else ""
+    counts = counts_text(session.counts())
+    number = len(ledger.pilots)
+    if session.closed:
+        return f"<session {session.name!r} closed: it had {number} pilot{'s' * (number != 1)}, {counts}>"
     gone = " (detached here)" if session._replica.error is not None else ""
-    return (
-        f"<session {session.name!r}{closed}{gone}: {alive} of {len(ledger.pilots)} pilots alive, "
-        f"{counts_text(session.counts())}>"
-    )
+    return f"<session {session.name!r}{gone}: {alive} of {number} pilots alive, {counts}>"
 
 
 def session_bundle(session: Session) -> dict[str, str]:

@@ -12,20 +12,41 @@ from ..model.ids import pilot_uid, task_uid
 from ..model.ledger import Ledger
 from ..model.states import CAUSE_TEXT, Cause, PilotState, TaskState
 
+LATE_S = 1.0  # news older than this say when they came
+
 
 def lines(facts: Iterable[tuple[int, float, bytes]], bulk: int, index: int, ledger: Ledger) -> list[str]:
     """Return one line per fact about task ``index`` of ``bulk``: time, fact number, what happened.
+
+    Starts and ends carry the task's own times; when the broker learned of one much later, the line says so.
 
     Args:
         facts: (fact number, wall time s, journal form).
     """
     out = [f"{task_uid(bulk, index)}: what happened"]
     for number, wall, body in facts:
-        text = tell(f.decode(body), index, ledger)
+        fact = f.decode(body)
+        text = tell(fact, index, ledger)
         if text:
-            at = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(wall)) + f"{wall % 1:.3f}"[1:]
-            out.append(f"{at}  #{number:<6} {text}")
+            at = own_time(fact, index) or wall
+            learned = f" (learned at {_clock(wall)})" if abs(wall - at) > LATE_S else ""
+            out.append(f"{_clock(at)}  #{number:<6} {text}{learned}")
     return out
+
+
+def own_time(fact: f.Fact, index: int) -> float:
+    """Return when the task itself started or ended, seconds since 1970 by its machine's clock; 0.0: not told."""
+    if isinstance(fact, f.TasksStarted):
+        return float(_at(fact.started, "<f8", fact, _place(fact.picks, index)))
+    if isinstance(fact, (f.TasksEnded, f.AttemptsEnded)):
+        return float(_at(fact.ends.ended, "<f8", fact, _place(fact.picks, index)))
+    return 0.0
+
+
+def _clock(wall: float) -> str:
+    milliseconds = round(wall * 1000)
+    text = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(milliseconds // 1000))
+    return f"{text}.{milliseconds % 1000:03d}"
 
 
 def _place(picks: Any, index: int) -> int:
