@@ -1,6 +1,7 @@
 """Blocking and awaiting: the same conditions, for threads and for event loops.
 
-A wait ends at Ctrl-C at once and leaves everything running; it says so in one line. Progress is drawn by
+A wait ends at Ctrl-C at once and leaves everything running; it says so in one line. A wait for something that can no
+longer happen by itself (no pilot is alive) says that too. Progress is drawn by
 :mod:`.progress` and costs nothing when nobody looks. Read next: :mod:`.replica`.
 """
 
@@ -20,6 +21,45 @@ if TYPE_CHECKING:
 
 
 WORRY_S = 2.0
+AGAIN_S = 2.0  # a second Ctrl-C within this time meant more than the first
+
+
+class Interrupted(KeyboardInterrupt):
+    """Ctrl-C in a wait, in IPython: what there is to say has been said, so it shows no traceback."""
+
+    def _render_traceback_(self) -> list[str]:
+        # IPython asks the exception itself; thirty frames of waiting would hide the one line that helps.
+        return [f"KeyboardInterrupt: {self}"]
+
+
+class _Interrupts:
+    """The last Ctrl-C in a wait, to tell a second one from a first."""
+
+    what = ""
+    at = 0.0
+
+    @classmethod
+    def say(cls, what: str, cancel: str) -> None:
+        """Say that ``what`` goes on; more clearly when somebody presses Ctrl-C at it again."""
+        now = time.monotonic()
+        again = cls.what == what and now - cls.at < AGAIN_S
+        cls.what, cls.at = what, now
+        text = f"\nstill running: {what}; cancel with {cancel}\n"
+        if again:
+            text = f"\nCtrl-C ends the waiting only, nothing was cancelled ({what}); to cancel: {cancel}\n"
+        sys.stderr.write(text)
+        sys.stderr.flush()
+
+
+def in_ipython() -> bool:
+    """Does IPython show what this code raises?"""
+    module = sys.modules.get("IPython")
+    return module is not None and module.get_ipython() is not None
+
+
+def how_to_cancel(session: str, uid: str = "--all") -> str:
+    """Return the line to type that cancels ``uid`` here: in a cell, or in a shell."""
+    return f"%jrm cancel {uid}" if in_ipython() else f"jrm cancel -s {session} {uid}"
 
 
 def wait(
@@ -28,7 +68,7 @@ def wait(
     timeout: float | None,
     *,
     what: str,
-    cancel: str,
+    cancel: Callable[[], str],
     settings: Settings,
     picture: Callable[[], dict[str, int]] | None = None,
 ) -> bool:
@@ -36,11 +76,11 @@ def wait(
 
     Args:
         what: what is waited for, for people ("12 tasks of session 'study'").
-        cancel: the call that cancels it, for the line printed at Ctrl-C.
+        cancel: returns the line to type that cancels it, for what is printed at Ctrl-C.
         picture: tasks per state for a progress display; None: no display.
 
     Raises:
-        KeyboardInterrupt: Ctrl-C; what was waited for goes on.
+        KeyboardInterrupt: Ctrl-C (:class:`Interrupted` in IPython); what was waited for goes on.
     """
     with replica.changed:
         if ready():
@@ -60,17 +100,29 @@ def wait(
             if progress is not None:
                 progress.update()
             if now >= worry_at:
-                text = stuck(replica)
-                worry_at = now + (3600.0 if text else WORRY_S)
-                if text:
-                    sys.stderr.write(f"jupyter_rm: {text}\n")
+                worry_at = now + (3600.0 if tell_stuck(replica) else WORRY_S)
     except KeyboardInterrupt:
-        sys.stderr.write(f"\nstill running: {what}; cancel with {cancel}\n")
-        sys.stderr.flush()
-        raise
+        try:
+            if progress is not None:
+                progress.close()
+            progress = None
+            _Interrupts.say(what, cancel())
+        except KeyboardInterrupt:  # pressed twice
+            _Interrupts.say(what, cancel())
+        if settings.traceback or not in_ipython():
+            raise  # plain Python ends the usual way
+        raise Interrupted("the wait ended, the work goes on") from None
     finally:
         if progress is not None:
             progress.close()
+
+
+def tell_stuck(replica: Replica) -> bool:
+    """Print why a wait may never end; False when it may."""
+    text = stuck(replica)
+    if text:
+        sys.stderr.write(f"jupyter_rm: {text}\n")
+    return bool(text)
 
 
 def stuck(replica: Replica) -> str:
@@ -89,9 +141,16 @@ def stuck(replica: Replica) -> str:
     )
 
 
-def until(watch: Callable[[Callable[[], None]], None]) -> Generator[Any, None, None]:
+def until(watch: Callable[[Callable[[], None]], None], replica: Replica) -> Generator[Any, None, None]:
     """Wait inside the running event loop until ``watch`` calls back (from any thread)."""
     loop = asyncio.get_running_loop()
+    worry: asyncio.TimerHandle | None = None
+
+    def look() -> None:
+        nonlocal worry
+        if not tell_stuck(replica):
+            worry = loop.call_later(WORRY_S, look)
+
     woken: asyncio.Future[None] = loop.create_future()
 
     def wake() -> None:
@@ -105,4 +164,8 @@ def until(watch: Callable[[Callable[[], None]], None]) -> Generator[Any, None, N
             return
 
     watch(callback)
-    yield from woken
+    worry = loop.call_later(WORRY_S, look)
+    try:
+        yield from woken
+    finally:
+        worry.cancel()

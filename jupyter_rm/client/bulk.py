@@ -178,16 +178,19 @@ class Bulk(Sequence[TaskHandle]):
             self.done,
             timeout,
             what=f"{self._count} tasks of session {session.name!r}",
-            cancel=f"%jrm cancel {self.uid}" if self._index is None else "b.cancel()",
+            cancel=self._how_to_cancel,
             settings=session._settings,
             picture=self.counts,
         )
+
+    def _how_to_cancel(self) -> str:
+        return blocking.how_to_cancel(self.session.name, self.uid) if self._index is None else "their cancel()"
 
     def __await__(self) -> Generator[Any, None, list[Any]]:
         """Wait for all and return the results, like :meth:`results`."""
         replica = self.session._replica
         if not self.done():
-            yield from blocking.until(lambda call: replica.when(self.done, call))
+            yield from blocking.until(lambda call: replica.when(self.done, call), replica)
         return self.results(timeout=0)
 
     def as_completed(self, timeout: float | None = None) -> Iterator[TaskHandle]:
@@ -214,7 +217,7 @@ class Bulk(Sequence[TaskHandle]):
                 lambda known=known: int(self._counts()[TaskState.DONE :].sum()) > known,  # type: ignore[misc]
                 left,
                 what=f"{self._count - known} tasks of session {self.session.name!r}",
-                cancel="b.cancel()",
+                cancel=self._how_to_cancel,
                 settings=self.session._settings,
             )
             if not ready:
@@ -295,9 +298,15 @@ class Bulk(Sequence[TaskHandle]):
         return self.session._cancel(self.what()) if self._count else 0
 
     def retry(self) -> Bulk:
-        """Submit those that ended FAILED or CANCELED again, as new tasks; return them."""
+        """Submit those that ended FAILED or CANCELED again, as new tasks; return them.
+
+        Raises:
+            RequestError: the arguments of a call are not known in this process (any more).
+        """
         state = self.column("state")
-        return self.session._again(self._subset(np.flatnonzero(state >= TaskState.FAILED)))
+        from .again import retry
+
+        return retry(self.session, self._subset(np.flatnonzero(state >= TaskState.FAILED)))
 
     def add_done_callback(self, callback: Callable[[Bulk], object]) -> None:
         """Call ``callback(self)`` on another thread when all have ended."""

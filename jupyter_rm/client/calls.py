@@ -9,6 +9,7 @@ from __future__ import annotations
 import collections
 import os
 import threading
+import time
 from collections.abc import Callable
 from concurrent.futures import Future
 from typing import TYPE_CHECKING, Any
@@ -22,9 +23,11 @@ from ..model.errors import JrmError, LinkError, TaskError
 from ..model.facts import TasksEnded
 from ..model.messages import Cancel, Refused, Submit, Values
 from ..model.states import TaskState
+from . import blocking
 from .results import decode
 
 if TYPE_CHECKING:
+    from .again import Payloads
     from .connection import Connection
     from .replica import Replica
 
@@ -94,6 +97,29 @@ class CallFuture(Future[Any]):
     def _invoke_callbacks(self) -> None:
         if self._done_callbacks:  # type: ignore[attr-defined]
             _callbacks.run(super()._invoke_callbacks)  # type: ignore[misc]
+
+    def result(self, timeout: float | None = None) -> Any:
+        """Return what the call returned; as of every Future."""
+        return super().result(timeout if self.done() else self._patience(timeout))
+
+    def exception(self, timeout: float | None = None) -> BaseException | None:
+        """Return what the call raised; as of every Future."""
+        return super().exception(timeout if self.done() else self._patience(timeout))
+
+    def _patience(self, timeout: float | None) -> float | None:
+        """Wait, and say so if it may never end; return what is left of ``timeout`` then."""
+        deadline = None if timeout is None else time.monotonic() + timeout
+        told = self._queue is None
+        while not told and not self.done():
+            step = blocking.WORRY_S if deadline is None else min(blocking.WORRY_S, deadline - time.monotonic())
+            if step <= 0:
+                break
+            with self._condition:
+                if self._state in ("PENDING", "RUNNING"):
+                    self._condition.wait(step)
+            if not self.done() and step == blocking.WORRY_S and self._queue is not None:
+                told = blocking.tell_stuck(self._queue._replica)
+        return None if deadline is None else max(0.0, deadline - time.monotonic())
 
     @property
     def uid(self) -> str:
@@ -245,9 +271,10 @@ def missed_ends(replica: Replica, bulk: int) -> Picks | None:
 class CallQueue:
     """Calls of one session on their way to the broker."""
 
-    def __init__(self, connection: Connection, replica: Replica) -> None:
+    def __init__(self, connection: Connection, replica: Replica, payloads: Payloads) -> None:
         self._connection = connection
         self._replica = replica
+        self._payloads = payloads
         self._calls: collections.deque[tuple[Template, bytes, CallFuture | None, Ticket | None]] = collections.deque()
         self._under_way = 0
         self._ticket: tuple[Template, Ticket, int] | None = None
@@ -339,7 +366,9 @@ class CallQueue:
                 with replica.changed:
                     replica.batches.pop(batch.key, None)
                 batch.lost(message)
-            elif isinstance(batch, FutureBatch):
+                return
+            self._payloads.keep(message.number, payload)
+            if isinstance(batch, FutureBatch):
                 # Cancelled between sending and now: the broker has to hear of it.
                 gone = [n for n, future in enumerate(batch.futures) if future is not None and future.cancelled()]
                 if gone:

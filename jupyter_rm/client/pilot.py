@@ -106,7 +106,7 @@ class Pilot:
             ready,
             timeout,
             what=f"pilot {self.uid} of session {session.name!r}",
-            cancel=f"%jrm cancel {self.uid}",
+            cancel=lambda: blocking.how_to_cancel(session.name, self.uid),
             settings=session._settings,
         )
         return self.state
@@ -128,7 +128,8 @@ class Pilot:
         """Wait until it is active or has ended."""
         ready = self._reached("ACTIVE")
         if not ready():
-            yield from blocking.until(lambda call: self._session._replica.when(ready, call))
+            replica = self._session._replica
+            yield from blocking.until(lambda call: replica.when(ready, call), replica)
         return self.state
 
     def cancel(self, drain: bool = False) -> None:

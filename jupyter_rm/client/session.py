@@ -6,7 +6,9 @@ what people write into messages and never decides anything. Read next: :mod:`.gr
 
 from __future__ import annotations
 
+import contextlib
 import os
+import re
 import sys
 import threading
 from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
@@ -19,12 +21,13 @@ import numpy as np
 from ..model.columns import Array, Column, Picks
 from ..model.describe import Task, Template
 from ..model.errors import JrmError, LinkError, RequestError
-from ..model.ids import check_name, parse_pilot, parse_task
+from ..model.ids import NAME, check_name, parse_pilot, parse_task
 from ..model.ledger import BulkTable
 from ..model.messages import Accepted, Cancel, CloseSession, Refused, RequestPilot, Submit
 from ..model.resources import Request
 from ..model.states import TaskState
-from . import blocking, capacity, show
+from . import blocking, capacity, limits, show
+from .again import Payloads
 from .bulk import Bulk, joined
 from .calls import CallQueue, Templates
 from .connection import Connection
@@ -32,9 +35,11 @@ from .executor import SessionExecutor
 from .functions import Functions, dump_arguments, dump_items
 from .grouping import array, group
 from .pilot import Pilot, Pilots
+from .replica import Replica
 from .task import TaskHandle
 
 PAYLOAD_PART = 64 << 20  # bytes of arguments in one submission
+CLOSE_S = 1.0  # how long close() waits for news of what it ended
 
 
 class Session:
@@ -51,9 +56,11 @@ class Session:
         self._replica = connection.attach(name, create)
         self._functions = Functions(connection.functions)
         self._templates = Templates()
-        self._queue = CallQueue(connection, self._replica)
+        self._payloads = Payloads()
+        self._queue = CallQueue(connection, self._replica, self._payloads)
         self._pilot_lock = threading.Lock()
         self._plain_call: Template | None = None
+        self._closed = False
         connection.add_source(self._queue)
 
     # ------------------------------------------------------------ pilots
@@ -240,7 +247,9 @@ class Session:
                 f"session {self.name!r} is closed", hint="open it again under this or another name", code="JRM-Q10"
             )
         number, key = self._connection.number(), os.urandom(16)
-        return Submit(number, self.name, key, count, template, columns, payload, {}, after)
+        submit = Submit(number, self.name, key, count, template, columns, payload, {}, after)
+        limits.check(submit)
+        return submit
 
     def _submit(
         self,
@@ -276,25 +285,10 @@ class Session:
             if numbers:
                 self._cancel(tuple((number, None) for number in numbers))
             raise errors[0].error.error() if isinstance(errors[0], Refused) else errors[0]
+        for submit, answer in zip(submits, answers, strict=True):
+            if submit.payload is not None:
+                self._payloads.keep(answer.number, submit.payload)
         return [each.number for each in answers]
-
-    def _again(self, bulk: Bulk) -> Bulk:
-        """Submit copies of tasks as new ones."""
-        if any(self._table(number).form.template.mode == "call" for number, _, _, _ in bulk.parts()):
-            raise RequestError(
-                "retry: calls cannot be sent again from here", hint="call s.map on those items again", code="JRM-Q53"
-            )
-        submits, pieces = [], []
-        for number, _, picks, places in bulk.parts():
-            form = self._table(number).form
-            columns = {name: column.take(picks) for name, column in form.columns.items()}
-            submits.append(self._message(form.template, columns, len(picks), None, ()))
-            pieces.append((len(picks), np.arange(len(bulk)) if isinstance(places, slice) else places))
-        if not submits:
-            return bulk
-        self._need_pilot(submits[0].template.request)
-        numbers = self._send_all(submits)
-        return joined(self, [(n, *piece) for n, piece in zip(numbers, pieces, strict=True)], len(bulk))
 
     def _table(self, number: int) -> BulkTable:
         replica = self._replica
@@ -358,7 +352,7 @@ class Session:
     @property
     def closed(self) -> bool:
         """Was the session closed?"""
-        return self._replica.ledger.closed
+        return self._closed or self._replica.ledger.closed
 
     # ------------------------------------------------------------ waiting, ending
 
@@ -374,14 +368,14 @@ class Session:
             self._all_ended,
             timeout,
             what=f"session {self.name!r}",
-            cancel="s.cancel()",
+            cancel=lambda: blocking.how_to_cancel(self.name),
             settings=self._settings,
             picture=self.counts,
         )
 
     async def wait_async(self) -> bool:
         """Wait until all tasks have ended without blocking the running event loop."""
-        await _Until(lambda call: self._replica.when(self._all_ended, call))
+        await _Until(self._replica, self._all_ended)
         return True
 
     def cancel(self) -> int:
@@ -402,6 +396,10 @@ class Session:
         """End the session: cancel what is open and end its pilots."""
         self._leave()
         self._connection.request(CloseSession(self._connection.number(), self.name))
+        self._closed = True
+        with contextlib.suppress(JrmError):
+            # The last news: what was open is cancelled.
+            self._replica.wait(lambda: self._replica.ledger.closed and self._all_ended(), CLOSE_S)
         self._connection.detach(self.name)
 
     def _leave(self) -> None:
@@ -430,11 +428,12 @@ class Session:
 
 
 class _Until:
-    def __init__(self, watch: Callable[[Callable[[], None]], None]) -> None:
-        self._watch = watch
+    def __init__(self, replica: Replica, ready: Callable[[], bool]) -> None:
+        self._replica = replica
+        self._ready = ready
 
     def __await__(self) -> Generator[Any, None, None]:
-        yield from blocking.until(self._watch)
+        yield from blocking.until(lambda call: self._replica.when(self._ready, call), self._replica)
 
 
 def _parts(thing: Any) -> list[tuple[int, Any, Picks, Any]]:
@@ -443,6 +442,7 @@ def _parts(thing: Any) -> list[tuple[int, Any, Picks, Any]]:
     return thing.parts() if isinstance(thing, Bulk) else []
 
 
+_KEY = re.compile(r"[0-9]+-" + NAME.pattern)
 _open: dict[tuple[str, str], Session] = {}
 _lock = threading.RLock()
 
@@ -451,13 +451,16 @@ def open(name: str = "default", *, create: bool = True) -> Session:
     """Create the session of this name or attach to it again; the same object while it is open in this process.
 
     Args:
-        name: letters, digits, ``. _ -``, at most 64.
+        name: letters, digits, ``. _ -``, at most 64; or the key (``0-study``) of an earlier one of the same name.
         create: make it when there is none (else RequestError).
 
     Raises:
         RequestError: not a name, or no such session. SiteError, LinkError: the broker cannot be started or reached.
     """
-    check_name(name, "name")
+    if isinstance(name, str) and _KEY.fullmatch(name):
+        create = False
+    else:
+        check_name(name, "name")
     connection = Connection.shared()
     key = (str(connection.home.state_path), name)
     with _lock:

@@ -103,11 +103,12 @@ class TaskHandle:
 
     @property
     def exit_code(self) -> int | None:
-        """Exit code, -signal when a signal ended it, None while it has not ended or never ran."""
+        """Exit code, -signal when a signal ended it; None: it has not ended, never ran, or is a call that raised."""
+        from .frames import coded
+
         table = self._table()
-        if table.state[self._index] < TaskState.DONE or not table.ended[self._index]:
-            return None
-        return int(table.code[self._index])
+        here = slice(self._index, self._index + 1)
+        return int(table.code[self._index]) if coded(table, here)[0] else None
 
     @property
     def attempt(self) -> int:
@@ -189,7 +190,7 @@ class TaskHandle:
                 self._final,
                 timeout,
                 what=f"{what} of session {session.name!r}",
-                cancel=f"%jrm cancel {what}",
+                cancel=lambda: blocking.how_to_cancel(session.name, self.uid) if self._bulk >= 0 else "its cancel()",
                 settings=session._settings,
             )
         return self.state
@@ -199,9 +200,9 @@ class TaskHandle:
         if not self._final():
             replica = self._session._replica
             if self._bulk >= 0:
-                yield from blocking.until(lambda call: replica.watch(self._bulk, self._index, call))
+                yield from blocking.until(lambda call: replica.watch(self._bulk, self._index, call), replica)
             else:
-                yield from blocking.until(lambda call: replica.when(self._final, call))
+                yield from blocking.until(lambda call: replica.when(self._final, call), replica)
         return self.result(0)
 
     def result(self, timeout: float | None = None) -> Any:
