@@ -218,8 +218,10 @@ def _explain(options: argparse.Namespace) -> int:
 def _cancel(options: argparse.Namespace) -> int:
     from .client.pilot import Pilot
 
+    if options.all == bool(options.uid):
+        raise RequestError("which tasks?", hint="jrm cancel t.3, or jrm cancel --all", code="JRM-Q40")
     session = _session(options)
-    hit = {}
+    hit = {"all": session.cancel()} if options.all else {}
     for uid in options.uid:
         found = session[uid]
         if isinstance(found, Pilot):
@@ -351,7 +353,9 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument("--stderr", action="store_true")
     verb("story", _story, "print everything that happened to a task").add_argument("uid")
     verb("explain", _explain, "say why a task waits").add_argument("uid")
-    verb("cancel", _cancel, "cancel tasks, bulks or pilots").add_argument("uid", nargs="+")
+    made = verb("cancel", _cancel, "cancel tasks, bulks or pilots")
+    made.add_argument("uid", nargs="*")
+    made.add_argument("--all", action="store_true", help="all tasks of the session that have not ended")
     verb("doctor", _doctor, "look at everything that must be right", shared)
     made = verb("broker", _broker, "look at, stop, or read the log of the broker", shared)
     made.add_argument("action", choices=("status", "stop", "log"))

@@ -7,6 +7,7 @@ Read next: :mod:`.words` for the grammar.
 from __future__ import annotations
 
 import functools
+import html
 import re
 import shlex
 import sys
@@ -28,6 +29,27 @@ _EXPAND = re.compile(r"\{([A-Za-z_]\w*)\}|\$([A-Za-z_]\w*)")
 _HIDDEN = frozenset({"In", "Out", "get_ipython", "exit", "quit", "open", "__builtins__", "__name__"})
 
 
+class NoSession:
+    """What ``%jrm status`` shows when no session is open here: what there is, and how to open it."""
+
+    def __init__(self, why: str) -> None:
+        from ..client import admin, listing
+
+        self.why = why
+        # Looking must not start a broker either.
+        self.sessions = listing.sessions() if admin.status() is not None else listing.SessionList()
+        open_ones = [each.name for each in self.sessions if each.state == "open"]
+        self.hint = "%jrm open " + (" or %jrm open ".join(open_ones[-3:]) or "NAME")
+
+    def __repr__(self) -> str:
+        return "\n".join([f"{self.why} (next: {self.hint})", *(f"  {each!r}" for each in self.sessions)])
+
+    def _repr_mimebundle_(self, **_: Any) -> dict[str, str]:
+        line = f"<p>{html.escape(self.why)} (next: <code>{html.escape(self.hint)}</code>)</p>"
+        table = self.sessions._repr_mimebundle_()["text/html"] if self.sessions else ""
+        return {"text/plain": repr(self), "text/html": line + table}
+
+
 class Magics:
     """What the magics do, apart from IPython's own calling conventions.
 
@@ -38,24 +60,47 @@ class Magics:
     def __init__(self, space: dict[str, Any]) -> None:
         self.space = space
         self._session: Session | None = None
+        self._ended: Session | None = None  # the last one that was closed or detached here
         self.show_last_error: Callable[[], None] = lambda: None
 
     @property
     def session(self) -> Session:
-        """The current session, opening "default" when there is none."""
+        """The current session.
+
+        Raises:
+            RequestError: JRM-Q41, there is none; looking never makes one.
+        """
         known = self.known_session
-        if known is None or known._replica.error is not None:
-            known = self._session = session.open("default")
+        if known is None:
+            raise RequestError(f"%jrm: {self._none()}", hint="%jrm open NAME; %jrm sessions lists them", code="JRM-Q41")
         return known
+
+    def _working(self) -> Session:
+        """Return the current session for new work: "default" when none was ever opened here."""
+        if self.known_session is None and self._ended is None:
+            self._session = session.open("default")
+            sys.stderr.write("jupyter_rm: no session was open here; opened 'default'\n")
+        return self.session
+
+    def _none(self) -> str:
+        """Say in words why there is no current session."""
+        gone = self._ended
+        if gone is None:
+            return "no session is open here"
+        why = gone._replica.error
+        last = f"session {gone.name!r} was closed" if gone.closed or why is None else why.message
+        return f"no session is open here; {last}"
 
     @property
     def known_session(self) -> Session | None:
         """The current session if there is one; never opens any."""
         if self._session is not None and self._session._replica.error is None:
             return self._session
+        if self._session is not None:
+            self._session, self._ended = None, self._session
         # Mixing s = jrm.open("x") and %jrm is common; an empty "default" beside it would puzzle everyone.
         alive = [each for each in session._open.values() if each._replica.error is None]
-        return alive[-1] if alive else self._session
+        return alive[-1] if alive else None
 
     def line(self, line: str) -> Any:
         """Run one ``%jrm`` line."""
@@ -101,8 +146,11 @@ class Magics:
 
         return sessions()
 
-    def _status(self, _: Namespace) -> Session:
-        return self.session
+    def _status(self, _: Namespace) -> Any:
+        known = self.known_session
+        if known is None:
+            return NoSession(self._none())
+        return known
 
     def _detach(self, _: Namespace) -> Any:
         return self._end("detach", "goes on without this notebook")
@@ -111,12 +159,10 @@ class Magics:
         return self._end("close", "is closed")
 
     def _end(self, how: str, said: str) -> Any:
-        known = self.known_session
-        if known is None:
-            raise RequestError(f"%jrm {how}: no session is open here", hint="%jrm sessions", code="JRM-Q41")
+        known = self.session
         name = known.name
         getattr(known, how)()
-        self._session = None
+        self._session, self._ended = None, known
         return show.Text(f"session {name!r} {said}")
 
     def _wait(self, options: Namespace) -> Session:
@@ -129,7 +175,7 @@ class Magics:
         given = {
             key: value for key, value in vars(options).items() if value is not None and key not in ("site", "wait")
         }
-        pilot = self.session.pilot(options.site, **given)
+        pilot = self._working().pilot(options.site, **given)
         if options.wait:
             pilot.wait()
         return pilot
@@ -176,6 +222,12 @@ class Magics:
 
     def _cancel(self, options: Namespace) -> show.Text:
         said = []
+        if options.all == bool(options.uid):
+            raise RequestError(
+                "%jrm cancel: which tasks?", hint="%jrm cancel t.3, or --all", code="JRM-Q40"
+            )
+        if options.all:
+            said.append(f"{self.session.cancel()} tasks of session {self.session.name!r} cancelled")
         for uid in options.uid:
             found = self.session[uid]
             if isinstance(found, Pilot):
@@ -213,7 +265,7 @@ class Magics:
             fields["after"] = options.after
         if not body.strip():
             raise RequestError("%%jrm run: the cell is empty", hint="write a shell script below", code="JRM-Q40")
-        task = self.session.submit(Shell(body, **fields))
+        task = self._working().submit(Shell(body, **fields))
         if options.out:
             self.space[options.out] = task
         if options.block:
@@ -231,7 +283,7 @@ class Magics:
                 raise RequestError(f"-o: {name!r} is not a variable name", hint="-o result", code="JRM-Q40")
         inputs = self._inputs(options.inputs, body)
         fields = _fields(options, ("name", "cores", "gpus", "mem", "timeout", "retries", "pilot", "priority"))
-        task = self.session.map(functools.partial(run_cell, body, outputs=outputs), [inputs], **fields)[0]
+        task = self._working().map(functools.partial(run_cell, body, outputs=outputs), [inputs], **fields)[0]
         if options.noblock:
             if outputs:
                 task.add_done_callback(self._bring_back)

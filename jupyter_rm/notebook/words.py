@@ -95,7 +95,9 @@ def _build(verb: str, cell: bool) -> Parser:
         add("--state", default="", help="only those in this state")
         add("--limit", type=int, default=50)
     elif verb in UID_VERBS:
-        add("uid", nargs="+" if verb == "cancel" else None, help="such as t.3.17")
+        add("uid", nargs="*" if verb == "cancel" else None, help="such as t.3.17")
+        if verb == "cancel":
+            add("--all", action="store_true", help="all tasks of the session that have not ended")
         if verb in ("log", "follow"):
             add("--stderr", action="store_true", help="standard error instead of output")
     elif verb == "wait":
