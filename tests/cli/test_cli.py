@@ -60,6 +60,9 @@ def test_cancel_and_wait_codes(session: Session) -> None:
     jrm("wait", "-s", session.name, "--timeout", "0.1", code=124)
     assert told("cancel", "-s", session.name, uid) == {uid: 1}
     assert session[uid].wait(20) == "CANCELED"
+    jrm("submit", "-s", session.name, "--", "/bin/sleep", "600")
+    assert "which tasks" in jrm("cancel", "-s", session.name, code=2)
+    assert told("cancel", "-s", session.name, "--all") == {"all": 1}
     jrm("submit", "-s", session.name, "--", "/bin/false")
     jrm("wait", "-s", session.name, code=1)
 

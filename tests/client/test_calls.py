@@ -287,6 +287,7 @@ def test_executor_refuses(shared: Session, option: dict[str, object]) -> None:
     with pytest.raises(jrm.RequestError, match=next(iter(option))):
         shared.executor(**option)  # type: ignore[arg-type]
 
+
 def test_large_maps_travel_in_parts(shared: Session, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("jupyter_rm.client.session.PAYLOAD_PART", 2000)
     before = len(shared._replica.ledger.bulks)
@@ -307,6 +308,35 @@ def test_fields_of_calls_are_kept(shared: Session) -> None:
     assert slots["cores"] == 2
     with pytest.raises(jrm.RequestError, match="cores"):
         shared.map(scaled, range(4), cores=3)
+
+
+def heals(n: int, mark: str) -> int:
+    if n % 2 and not os.path.exists(mark):
+        raise ValueError(n)
+    return n * n
+
+
+def test_retry_sends_failed_calls_again(shared: Session, tmp_path: Path) -> None:
+    mark = tmp_path / "mark"
+    bulk = shared.map(heals, range(10), [str(mark)] * 10)
+    assert bulk.wait(20)
+    assert bulk.counts() == {"DONE": 5, "FAILED": 5}
+    single = shared.call(heals, 3, str(mark))
+    assert single.wait(20) == "FAILED"
+    mark.touch()
+    again = bulk.retry()
+    assert again.results(20) == [1, 9, 25, 49, 81]
+    tasks = shared.tasks()
+    assert tasks[[task.uid for task in tasks].index(single.uid) :].failed().retry().results(20) == [9]
+
+
+def test_retry_of_calls_of_another_process_says_what_to_do(shared: Session) -> None:
+    bulk = shared.map(int, ["x"])
+    assert bulk.wait(20)
+    shared._payloads._kept.clear()
+    with pytest.raises(jrm.RequestError, match="not known here") as caught:
+        bulk.retry()
+    assert "s.map" in caught.value.hint
 
 
 def test_a_call_that_takes_too_long(shared: Session) -> None:

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import os
 import signal
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
 
 import jupyter_rm as jrm
 from conftest import eventually
-from jupyter_rm.client import admin
+from jupyter_rm.client import admin, blocking
 from jupyter_rm.client.connection import Connection
 from jupyter_rm.client.session import Session
 
@@ -52,9 +55,7 @@ def test_import_is_quick_and_light() -> None:
 
 
 def test_many_clients_start_one_broker(home: Path) -> None:
-    code = (
-        "import jupyter_rm as jrm; from jupyter_rm.client.listing import broker_status; print(broker_status().pid)"
-    )
+    code = "import jupyter_rm as jrm; from jupyter_rm.client.listing import broker_status; print(broker_status().pid)"
     children = [python(code) for _ in range(4)]
     said = [child.communicate(timeout=40) for child in children]
     assert len({out for out, _ in said}) == 1, said
@@ -184,9 +185,22 @@ except KeyboardInterrupt:
     child.send_signal(signal.SIGINT)
     out, err = child.communicate(timeout=10)
     assert out == "False\n", err
-    assert "still running: t.0.0" in err
-    assert "cancel" in err
+    assert f"still running: t.0.0 of session {session.name!r}; cancel with jrm cancel -s {session.name} t.0.0" in err
     assert session["t.0"].cancel()
+
+
+def test_an_interrupted_program_ends_as_programs_do(session: Session) -> None:
+    task = session.submit(jrm.Task("/bin/sleep", ["600"]))
+    session._replica.wait(lambda: task.state == "RUNNING", 20)
+    child = python(f"import jupyter_rm as jrm; b = jrm.open({session.name!r}).tasks(); print(b, flush=True); b.wait()")
+    assert child.stdout is not None
+    assert "1 RUNNING" in child.stdout.readline()
+    process = psutil.Process(child.pid)
+    eventually(lambda: process.status() == psutil.STATUS_SLEEPING, "the child waits")
+    child.send_signal(signal.SIGINT)
+    _, err = child.communicate(timeout=10)
+    assert child.returncode == -signal.SIGINT, err
+    assert task.cancel()
 
 
 def test_closing_ends_everything(session: Session) -> None:
@@ -213,15 +227,54 @@ def test_a_closed_name_begins_anew(session: Session) -> None:
     again = jrm.open(session.name)
     assert again is not session
     assert len(again.tasks()) == 0
+    lines = [line for line in jrm.sessions() if line.name == session.name]
+    assert [(line.state, line.earlier) for line in lines] == [("closed", True), ("open", False)]
+    assert f"{session.name!r} closed, earlier ({lines[0].key})" in repr(lines[0])
+    assert "earlier" in jrm.sessions()._repr_mimebundle_()["text/html"]
     again.close()
+    assert repr(again) == f"<session {session.name!r} closed: it had 0 pilots, no tasks>"
 
 
-def test_waiting_without_any_pilot_says_so(session: Session, capfd: pytest.CaptureFixture[str]) -> None:
+def test_a_closed_session_says_so(session: Session) -> None:
     task = session.submit(jrm.Task("/bin/sleep", ["600"]))
+    session._replica.wait(lambda: task.state == "RUNNING", 20)
+    session.close()
+    assert session.closed
+    assert "alive" not in repr(session)
+    assert "closed: it had 1 pilot, 1 CANCELED" in repr(session)
+
+
+def test_waiting_without_any_pilot_says_so(
+    session: Session, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(blocking, "WORRY_S", 0.1)
+    ex = session.executor(cores=2)
+    running = session.submit(jrm.Task("/bin/sleep", ["600"]))
+    session._replica.wait(lambda: running.state == "RUNNING", 20)
+    task = session.submit(jrm.Task("/bin/true", cores=2))
+    future = ex.submit(pow, 2, 3)
+    eventually(lambda: future.uid, "the call is recorded")
     session.pilots()[0].cancel()
     session._replica.wait(lambda: session.pilots()[0].state.final, 20)
-    if not task.done():
-        assert not task.wait(3.0).final
+    assert not task.done()
+
+    async def patient() -> object:
+        return await asyncio.wait_for(_awaited(task), 0.5)
+
+    def with_timeout() -> object:
+        return future.result(0.5)
+
+    for wait in (lambda: task.wait(0.5), lambda: session.wait(0.5), lambda: asyncio.run(patient()), with_timeout):
+        with contextlib.suppress(TimeoutError, asyncio.TimeoutError):
+            wait()
         assert "no pilot" in capfd.readouterr().err
-        assert "no pilot" in task.reason
-        session.cancel()
+    assert "no pilot" in task.reason
+    assert "no pilot" in str.__str__(task.explain())
+    session.pilot("local", cores=2)
+    assert task.wait(20) == "DONE"
+    assert future.result(20) == 8
+    session.cancel()
+
+
+async def _awaited(task: Any) -> object:
+    return await task

@@ -76,6 +76,14 @@ def test_array_fills_columns(session: Session) -> None:
     assert bulk[-1] == bulk[49]
 
 
+def test_array_fills_names(session: Session) -> None:
+    bulk = session.array(jrm.Task("/bin/echo", ["{n}"], name="line-{n:02d}"), n=range(3))
+    assert [task.name for task in bulk] == ["line-00", "line-01", "line-02"]
+    assert bulk.wait(20)
+    assert bulk.to_frame()["name"].tolist() == ["line-00", "line-01", "line-02"]
+    assert "line-01" in repr(bulk[1])
+
+
 def test_array_in_numbers_and_arrays(session: Session) -> None:
     bulk = session.array(jrm.Task("/bin/echo", ["{x}"]), x=np.array([0.5, 2.0]))
     assert bulk.results(20) == ["0.5\n", "2.0\n"]
@@ -90,6 +98,11 @@ def test_array_in_numbers_and_arrays(session: Session) -> None:
         (jrm.Task("echo", ["{}"]), {"seed": [1]}, "placeholder"),
         (jrm.Task("echo", ["{seed"]), {"seed": [1]}, "arguments"),
         (jrm.Task("echo", ["{seed}"]), {"seed": np.zeros((2, 2))}, "seed"),
+        (jrm.Task("echo", name="run-{n}"), {"seed": [1]}, "n"),
+        (jrm.Task("echo", name="run-{n}"), {"n": ["a", "b c"]}, "task 1: 'run-b c'"),
+        (jrm.Task("echo", name="{n}"), {"n": [1, 2]}, "'1' is not a name"),
+        (jrm.Task("echo", name="r{n}{m}"), {"n": [1, 10**18], "m": "x" * 60}, "task 1"),
+        (jrm.Task("echo", name="r{n:zz}"), {"n": [1]}, "name"),
     ],
 )
 def test_array_refuses(bare: Session, task: jrm.Task, columns: dict[str, object], says: str) -> None:
@@ -180,6 +193,49 @@ def test_follow_is_live(session: Session, tmp_path: Path) -> None:
     assert not task.done()
     (tmp_path / "gate").write_text("go\n")
     assert "".join(pieces) == "two\n"
+
+
+def test_exit_codes_are_those_of_programs(session: Session, tmp_path: Path) -> None:
+    gate = tmp_path / "gate"
+    os.mkfifo(gate)
+    codes = {
+        "failed": session.submit(jrm.Shell("exit 3", name="failed")),
+        "killed": session.submit(jrm.Shell("kill -9 $$", name="killed")),
+        "late": session.submit(jrm.Task("/bin/sleep", ["600"], timeout=0.2, name="late")),
+        "missing": session.submit(jrm.Task("/nowhere/x", name="missing")),
+        "raised": session.map(int, ["x"], name="raised")[0],
+        "called": session.map(int, ["7"], name="called")[0],
+    }
+    codes["after"] = session.submit(jrm.Task("/bin/true", after=codes["failed"], name="after"))
+    assert session.wait(30)
+    blockers = session.submit([jrm.Shell(f"cat {gate}", name="blocker")] * 2)
+    never = session.submit(jrm.Task("/bin/true", name="never"))
+    session._replica.wait(lambda: blockers.counts() == {"RUNNING": 2}, 20)
+    assert never.cancel()
+    assert never.wait(20) == "CANCELED"
+    assert blockers.cancel() == 2
+    assert session.wait(20)
+    codes["never"] = never
+    expected = {
+        "failed": 3,
+        "killed": -9,
+        "late": -15,
+        "missing": None,
+        "raised": None,
+        "called": 0,
+        "after": None,
+        "never": None,
+    }
+    assert {name: task.exit_code for name, task in codes.items()} == expected
+    frame = session.frame()
+    assert str(frame["exit_code"].dtype) == "Int64"
+    told = {
+        name: None if frame["exit_code"].isna()[place] else int(frame["exit_code"][place])
+        for place, name in enumerate(frame["name"])
+        if name != "blocker"
+    }
+    assert told == expected
+    assert session.sql("select count(exit_code) as n from tasks where name = 'never'")["n"].tolist() == [0]
 
 
 def test_story_and_explain(session: Session) -> None:

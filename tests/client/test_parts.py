@@ -71,6 +71,35 @@ def test_another_session_of_the_same_name_is_not_mixed_in() -> None:
         replica.attach(Attached(1, "x", 9, other.ledger.dump()))
 
 
+def test_a_story_tells_the_tasks_own_times() -> None:
+    from jupyter_rm.client.story import lines
+
+    def at(body: f.Fact, wall: float) -> tuple[int, float, bytes]:
+        return 7, wall, f.encode(body)
+
+    node, little = pack(0, "<u4"), pack(0.0, "<f4")
+    began = f.TasksStarted(0, Picks.span(0, 2), 0, f.ONE, node, pack([1000.25, 1001.0], "<f8"))
+    ends = f.Ends(pack(0, "<u1"), pack(0, "<i4"), node, pack(1000.25, "<f8"), pack([1002.9996, 9.0], "<f8"), little,
+                  little, node)  # fmt: skip
+    over = f.TasksEnded(0, Picks.span(0, 2), 0, f.ONE, pack(int(TaskState.DONE), "<u1"), ends)
+    _, started, ended = lines([at(began, 1000.5), at(over, 1090.0)], 0, 0, Replica("x").ledger)
+    assert time.strftime("%H:%M:%S.250", time.localtime(1000)) in started
+    assert "learned" not in started
+    assert time.strftime("%H:%M:%S.000", time.localtime(1003)) in ended
+    assert time.strftime("learned at %Y-%m-%d %H:%M:%S.000", time.localtime(1090)) in ended
+
+
+def test_arguments_of_calls_are_kept_within_a_limit(monkeypatch: pytest.MonkeyPatch) -> None:
+    from jupyter_rm.client import again
+
+    monkeypatch.setattr(again, "KEPT_BYTES", 1000)
+    kept = again.Payloads()
+    for bulk in range(10):
+        kept.keep(bulk, Column.of_bytes([bytes(300)]))
+    kept.keep(10, Column.of_bytes([bytes(3000)]))
+    assert [bulk for bulk in range(11) if kept.get(bulk)] == [7, 8, 9]
+
+
 def test_watchers_hear_from_a_snapshot_too() -> None:
     source, replica = Replica("x"), Replica("x")
     replica.feed(feed(0, opened(), submitted(2)))

@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import os
+import signal
+import sys
+import threading
+import traceback
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -219,7 +223,90 @@ def test_completion_leaves_other_lines_alone(shell: InteractiveShell) -> None:
     assert "import_module" not in shell.complete("%jrm import_mo")[1]
 
 
+def test_cancel_all(shell: InteractiveShell) -> None:
+    task = value(shell, "%%jrm run\nsleep 600")
+    assert "which tasks" in refused(shell, "%jrm cancel")
+    assert "1 tasks" in str(value(shell, "%jrm cancel --all"))
+    assert task.wait(20) == "CANCELED"
+
+
+def test_ctrl_c_in_a_wait_is_two_lines(shell: InteractiveShell, monkeypatch: pytest.MonkeyPatch) -> None:
+    task = value(shell, "%%jrm run -o waited\nsleep 600")
+    eventually(lambda: task.state == "RUNNING", "the task runs")
+
+    def interrupted(cell: str) -> str:
+        stop = threading.Event()
+
+        def press() -> None:
+            # As long as it takes: before the wait has begun nothing of ours is on the stack.
+            while not stop.wait(0.1):
+                if any(frame.name == "wait" for frame in traceback.extract_stack(_main_frame())):
+                    os.kill(os.getpid(), signal.SIGINT)
+                    return
+
+        finger = threading.Thread(target=press)
+        finger.start()
+        try:
+            result, shown = run(shell, cell)
+        finally:
+            stop.set()
+            finger.join()
+        assert isinstance(result.error_in_exec, KeyboardInterrupt)
+        assert "Traceback" not in shown
+        assert len(shown.strip().splitlines()) <= 3, shown
+        return shown
+
+    first = interrupted("waited.wait()")
+    assert f"still running: {task.uid}" in first
+    assert f"%jrm cancel {task.uid}" in first
+    second = interrupted("waited.wait()")
+    assert "nothing was cancelled" in second
+    assert task.state == "RUNNING"
+    caught = value(
+        shell,
+        "try:\n    raise __import__('jupyter_rm.client.blocking').client.blocking.Interrupted\n"
+        "except KeyboardInterrupt:\n    ok = True\nok",
+    )
+    assert caught is True
+    assert task.cancel()
+
+
+def _main_frame() -> Any:
+    return sys._current_frames()[threading.main_thread().ident or 0]
+
+
 def test_detach_and_come_back(shell: InteractiveShell) -> None:
     assert "goes on" in str(value(shell, "%jrm detach"))
     assert "no session" in refused(shell, "%jrm detach")
     assert value(shell, "%jrm attach nb").counts()
+
+
+def test_after_the_end_looking_makes_no_session(shell: InteractiveShell) -> None:
+    value(shell, "%jrm detach")
+    value(shell, "import jupyter_rm as jrm\nother = jrm.open('other')\nother.close()")
+    told = value(shell, "%jrm status")
+    for text in (repr(told), told._repr_mimebundle_()["text/html"]):
+        assert "no session is open here" in text
+        assert "detached" in text
+        assert "%jrm open nb" in text
+        assert "other" in text
+    for line in ("%jrm tasks", "%jrm log t.0", "%jrm wait", "%jrm pilot local", "%%jrm run\necho x"):
+        shown = refused(shell, line)
+        assert "no session is open here" in shown
+        assert "%jrm open" in shown
+    assert "default" not in [each.name for each in value(shell, "%jrm sessions")]
+    assert "'other' closed" in repr(shell.user_ns["other"])
+    value(shell, "%jrm attach nb")
+
+
+def test_new_work_without_any_session_says_what_it_opened(shell: InteractiveShell) -> None:
+    value(shell, "%jrm detach")
+    other = InteractiveShell()
+    jrm.load_ipython_extension(other)
+    result, shown = run(other, "%jrm pilot noop")
+    assert result.success
+    assert "opened 'default'" in shown
+    assert value(other, "%jrm").name == "default"
+    value(other, "%jrm close")
+    jrm.unload_ipython_extension(other)
+    value(shell, "%jrm attach nb")
