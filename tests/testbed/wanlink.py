@@ -13,7 +13,19 @@ NET.1, end B gets NET.2 (/30).  Keys, applied to each direction:
   delay=ms  jitter=ms  loss=percent  rate=kbit/s (0: unlimited)  limit=packets queued
   state=up | blackhole (packets vanish, nobody is told) | hold (kept, delivered on up)
 """
-import argparse, ctypes, fcntl, heapq, json, os, random, select, socket, struct, subprocess, sys, time
+import argparse
+import ctypes
+import fcntl
+import heapq
+import json
+import os
+import random
+import select
+import socket
+import struct
+import subprocess
+import sys
+import time
 
 LIBC = ctypes.CDLL(None, use_errno=True)
 TUNSETIFF, IFF_TUN, IFF_NO_PI = 0x400454CA, 1, 0x1000
@@ -52,7 +64,7 @@ def apply(cfg, words):
 
 
 def run(args):
-    cfg = dict(delay=0.0, jitter=0.0, loss=0.0, rate=0.0, limit=5000.0, state="up")
+    cfg = {"delay": 0.0, "jitter": 0.0, "loss": 0.0, "rate": 0.0, "limit": 5000.0, "state": "up"}
     apply(cfg, args.words)
     home = os.open("/proc/self/ns/net", os.O_RDONLY)
     fds = [tun(args.a, home, args.name + "a", args.net + ".1", args.mtu),
@@ -66,7 +78,7 @@ def run(args):
     for fd in (*fds, ctl.fileno()):
         ep.register(fd, select.EPOLLIN)
     heap, seq, last, free = [], 0, [0.0, 0.0], [0.0, 0.0]
-    stat = dict(sent=0, lost=0, overflow=0)
+    stat = {"sent": 0, "lost": 0, "overflow": 0}
     while True:
         now = time.monotonic()
         while heap and heap[0][0] <= now and cfg["state"] != "hold":
