@@ -7,8 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-
-from conftest import end_world, left_behind, set_home
+from world_kit import end_world, left_behind, set_home
 
 
 def end_all(path: Path) -> None:

@@ -10,9 +10,9 @@ import threading
 from pathlib import Path
 
 import psutil
+from world_kit import eventually
 
 import jupyter_rm as jrm
-from conftest import eventually
 from jupyter_rm.client import connection
 from jupyter_rm.client.session import Session
 

@@ -12,10 +12,10 @@ from pathlib import Path
 
 import psutil
 import pytest
+from world_kit import eventually, set_home
 
 import jupyter_rm as jrm
 from acceptance.conftest import end_all
-from conftest import eventually, set_home
 from jupyter_rm.client import admin, connection
 from jupyter_rm.client import session as sessions
 from jupyter_rm.client.session import Session

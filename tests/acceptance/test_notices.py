@@ -6,9 +6,9 @@ import collections
 import threading
 
 import pytest
+from world_kit import eventually
 
 import jupyter_rm as jrm
-from conftest import eventually
 from jupyter_rm.client.session import Session
 from jupyter_rm.client.task import TaskHandle
 

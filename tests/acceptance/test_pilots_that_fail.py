@@ -7,9 +7,9 @@ from pathlib import Path
 
 import psutil
 import pytest
+from world_kit import eventually
 
 import jupyter_rm as jrm
-from conftest import eventually
 from jupyter_rm.client.session import Session
 
 

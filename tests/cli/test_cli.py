@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from world_kit import eventually
 
-from conftest import eventually
 from jupyter_rm.client import session as sessions
 from jupyter_rm.client.session import Session
 

@@ -13,9 +13,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from world_kit import eventually
 
 import jupyter_rm as jrm
-from conftest import eventually
 from jupyter_rm.client.results import RemoteTraceback
 from jupyter_rm.client.session import Session
 

@@ -13,9 +13,9 @@ from typing import Any
 
 import psutil
 import pytest
+from world_kit import eventually
 
 import jupyter_rm as jrm
-from conftest import eventually
 from jupyter_rm.client import admin, blocking
 from jupyter_rm.client.connection import Connection
 from jupyter_rm.client.session import Session
