@@ -6,9 +6,12 @@ SPEC is a 0600 JSON file; nothing a user typed is on the command line. ``JRM_EPO
 from __future__ import annotations
 
 import json
+import logging
 import os
+import resource
 import signal
 import sys
+import traceback
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -93,7 +96,18 @@ def main(argv: list[str] | None = None) -> int:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGPIPE, signal.SIG_IGN)
     agent.drive.on_signal(signal.SIGTERM, agent.terminate)
-    return agent.run()
+    if spec["walltime"]:
+        agent.limit(spec["since"] + spec["walltime"])
+    try:
+        return agent.run()
+    except Exception:
+        # The guard takes an exit for an end and a signal for an accident: only after that the pilot gets a new agent.
+        logging.getLogger("jupyter_rm.agent").exception("this life of the agent ends here")
+        traceback.print_exc()
+        sys.stderr.flush()
+        resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+        os.kill(os.getpid(), signal.SIGABRT)
+        return 1
 
 
 if __name__ == "__main__":

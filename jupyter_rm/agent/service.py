@@ -129,6 +129,14 @@ class Agent:
             return
         self._carry_out(self.machine.stop(self.clock.now(), Cause.PILOT_LOST))
 
+    def limit(self, until: float) -> None:
+        """End the pilot at ``until`` (this machine's steady clock, s): its time is over."""
+        self.drive.later(max(0.0, until - self.clock.now()), self._time_over)
+
+    def _time_over(self) -> None:
+        if self._ending is None:
+            self._carry_out(self.machine.stop(self.clock.now(), Cause.WALLTIME))
+
     def _frames(self, frames: list[bytes]) -> None:
         try:
             message = codec.to_agent.decode(frames[-1])

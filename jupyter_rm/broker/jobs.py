@@ -105,6 +105,7 @@ class LocalJobs:
                 "gpus": order.spec.gpus,
                 "mem": order.spec.mem,
                 "walltime": order.spec.walltime,
+                "since": self._drive.clock.now(),
                 "place": str(place),
                 "sandbox": str(self._sandbox(order)),
             }
