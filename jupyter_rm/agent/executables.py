@@ -415,6 +415,9 @@ class Executables:
         why = os.strerror(number) if number else "unknown error"
         cause = Cause.DISK_FULL if number in _FULL else Cause.START_FAILED
         plan, folder, row = self._place(token)
+        if number == errno.EPIPE:
+            # Not the task's fault: what starts processes here was killed, with all that it had started.
+            return Cause.AGENT_LOST, "the program that starts processes on this node has died"
         if plan is None:
             return cause, f"{step}: {why}"
         if step == "cwd":
