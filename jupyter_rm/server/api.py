@@ -107,7 +107,7 @@ class Api(ExtensionHandlerMixin, APIHandler):  # type: ignore[misc,unused-ignore
         return int(text)
 
     @web.authenticated
-    def options(self, *_: Any, **__: Any) -> None:
+    def options(self, *_: Any, **__: Any) -> None:  # type: ignore[override,unused-ignore]
         """Refuse: pages of other origins have no business here."""
         raise web.HTTPError(405)
 
@@ -207,7 +207,10 @@ class Broker(Api):
     @guarded(EXECUTE, ADMIN)
     async def post(self) -> None:
         """Reach it, starting it when there is none, even when that failed a moment ago."""
-        self.reply(await self.ask(lambda work: work.start_broker(self.hub)))
+        told = await self.ask(lambda work: work.start_broker(self.hub))
+        for screen in self.hub.screens:
+            screen.again()
+        self.reply(told)
 
 
 class BrokerLog(Api):

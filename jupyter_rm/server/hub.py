@@ -63,6 +63,7 @@ class Hub:
     Attributes:
         keeper: the way to the broker. screens: open feeds.
         hands, eyes, pulse: threads for requests, for pictures, and for looking whether the broker is well.
+        lines: the last list of sessions. heard: told every new one (the watch).
         timeout: longest wait of a request, seconds. linger: how long an unused session is followed, seconds.
     """
 
@@ -75,6 +76,7 @@ class Hub:
         self.timeout = timeout
         self.linger = linger
         self.lines: list[dict[str, Any]] = []
+        self.heard: Callable[[list[dict[str, Any]]], None] | None = None
         self._used: dict[str, float] = {}
         self._bells: dict[str, Bell] = {}
         self._lock = threading.Lock()
@@ -147,7 +149,9 @@ class Hub:
         return any(sub.view == "sessions" for screen in self.screens for sub in screen.subscriptions.values())
 
     def listed(self, lines: list[dict[str, Any]]) -> None:
-        """Take a new list of sessions and tell the screens."""
+        """Take a new list of sessions; tell the watch and the screens."""
+        if self.heard is not None:
+            self.heard(lines)
         if lines != self.lines:
             self.lines = lines
             for screen in self.screens:

@@ -8,6 +8,7 @@ Read next: :mod:`.extension`.
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -96,6 +97,12 @@ class Watch:
         self._emit = emit
         self._alive = alive
         self._notices = Notices()
+        hub.heard = self._heard
+
+    def _heard(self, lines: list[dict[str, Any]]) -> None:
+        self._alive(sum(pilot[2] in _ALIVE for line in lines for pilot in line["pilots"]))
+        for notice in self._notices.compare(lines, time.monotonic()):
+            self._emit(notice)
 
     async def run(self) -> None:
         """Look again and again; ends when canceled."""
@@ -113,9 +120,6 @@ class Watch:
                 # Views say by themselves what is wrong; here it only means that there is no news.
                 continue
             self.hub.listed(lines)
-            self._alive(sum(pilot[2] in _ALIVE for line in lines for pilot in line["pilots"]))
-            for notice in self._notices.compare(lines, loop.time()):
-                self._emit(notice)
             await self.hub.hands.do(lambda: self.hub.sweep(self.hub.shown()))
 
     def _listing(self) -> list[dict[str, Any]]:

@@ -26,7 +26,7 @@ FRAME_S = 0.1  # least time between two frames of a subscription
 BYTES_PER_S = 1_000_000
 COST = 8  # a picture that takes 1 s to make is made again after 8 s at the earliest
 LOOK_S = 1.0  # how often to look for what no change tells: the line to the broker, time going on
-FIRST_RETRY_S, LAST_RETRY_S = 0.5, 15.0
+FIRST_RETRY_S, LAST_RETRY_S = 0.5, 8.0
 MOST_SUBSCRIPTIONS = 32
 VIEWS = ("sessions", "summary", "tasks", "activity")
 Send = Callable[[bytes], Awaitable[None]]
@@ -206,6 +206,13 @@ class Screen:
             if wanted(sub):
                 sub.mark()
 
+    def again(self) -> None:
+        """Try at once what could not be shown."""
+        for sub in self.subscriptions.values():
+            if sub.trouble is not None:
+                sub.due, sub.retry_s = 0.0, FIRST_RETRY_S
+        self._woken.set()
+
     # ------------------------------------------------------------ the pump
 
     async def _run(self) -> None:
@@ -280,9 +287,11 @@ class Screen:
             sub.cutter.forget()
         head = {"id": sub.id, "view": sub.view, "session": sub.session, "at": round(time.time(), 3)}
         if sub.view == "sessions":
-            if not self.hub.lines:
-                self.hub.lines = work.listing(self.hub)
-            return sub.cutter.cut(pictures.sessions(self.hub.lines), head, sub.known)
+            lines = self.hub.lines
+            if not lines:
+                lines = work.listing(self.hub)
+                self._loop.call_soon_threadsafe(self.hub.listed, lines)
+            return sub.cutter.cut(pictures.sessions(lines), head, sub.known)
         session = self.hub.session(sub.session)
         replica = session._replica
         seen = replica.cursor

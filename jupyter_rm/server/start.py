@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from ..client.connection import Connection
 
 FIRST_PAUSE_S = 1.0
-LONGEST_PAUSE_S = 30.0
+LONGEST_PAUSE_S = 8.0
 
 
 class Keeper:

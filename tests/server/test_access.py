@@ -48,13 +48,9 @@ def refused(answer: Answer) -> bool:
 
 
 def walk(server: Server, token: str | None) -> list[str]:
-    return [
-        f"{method} {path}: {answer.status}"
-        for method, path in CALLS
-        if not refused(
-            answer := server.ask(method, path, {} if method in ("POST", "PUT", "PATCH") else None, token=token)
-        )
-    ]
+    bodies = {"POST": {}, "PUT": {}, "PATCH": {}}
+    answers = [(method, path, server.ask(method, path, bodies.get(method), token=token)) for method, path in CALLS]
+    return [f"{method} {path}: {answer.status}" for method, path, answer in answers if not refused(answer)]
 
 
 def test_the_walk_is_complete() -> None:

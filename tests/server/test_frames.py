@@ -1,0 +1,98 @@
+"""Frames: a screen that follows them shows what the server means, whatever changed; and they are small."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import numpy as np
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from ledger_kit import BEGIN, WORDS, Held
+
+from jupyter_rm.model.states import TaskState
+from jupyter_rm.views import pictures, tables
+from jupyter_rm.views.feed import Cutter, patch
+from jupyter_rm.views.pictures import Picture, Table
+
+Row = list[Any]
+PICTURES = st.builds(
+    lambda values, keys, cells: Picture(
+        values, {"t": Table(["key", "cell"], [[key, cells[key]] for key in keys if key in cells])}
+    ),
+    st.dictionaries(st.sampled_from("abc"), st.integers(0, 2)),
+    st.permutations(list(range(12))),
+    st.dictionaries(st.integers(0, 11), st.integers(0, 2), max_size=12),
+)
+
+
+def shows(picture: Picture) -> dict[str, Any]:
+    return {
+        "values": picture.values,
+        "tables": {name: {"columns": list(t.columns), "rows": t.rows} for name, t in picture.tables.items()},
+    }
+
+
+@given(st.lists(PICTURES, min_size=1, max_size=8))
+@settings(max_examples=300, deadline=None)
+def test_following_frames_shows_the_picture(history: list[Picture]) -> None:
+    cutter, screen, seq = Cutter(), {}, 0
+    for picture in history:
+        body = cutter.cut(picture, {"id": "x"})
+        if body is not None:
+            frame = json.loads(body)
+            seq += 1
+            assert (frame["seq"], frame["id"]) == (seq, "x")
+            screen = patch(screen, frame)
+        assert screen == shows(picture)
+
+
+def test_a_screen_that_comes_back_is_told_only_what_it_lacks() -> None:
+    picture = Picture({"a": 1}, {"t": Table(["k"], [["x"]])})
+    first = json.loads(Cutter().cut(picture, {}) or b"")
+    assert first["kind"] == "snapshot"
+    again = json.loads(Cutter().cut(picture, {}, first["cursor"]) or b"")
+    assert again["kind"] == "same" and again["cursor"] == first["cursor"]
+    other = json.loads(Cutter().cut(Picture({"a": 2}), {}, first["cursor"]) or b"")
+    assert other["kind"] == "snapshot" and other["cursor"] != first["cursor"]
+
+
+def test_after_a_missed_frame_all_of_it_comes() -> None:
+    cutter = Cutter()
+    picture = Picture({"a": 1}, {"t": Table(["k", "v"], [[key, 0] for key in range(50)])})
+    cutter.cut(picture, {})
+    assert cutter.cut(picture, {}) is None, "nothing changed, nothing is sent"
+    cutter.forget()
+    assert json.loads(cutter.cut(picture, {}) or b"")["kind"] == "snapshot"
+
+
+def test_a_table_that_scrolls_sends_the_new_rows_only() -> None:
+    cutter = Cutter()
+    rows = [[key, f"a cell with some text {key}"] for key in range(300)]
+    cutter.cut(Picture({}, {"t": Table(["k", "v"], rows[:100])}), {})
+    frame = json.loads(cutter.cut(Picture({}, {"t": Table(["k", "v"], rows[5:105])}), {}) or b"")
+    assert frame["kind"] == "delta"
+    assert len(frame["tables"]["t"]["rows"]) == len(frame["tables"]["t"]["gone"]) == 5
+    # The last row becomes the first: one row moves, not a hundred.
+    moved = [rows[104], *rows[5:104]]
+    frame = json.loads(cutter.cut(Picture({}, {"t": Table(["k", "v"], moved)}), {}) or b"")
+    assert frame["tables"]["t"]["at"] == [[104, 0]]
+
+
+def test_one_percent_of_change_is_five_percent_of_traffic_at_most() -> None:
+    held = Held()
+    count = 200_000
+    held.bulk(count)
+    held.pilot(nodes=100)
+    held.start(0, np.arange(count), node=np.arange(count) % 100)
+    rng = np.random.default_rng(1)
+    order = rng.permutation(count)
+    cutter = Cutter()
+    first = cutter.cut(pictures.tasks(held, WORDS, tables.Query(), 0, 200), {}) or b""
+    assert 10_000 < len(first) < 300_000
+    sizes = []
+    for step in range(20):
+        ended = np.sort(order[step * count // 100 : (step + 1) * count // 100])
+        held.end(0, ended, rng.choice([TaskState.DONE, TaskState.FAILED], len(ended)), at=BEGIN + 20 + step)
+        sizes.append(len(cutter.cut(pictures.tasks(held, WORDS, tables.Query(), 0, 200), {}) or b""))
+    assert np.median(sizes) <= 0.05 * len(first), (len(first), sizes)

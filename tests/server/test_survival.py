@@ -1,0 +1,107 @@
+"""The Jupyter server owns nothing: killed, ended or replaced, all work goes on and the next one sees it."""
+
+from __future__ import annotations
+
+import os
+import time
+from pathlib import Path
+
+import psutil
+from server_kit import Server
+
+import jupyter_rm as jrm
+from jupyter_rm.client import admin
+from jupyter_rm.client.session import Session
+from tests.conftest import eventually
+
+
+def broker_pid() -> int:
+    told = admin.status()
+    assert told is not None
+    return int(told["pid"])
+
+
+def test_a_killed_server_harms_nothing(home: Path) -> None:
+    """Even when it was the server that started broker and pilot: they are nobody's children."""
+    server = Server(home)
+    server.post("/sessions", {"name": "mine"})
+    server.post("/sessions/mine/pilots", {"site": "local", "cores": 2})
+    before = broker_pid()
+    assert before in {child.pid for child in psutil.Process(server.process.pid).children(recursive=True)}
+    feed = server.feed()
+    feed.say("subscribe", id="t", view="tasks", session="mine")
+    session = jrm.open("mine")
+    bulk = session.array(jrm.Task("sh", ["-c", "sleep 0.2; echo {i}"]), i=range(20))
+    feed.until(lambda: feed.values("t").get("counts", {}).get("DONE", 0) > 2, "work is under way")
+    server.kill()
+    assert bulk.wait(30) and bulk.counts() == {"DONE": 20}
+    assert broker_pid() == before
+    again = Server(home)
+    try:
+        told = again.get("/sessions/mine")
+        assert told["counts"] == {"DONE": 20} and told["pilots_alive"] == 1
+        assert again.get(f"/sessions/mine/tasks/{bulk[7].uid}")["stdout"]["text"] == "7\n"
+        assert again.ask("DELETE", "/sessions/mine").status == 200
+    finally:
+        again.stop()
+
+
+def test_the_end_of_a_server_is_quick_with_everything_open(home: Path, session: Session) -> None:
+    server = Server(home)
+    feeds = [server.feed() for _ in range(3)]
+    for feed in feeds:
+        for view in ("sessions", "summary", "tasks", "activity"):
+            feed.say("subscribe", id=view, view=view, session=session.name)
+        feed.until(lambda feed=feed: len(feed.shown) == 4, "first pictures")  # type: ignore[misc]
+    task = session.submit(jrm.Task("sleep", ["60"]))
+    eventually(lambda: task.state == "RUNNING", "the task runs")
+    assert server.stop(10.0) < 8.0
+    assert task.state == "RUNNING" and broker_pid()
+    assert "Traceback" not in server.said, server.said
+    task.cancel()
+
+
+def test_views_survive_the_broker(home: Path, server: Server, session: Session) -> None:
+    feed = server.feed()
+    feed.say("subscribe", id="t", view="tasks", session=session.name)
+    bulk = session.array(jrm.Task("sh", ["-c", "sleep 0.3; echo {i}"]), i=range(20))
+    feed.until(lambda: feed.values("t").get("counts", {}).get("DONE", 0) > 2, "work is under way")
+    old = broker_pid()
+    psutil.Process(old).kill()
+    feed.until(lambda: feed.values("t").get("counts") == {"DONE": 20}, "the view goes on to the end", 60.0)
+    assert bulk.wait(30) and broker_pid() != old
+    assert server.get("/status")["broker"]["up"] is True
+    feed.close()
+
+
+def test_a_broker_that_cannot_start_is_said_with_what_to_do(home: Path, tmp_path: Path) -> None:
+    place = home / "public"
+    place.mkdir()
+    place.chmod(0o777)
+    # Anybody may write there: no journal is kept in such a place.
+    os.environ["JUPYTER_RM_HOME"], was = str(place), os.environ["JUPYTER_RM_HOME"]
+    try:
+        server = Server(place)
+    finally:
+        os.environ["JUPYTER_RM_HOME"] = was
+    try:
+        told = server.get("/status")
+        assert told["broker"]["up"] is False and told["broker"]["code"].startswith("JRM-C64")
+        first = server.ask("GET", "/sessions")
+        assert first.status in (400, 503) and first.json["hint"] is not None
+        assert str(place) in first.json["message"]
+        began = time.monotonic()
+        feed = server.feed()
+        feed.say("subscribe", id="s", view="sessions")
+        assert feed.next()["kind"] == "lost"
+        assert time.monotonic() - began < 5.0
+        place.chmod(0o700)
+        broker = server.post("/broker")["broker"]
+        assert broker["up"] is True
+        feed.until(lambda: "s" in feed.shown, "the view begins", 2.0)
+        feed.close()
+        process = psutil.Process(broker["pid"])
+        process.terminate()
+        process.wait(10)
+    finally:
+        server.stop()
