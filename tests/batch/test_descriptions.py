@@ -333,3 +333,12 @@ def test_the_floor_is_pure() -> None:
             assert not {name.partition(".")[0] for name in names} & forbidden, path.name
             if path.name != "files.py":
                 assert "pathlib" not in names, f"{path.name} reads files"
+
+
+def test_the_example_of_the_manual_works(tmp_path: Path) -> None:
+    manual = Path(__file__).resolve().parent.parent.parent / "docs" / "batch-systems.md"
+    example = manual.read_text(encoding="utf-8").partition("```toml\n")[2].partition("```")[0]
+    path = put(tmp_path, "mycluster", example)
+    assert check(path) == []
+    command = load(path).render("submit", {"script": "/b", "token": "jrm0a1b2c3d", "licence": "abaqus@server:2"})
+    assert {"--partition=batch", "--licenses=abaqus@server:2"} <= set(command.argv)

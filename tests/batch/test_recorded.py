@@ -298,3 +298,13 @@ def test_a_node_file_of_openpbs() -> None:
 
     with pytest.raises(BatchError, match="cannot be read"):
         PBS.job({"PBS_JOBID": "8.pbs0", "PBS_NODEFILE": "nodefile.txt"}, unreadable)
+
+
+def test_an_unknown_job_beside_a_real_failure_is_a_failure() -> None:
+    both = "qstat: Unknown Job Id 99999.pbs0\nqstat: cannot connect to server pbs1 (errno=15010)\n"
+    with pytest.raises(BatchError, match="does not answer"):
+        PBS.read("status", "", both, 153, asked=["99999.pbs0", "8.pbs1"])
+
+
+def test_a_number_in_a_banner_is_not_the_id() -> None:
+    assert SLURM.read("submit", "jobs in the queue:\n12\n481516\n") == Submitted("481516")
