@@ -1,4 +1,4 @@
-"""One build of the sdist and the wheel for the whole session, from a copy of exactly what git would hand out."""
+"""One build of the sdist and the wheel for the whole session, from a copy of the tree without what was built in it."""
 
 from __future__ import annotations
 
@@ -14,12 +14,11 @@ from wheel_kit import ROOT, Built, clean_environment, run
 @pytest.fixture(scope="session")
 def built(tmp_path_factory: pytest.TempPathFactory) -> Built:
     """Build the sdist, and the wheel from the sdist, with the build tools of this environment."""
-    source = tmp_path_factory.mktemp("tree with a space")
-    listed = run("git", "ls-files", "-z", "--cached", "--others", "--exclude-standard", cwd=ROOT)
-    for name in filter(None, listed.split("\0")):
-        if (ROOT / name).is_file():  # a file may have been removed and not yet committed
-            (source / name).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy2(ROOT / name, source / name)
+    source = tmp_path_factory.mktemp("tree") / "with a space"
+    # Read from .gitignore, not asked of git: the tree may have been unpacked where there is no git.
+    lines = (ROOT / ".gitignore").read_text().split()
+    ignored = [line.rstrip("/").rsplit("/", 1)[-1] for line in lines]
+    shutil.copytree(ROOT, source, ignore=shutil.ignore_patterns(".git", *ignored))
     # The cmake and ninja wheels of this environment serve where the system has none.
     bins = str(Path(sys.executable).parent)
     env = clean_environment(path=os.pathsep.join([os.environ.get("PATH", os.defpath), bins]))

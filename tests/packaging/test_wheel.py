@@ -46,8 +46,9 @@ def test_wheel_holds_the_native_parts_and_not_their_sources(names: list[str], bu
 
 
 def test_wheel_holds_nothing_beside_the_package(names: list[str]) -> None:
-    roots = {name.split("/")[0] for name in names}
-    assert {root for root in roots if not root.endswith(".dist-info")} == {"jupyter_rm"}
+    beside = [name for name in names if not name.startswith("jupyter_rm/") and ".dist-info/" not in name]
+    (switch,) = beside  # what tells Jupyter of the server extension, put into etc/ of the environment
+    assert switch.endswith(".data/data/etc/jupyter/jupyter_server_config.d/jupyter_rm.json")
 
 
 def test_metadata_says_what_a_reader_of_the_index_needs(built: Built, names: list[str]) -> None:
