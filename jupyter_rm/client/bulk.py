@@ -129,6 +129,25 @@ class Bulk(Sequence[TaskHandle]):
         for place in range(self._count):
             yield self[place]
 
+    def __add__(self, other: Bulk | TaskHandle) -> Bulk:
+        """Return the tasks of both, these first."""
+        if not isinstance(other, (Bulk, TaskHandle)):
+            return NotImplemented
+        session = other._session if isinstance(other, TaskHandle) else other.session
+        if session.name != self.session.name:
+            raise RequestError("+: tasks of two sessions", hint="keep them apart", code="JRM-Q52")
+        pieces = [
+            self._flat(),
+            (np.array([other._number()]), np.array([other._index])) if isinstance(other, TaskHandle) else other._flat(),
+        ]
+        bulks, index = (np.concatenate([piece[place] for piece in pieces]) for place in (0, 1))
+        return Bulk.select(self.session, bulks, index)
+
+    def _flat(self) -> tuple[Array, Array]:
+        """Return bulk number and index of every task, each of shape (len,)."""
+        index = np.arange(self._count, dtype=np.uint32) if self._index is None else self._index
+        return np.broadcast_to(self._bulks if self._count else np.zeros(0, np.uint32), (self._count,)), index
+
     def _subset(self, places: Array) -> Bulk:
         index = places if self._index is None else self._index[places]
         bulks = self._bulks[places] if len(self._bulks) > 1 else np.broadcast_to(self._bulks, (len(places),))

@@ -12,9 +12,10 @@ from typing import Any
 
 from ..model.errors import RequestError
 from ..model.facts import PilotSpec
-from ..model.ids import check_name
+from ..model.ids import check_name, pilot_uid
 from ..model.ledger import PilotRow
 from ..model.resources import Request
+from ..model.states import PilotState
 from ..model.units import GPU_UNIT, duration_s, human_mib, memory_mib, whole
 
 _LOCAL = ("local", "noop")
@@ -31,6 +32,26 @@ def usable_cores() -> int:
 def local_spec() -> PilotSpec:
     """Return the pilot that is started when there is none: all usable cores of this machine."""
     return PilotSpec(site="local", cores=usable_cores())
+
+
+def named(rows: Sequence[PilotRow], spec: PilotSpec) -> int | None:
+    """Return the number of the living pilot that has the name of ``spec``, None when there is none.
+
+    A cell that asks for a named pilot can so be run again.
+
+    Raises:
+        RequestError: JRM-Q02, it is another kind of pilot.
+    """
+    for row in rows:
+        if spec.name and row.spec.name == spec.name and row.state < PilotState.DRAINING:
+            if row.spec != spec:
+                raise RequestError(
+                    f"name: {pilot_uid(row.number)} is called {spec.name!r} too, and is another kind of pilot",
+                    hint="choose another name, or cancel that one first",
+                    code="JRM-Q02",
+                )
+            return row.number
+    return None
 
 
 def _text(value: object, field: str) -> str:

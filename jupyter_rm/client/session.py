@@ -34,6 +34,7 @@ from .connection import Connection
 from .executor import SessionExecutor
 from .functions import Functions, dump_arguments, dump_items
 from .grouping import array, group
+from .order import after as after_of
 from .pilot import Pilot, Pilots
 from .replica import Replica
 from .task import TaskHandle
@@ -66,7 +67,7 @@ class Session:
     # ------------------------------------------------------------ pilots
 
     def pilot(self, site: str = "local", **fields: Any) -> Pilot:
-        """Ask ``site`` for a pilot; returns at once.
+        """Ask ``site`` for a pilot; returns at once. One of the same ``name`` that lives is returned, not asked again.
 
         Args:
             site: ``local``, ``noop``, or a URL such as ``slurm+ssh://me@login``.
@@ -74,9 +75,13 @@ class Session:
                 ``queue``, ``project``, ``name``, ``sandbox``.
 
         Raises:
-            RequestError: an unknown field, or a request this machine cannot fulfil.
+            RequestError: an unknown field, a request this machine cannot fulfil, or a pilot of this name that lives
+                and differs.
         """
         spec = capacity.pilot_spec(site, fields)
+        known = capacity.named(self._replica.ledger.pilots, spec)
+        if known is not None:
+            return Pilot(self, known)
         key = os.urandom(16)
         connection = self._connection
         answer: Accepted = connection.request(RequestPilot(connection.number(), self.name, key, spec))
@@ -125,7 +130,7 @@ class Session:
             RequestError: something in it is impossible; nothing was submitted.
         """
         if isinstance(tasks, Task):
-            bulk = self._submit(tasks.template(), {}, 1, None, self._after(tasks.after))
+            bulk = self._submit(tasks.template(), {}, 1, None, after_of(self, tasks.after))
             return TaskHandle(self, bulk, 0)
         if isinstance(tasks, (str, bytes, Mapping)) or not isinstance(tasks, Iterable):
             raise RequestError(
@@ -138,7 +143,8 @@ class Session:
         for each in groups:
             self._need_pilot(each.template.request)
         submits = [
-            self._message(each.template, each.columns, each.count, None, self._after(each.after)) for each in groups
+            self._message(each.template, each.columns, each.count, None, after_of(self, each.after))
+            for each in groups
         ]
         numbers = self._send_all(submits)
         return joined(self, [(n, g.count, g.places) for n, g in zip(numbers, groups, strict=True)], len(given))
@@ -154,7 +160,7 @@ class Session:
             RequestError: a placeholder has no column, or lengths differ.
         """
         template, made, count = array(task, columns)
-        return Bulk.whole(self, self._submit(template, made, count, None, self._after(task.after)), count)
+        return Bulk.whole(self, self._submit(template, made, count, None, after_of(self, task.after)), count)
 
     def call(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> TaskHandle:
         """Run ``fn(*args, **kwargs)`` in a worker; the handle's ``result()`` is what it returns.
@@ -189,7 +195,7 @@ class Session:
             return Bulk.select(self, np.zeros(0), np.zeros(0))
         template = self._templates.of(base, sha)
         self._need_pilot(template.request)
-        after = self._after(fields.get("after", ()))
+        after = after_of(self, fields.get("after", ()))
         submits, pieces, start, size = [], [], 0, 0
         for place, body in enumerate(bodies):
             size += len(body)
@@ -211,28 +217,6 @@ class Session:
                 raise RequestError(f"{name}: means nothing for a Python call", hint="leave it out", code="JRM-Q06")
         plain = Task("python", **{name: value for name, value in fields.items() if name != "after"}).template()
         return msgspec.structs.replace(plain, executable="", mode="call")
-
-    def _after(self, given: object) -> tuple[tuple[int, Picks], ...]:
-        if given is None or given == ():
-            return ()
-        items = [given] if isinstance(given, (str, TaskHandle, Bulk)) else given
-        if not isinstance(items, Iterable):
-            raise RequestError(f"after: {given!r} is no task", hint="give handles, bulks or uids", code="JRM-Q52")
-        out: list[tuple[int, Picks]] = []
-        for item in items:
-            if isinstance(item, TaskHandle):
-                if item._session is not self and item._session.name != self.name:
-                    raise RequestError(
-                        f"after: {item.uid} is of another session", hint="use one session", code="JRM-Q52"
-                    )
-                out.append((item._number(), Picks.span(item._index, item._index + 1)))
-            elif isinstance(item, Bulk):
-                out += [(number, picks) for number, _, picks, _ in item.parts()]
-            elif isinstance(item, str):
-                out += [(number, picks) for number, _, picks, _ in _parts(self[item])]
-            else:
-                raise RequestError(f"after: {item!r} is no task", hint="give handles, bulks or uids", code="JRM-Q52")
-        return tuple(out)
 
     def _message(
         self,
@@ -434,12 +418,6 @@ class _Until:
 
     def __await__(self) -> Generator[Any, None, None]:
         yield from blocking.until(lambda call: self._replica.when(self._ready, call), self._replica)
-
-
-def _parts(thing: Any) -> list[tuple[int, Any, Picks, Any]]:
-    if isinstance(thing, TaskHandle):
-        return [(thing._number(), None, Picks.span(thing._index, thing._index + 1), None)]
-    return thing.parts() if isinstance(thing, Bulk) else []
 
 
 _KEY = re.compile(r"[0-9]+-" + NAME.pattern)

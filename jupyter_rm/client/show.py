@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from .session import Session
     from .task import TaskHandle
 
-ROWS = 8
+ROWS = 5
 _PLAIN = {
     TaskState.NEW: "not sent yet",
     TaskState.SUBMITTED: "recorded; waits for what it comes after",

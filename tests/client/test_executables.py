@@ -150,6 +150,30 @@ def test_after_failure_does_not_run(session: Session) -> None:
     assert second.cause == "DEPENDENCY"
 
 
+def test_bulks_add_up(session: Session) -> None:
+    first = session.array(jrm.Task("/bin/echo", ["{n}"]), n=range(3))
+    single = session.submit(jrm.Task("/bin/echo", ["one"]))
+    study = first[1:] + single + session.map(abs, [-1, -2]) + session.call(abs, -3) + session.submit([])
+    assert len(study) == 6
+    assert study[2] == single
+    assert study.results(20) == ["1\n", "2\n", "one\n", 1, 2, 3]
+    assert study.to_frame()["uid"].tolist() == [task.uid for task in study]
+    with pytest.raises(TypeError):
+        first + "t.0"  # type: ignore[operator]
+
+
+def test_a_named_pilot_is_asked_for_once(bare: Session) -> None:
+    pilot = bare.pilot("noop", nodes=1, cores=4, name="here")
+    assert bare.pilot("noop", nodes=1, cores=4, name="here").uid == pilot.uid
+    with pytest.raises(jrm.RequestError, match=r"p\.0 is called 'here' too"):
+        bare.pilot("noop", nodes=1, cores=5, name="here")
+    assert bare.pilot("noop", nodes=1, cores=4).uid == "p.1"
+    pilot.wait(timeout=20)
+    pilot.cancel()
+    bare._replica.wait(lambda: pilot.state.final, 20)
+    assert bare.pilot("noop", nodes=1, cores=4, name="here").uid == "p.2"
+
+
 def test_cancel_running_and_waiting(session: Session) -> None:
     bulk = session.array(jrm.Task("/bin/sleep", ["{s}"]), s=[600] * 6)
     session._replica.wait(lambda: bulk.counts().get("RUNNING", 0) >= 2, 20)

@@ -31,7 +31,8 @@ SAYS = {
         r"it said   sir: r0 must be more than 0, not 0",
         r"ValueError - r0 must be more than 0, not -1.0",
         r"attempt 2 ended without success; attempt 3 follows: .* on \S+, exit code 75; stderr ends: not in the mood\n",
-        r"session first-ensemble: 1213 DONE, 4 FAILED",  # %jrm acts on the session that Python opened
+        r"<bulk of 4 tasks: 4 FAILED>",
+        r"at work at the same time: [12]\.\d tasks on average",
         r"<plot: Will it break out\?>",
     ],
     "02-calls-and-futures": [
@@ -51,7 +52,7 @@ SAYS = {
         r"ended        274 DONE",
     ],
 }
-LARGEST = 600_000  # bytes of an executed notebook; BokehJS, packed, is 470 kB of the first
+LARGEST = 550_000  # bytes of an executed notebook; BokehJS, packed, is 470 kB of the first
 
 
 def texts(notebook: Any) -> str:
@@ -94,6 +95,23 @@ def test_notebooks_run(path: Path, home: Path, tmp_path: Path, monkeypatch: pyte
     assert len(written) < LARGEST
     assert not re.search(r'(src|href)=\\?"https?://', written), "an output needs the network"
     assert list(tmp_path.iterdir()) == [], "the notebook leaves files where it was started"
+
+
+def test_running_cells_again_mixes_nothing(home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("JUPYTER_PREFER_ENV_PATH", "1")
+    notebook: Any = nbformat.read(EXAMPLES / "01-first-ensemble.ipynb", as_version=4)
+    code = [cell for cell in notebook.cells if cell.cell_type == "code"]
+    assert "s.close()" in code[-1].source
+    runs = [nbformat.v4.new_code_cell(cell.source) for cell in [*code[:-1], *code[:-1]]]
+    count = nbformat.v4.new_code_cell("print('pilots', len(s.pilots()), 'tasks', len(s.tasks()))")
+    notebook.cells = [*runs, count, code[-1]]
+    where = {"metadata": {"path": str(tmp_path)}}
+    NotebookClient(notebook, timeout=60, kernel_name="python3", resources=where).execute()
+    assert "pilots 1 tasks 2434" in texts(notebook)
+    notebook.cells = notebook.cells[len(code) - 1 :]  # what the second run shows
+    shown = texts(notebook)
+    for pattern in SAYS["01-first-ensemble"]:
+        assert re.search(pattern, shown), f"the second run does not show {pattern!r}, but:\n{shown[-6000:]}"
 
 
 def test_the_script_runs_and_goes_on_where_it_was(home: Path) -> None:

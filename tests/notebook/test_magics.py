@@ -283,7 +283,9 @@ def test_detach_and_come_back(shell: InteractiveShell) -> None:
 
 def test_after_the_end_looking_makes_no_session(shell: InteractiveShell) -> None:
     value(shell, "%jrm detach")
-    value(shell, "import jupyter_rm as jrm\nother = jrm.open('other')\nother.close()")
+    value(shell, "import jupyter_rm as jrm\nother = jrm.open('other')")
+    assert value(shell, "%jrm status").name == "other"
+    value(shell, "other.close()")
     told = value(shell, "%jrm status")
     for text in (repr(told), told._repr_mimebundle_()["text/html"]):
         assert "no session is open here" in text
