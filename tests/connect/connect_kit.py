@@ -157,24 +157,35 @@ class Bed:
     def listener(self, name: str) -> psutil.Process:
         return psutil.Process(int((self.state / "pids" / f"sshd-{name}.pid").read_text().split()[0]))
 
-    def kill_sessions(self, name: str) -> int:
+    def kill_sessions(self, name: str) -> None:
         """kill -9 of every server process that holds a session, not of the listener."""
-        gone = self.listener(name).children(recursive=True)
-        for process in gone:
-            with contextlib.suppress(psutil.NoSuchProcess):
-                if process.name() in ("sshd", "tb-sshd-mfa"):
-                    process.send_signal(signal.SIGKILL)
-        return len(gone)
+        self._kill(name, self._group(name), {self.listener(name).pid})
 
     def stop(self, name: str) -> None:
-        """End a server and, unlike the real thing, its sessions with it: the machine goes down."""
-        process = self.listener(name)
-        sessions = process.children(recursive=True)
+        """The machine goes down: the server ends, and every session with it."""
+        process, group = self.listener(name), self._group(name)
         process.terminate()
-        for one in sessions:
-            with contextlib.suppress(psutil.NoSuchProcess):
-                one.kill()
         eventually(lambda: not _lives(process), f"the server {name} does not end")
+        self._kill(name, group, set())
+
+    def _kill(self, name: str, group: Path, spared: set[int]) -> None:
+        def none_left() -> bool:
+            # A login that was just accepted still forks: what was listed before the fork is not all.
+            left = [pid for pid in map(int, group.read_text().split()) if pid not in spared and _holds_session(pid)]
+            for pid in left:
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
+            return not left
+
+        eventually(none_left, f"sessions of {name} do not end")
+
+    def _group(self, name: str) -> Path:
+        """Return the list of what runs in a server's own control group, orphans included."""
+        lines = Path(f"/proc/{self.listener(name).pid}/cgroup").read_text().splitlines()
+        path = next(line[3:] for line in lines if line.startswith("0::"))
+        assert path.endswith(f"/sshd-{name}"), f"no control group of its own: {path}"
+        root = Path("/sys/fs/cgroup/unified")
+        return (root if root.exists() else root.parent) / path[1:] / "cgroup.procs"
 
     def start(self, name: str) -> None:
         self._env["TB_SERVERS"] = name
@@ -198,6 +209,14 @@ class Bed:
             timeout=10,
         )
         return dict(json.loads(done.stdout))
+
+
+def _holds_session(pid: int) -> bool:
+    try:
+        process = psutil.Process(pid)
+        return _lives(process) and process.name() in ("sshd", "tb-sshd-mfa")
+    except psutil.NoSuchProcess:
+        return False
 
 
 def _lives(process: psutil.Process) -> bool:

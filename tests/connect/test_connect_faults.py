@@ -58,7 +58,7 @@ def test_a_killed_server_process_is_noticed_and_replaced_with_all_doors(
         address, far = door.address, back.address
         stream = there.start(["sleep", "300"])
         stream.group(10)
-        assert bed.kill_sessions("login")
+        bed.kill_sessions("login")
         with pytest.raises(LinkError) as caught:
             stream.wait(30)
         assert caught.value.code == "JRM-T21"
@@ -117,12 +117,12 @@ def test_a_transfer_that_was_cut_is_continued(bed: Bed, transport: str, relay: R
     source = tmp_path / "source"
     source.write_bytes(os.urandom(16 << 20))
     with bed.connect(transport, ssh_config=by(bed, relay)) as there:
+        ear = Ear(there)
         relay.most = 8 << 20
         with pytest.raises(LinkError) as caught:
             there.put(source, f"cut-{transport}")
         assert caught.value.code == "JRM-T21"
-        assert there.wait(20)
-        eventually(lambda: there.alive, "not back", 20)
+        eventually(lambda: "reconnected" in ear.kinds, f"events: {ear.events}", 20)
         seen: list[int] = []
         wanted = there.put(source, f"cut-{transport}", progress=lambda done, _size: seen.append(done))
         assert wanted == hashlib.sha256(source.read_bytes()).hexdigest()

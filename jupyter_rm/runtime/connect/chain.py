@@ -93,11 +93,14 @@ class SessionChannel:
 
     def write(self, data: bytes) -> None:
         """Write all to stdin."""
-        self._channel.sendall(data)
+        try:
+            self._channel.sendall(data)
+        except EOFError:
+            raise BrokenPipeError("the connection ended") from None
 
     def close_write(self) -> None:
         """End stdin."""
-        with contextlib.suppress(EOFError, paramiko.SSHException):
+        with contextlib.suppress(EOFError, OSError, paramiko.SSHException):
             self._channel.shutdown_write()
 
     def wait(self, timeout_s: float | None) -> int | None:
@@ -114,7 +117,8 @@ class SessionChannel:
 
     def close(self) -> None:
         """Close the channel."""
-        self._channel.close()
+        with contextlib.suppress(OSError, EOFError, paramiko.SSHException):  # on a connection that is dead already
+            self._channel.close()
 
 
 class ChainLink(Link):
@@ -140,6 +144,9 @@ class ChainLink(Link):
             for number, hop in enumerate(route.hops):
                 transport = self._hop(hop, route.hops[number - 1] if number else None, ask)
                 Login(transport, hop, ask, keys, settings.use_agent, settings.ask_timeout_s).run()
+        except (paramiko.SSHException, EOFError, OSError) as error:
+            self.close()
+            raise unreachable(hop, [f"the login broke off ({error or type(error).__name__})"]) from None
         except BaseException:
             self.close()
             raise
@@ -278,7 +285,8 @@ class ChainLink(Link):
                 near = dial_here(here)
             except OSError as error:
                 _log.info("reverse to %s: %s", here, error)
-                channel.close()
+                with contextlib.suppress(OSError, EOFError):
+                    channel.close()
                 return
             join(near, channel)
 

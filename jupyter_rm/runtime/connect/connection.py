@@ -80,7 +80,7 @@ class Connection(Life):
         self._streams: set[Stream] = set()
         self._scratch: Path | None = None
         self._slots = Slots(settings.max_sessions, settings.session_wait_s, name, lambda: self._files.reclaim())
-        self._files = Files(self._new_files, lambda argv: self.run(argv, timeout=3600), name)
+        self._files = Files(self._new_files, lambda: self.alive, lambda argv: self.run(argv, timeout=3600), name)
         super().__init__(route, settings, log_in, ask)
 
     def __enter__(self) -> Connection:

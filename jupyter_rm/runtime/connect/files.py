@@ -70,13 +70,21 @@ def check_path(path: str, field: str = "path") -> str:
 
 
 class Session:
-    """One file client at a time, made anew when the connection was; used under its lock."""
+    """One file client at a time, made anew when the connection was; used under its lock.
 
-    def __init__(self, make: Callable[[], Any], where: str) -> None:
+    Args:
+        make: returns a new client.
+        alive: whether the connection lives; a failure on a dead one is the connection's.
+        where: the machine's name, for messages.
+    """
+
+    def __init__(self, make: Callable[[], Any], alive: Callable[[], bool], where: str) -> None:
         self._make = make
+        self._alive = alive
         self._where = where
         self._lock = threading.RLock()
         self._client: Any = None
+        self._given_up: Any = None
         self._busy = 0
 
     @contextlib.contextmanager
@@ -85,54 +93,46 @@ class Session:
         with self._lock:
             if self._client is None:
                 self._client = self._make()
+            client = self._client
             self._busy += 1
             try:
-                yield self._client
+                yield client
             except JrmError:
                 raise
-            except FileNotFoundError:
-                raise SiteError(
-                    f"{self._where}:{path}: no such file or directory", code="JRM-F60", hint="check the path"
-                ) from None
-            except PermissionError:
-                raise SiteError(
-                    f"{self._where}:{path}: permission denied", code="JRM-F60", hint="check the owner"
-                ) from None
-            except EOFError:
+            except (EOFError, ValueError):  # ValueError: the pipe to ssh was closed under us
                 self.drop()
-                raise LinkError(
-                    f"{self._where}:{path}: the connection ended in the middle",
-                    code="JRM-T21",
-                    hint="repeat it; a transfer continues where it stopped",
-                    retry=True,
-                ) from None
+                raise self._cut(path) from None
             except OSError as error:
-                # SFTP's "failure" has no number: a full disk, a directory in the way. A dead channel looks alike.
-                if self._broken(error):
+                if self._broken(client, error):
                     self.drop()
-                    raise LinkError(
-                        f"{self._where}:{path}: the connection ended in the middle",
-                        code="JRM-T21",
-                        hint="repeat it; a transfer continues where it stopped",
-                        retry=True,
-                    ) from None
-                raise SiteError(
-                    f"{self._where}:{path}: {error.strerror or error or 'failed'}",
-                    code="JRM-F60",
-                    hint="check path, quota and free space there",
-                ) from None
+                    raise self._cut(path) from None
+                raise self._failed(path, error) from None
             finally:
                 self._busy -= 1
 
-    def _broken(self, error: OSError) -> bool:
-        sock = getattr(self._client, "sock", None)
-        if sock is None:
-            return False
-        return (
-            getattr(sock, "closed", False) is True
-            or error.errno in (errno.EPIPE, errno.ECONNRESET, errno.EBADF)
-            or str(error) == "Socket is closed"
+    def _broken(self, client: Any, error: OSError) -> bool:
+        if client is self._given_up or not self._alive() or str(error) == "Socket is closed":
+            return True
+        return error.errno in (errno.EPIPE, errno.ECONNRESET, errno.EBADF)
+
+    def _cut(self, path: str) -> LinkError:
+        return LinkError(
+            f"{self._where}:{path}: the connection ended in the middle",
+            code="JRM-T21",
+            hint="repeat it; a transfer continues where it stopped",
+            retry=True,
         )
+
+    def _failed(self, path: str, error: OSError) -> SiteError:
+        if isinstance(error, FileNotFoundError):
+            why = "no such file or directory"
+        elif isinstance(error, PermissionError):
+            why = "permission denied"
+        else:
+            # SFTP's "Failure" has no number: a full disk, a quota, a directory in the way.
+            why = error.strerror or str(error) or "failed"
+        hint = "check path, owner, quota and free space there"
+        return SiteError(f"{self._where}:{path}: {why}", code="JRM-F60", hint=hint)
 
     def drop(self) -> None:
         """Forget the client; the next use makes a new one."""
@@ -153,7 +153,7 @@ class Session:
 
     def abandon(self) -> None:
         """Close the client without waiting for whoever uses it, who then fails."""
-        client = self._client
+        client = self._given_up = self._client
         if client is not None:
             with contextlib.suppress(OSError, EOFError):
                 client.close()
@@ -164,13 +164,16 @@ class Files:
 
     Args:
         make: returns a new client.
+        alive: whether the connection lives.
         run: runs a command there, for checksums.
         where: the machine's name, for messages.
     """
 
-    def __init__(self, make: Callable[[], Any], run: Callable[[list[str]], Result], where: str) -> None:
-        self._small = Session(make, where)
-        self._bulk = Session(make, where)
+    def __init__(
+        self, make: Callable[[], Any], alive: Callable[[], bool], run: Callable[[list[str]], Result], where: str
+    ) -> None:
+        self._small = Session(make, alive, where)
+        self._bulk = Session(make, alive, where)
         self._run = run
         self._where = where
 

@@ -73,7 +73,7 @@ def join(one: Any, other: Any) -> None:
     _copy(one, other)
     back.join()
     for wire in (one, other):
-        with contextlib.suppress(OSError):
+        with contextlib.suppress(OSError, EOFError):  # EOFError is what paramiko says on a dead connection
             wire.close()
 
 
@@ -150,7 +150,7 @@ class Forwarder:
         with self._lock:
             wires = list(self._open)
         for wire in wires:
-            with contextlib.suppress(OSError):
+            with contextlib.suppress(OSError, EOFError):
                 if isinstance(wire, socket.socket):
                     wire.shutdown(socket.SHUT_RDWR)
                 else:

@@ -240,8 +240,11 @@ class Life:
                 if link is not self._link:  # somebody reconnected by hand
                     continue
                 self._set("lost")
-            self._broken()
-            link.close()
+            for tidy in (self._broken, link.close):
+                try:
+                    tidy()
+                except Exception:  # this thread is the connection's only hope; the rest of a dead link does not matter
+                    _log.exception("%s: clearing up", self.name)
             self._tell(Event("lost", f"connection to {self.name} lost ({why}); running work is unaffected", "JRM-T21"))
             if self.settings.reconnect:
                 self._retry()

@@ -173,7 +173,7 @@ class Stream:
                         self.out.feed(rest)
             if not self._started.is_set():
                 self.out.feed(seen)  # the shell never came to our line; what it said is the explanation
-        except OSError:
+        except (OSError, EOFError):
             pass  # wait() tells why
         finally:
             self._started.set()
@@ -183,7 +183,7 @@ class Stream:
         try:
             while data := self._channel.read_err(CHUNK):
                 self.err.feed(data)
-        except OSError:
+        except (OSError, EOFError):
             pass
         finally:
             self.err.end()
@@ -274,10 +274,12 @@ class Stream:
         if self._rc is not None:
             for pipe in (self.out, self.err):
                 pipe.settle(lambda: self._closing)
-        self._channel.close()
-        self.out.end()
-        self.err.end()
-        self._ended()
+        try:
+            self._channel.close()
+        finally:
+            self.out.end()
+            self.err.end()
+            self._ended()
 
     def __enter__(self) -> Stream:
         return self
