@@ -100,7 +100,8 @@ class ErrorForm(msgspec.Struct, frozen=True, array_like=True):
     @classmethod
     def of(cls, error: JrmError) -> ErrorForm:
         """Describe ``error`` for the wire."""
-        return cls(type(error).__name__, error.message, error.code, error.hint, error.retry)
+        kind = next(base.__name__ for base in type(error).__mro__ if base.__name__ in KINDS)
+        return cls(kind, error.message, error.code, error.hint, error.retry)
 
     def error(self) -> JrmError:
         """Return an exception equal to the one described."""
