@@ -444,9 +444,10 @@ def test_retract_returns_what_has_not_begun_in_order(rig: Rig) -> None:
         assert (back & np.uint64(0xFFFFFFFF)).tolist() == list(range(placed, 10))
         assert len(rig.retract(bulk)) == 0
         rig.until(lambda bulk=bulk, placed=placed: len(rig.begun) >= placed, what="starts")
-        for _ in range(placed):
-            gate.write_text("go\n")
-        rig.until(lambda bulk=bulk, placed=placed: rig.done(bulk) == placed, what="ends")
+        # Held open to the end, a line for each: who closes it after one line ends every reader that is there.
+        with open(os.open(gate, os.O_RDWR), "w") as opened:
+            print("\n" * placed, end="", file=opened, flush=True)
+            rig.until(lambda bulk=bulk, placed=placed: rig.done(bulk) == placed, what="ends")
         rig.drained()
         rig.begun.clear()
 
