@@ -1,7 +1,7 @@
 """``python -m jupyter_rm.broker``: start the broker of this user; started by the first client that needs it.
 
-``--ready-fd N``: a line is written there when it accepts clients, ``ok`` or ``{"error": ...}``. A second broker of the
-same profile says ``ok`` and ends: the first one serves.
+``--ready-fd N``: a line is written there when it accepts clients, ``ok`` (and what became of a damaged journal) or
+``{"error": ...}``. A second broker of the same profile says ``ok`` and ends: the first one serves.
 """
 
 from __future__ import annotations
@@ -9,15 +9,21 @@ from __future__ import annotations
 import argparse
 import errno
 import json
+import logging
 import os
 import signal
 import sys
+import time
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from ..model.errors import JrmError
 
 os.umask(0o077)  # before any file or socket can be made
+
+
+# How a journal may be found that a person must hear of.
+DAMAGED = ("salvaged", "rows-missing")
 
 
 def site_error(error: OSError) -> JrmError:
@@ -65,6 +71,14 @@ def main(argv: list[str] | None = None) -> int:
 
             logs.setup("jupyter_rm", home.broker_log)
             journal = Journal.open(home.journal, network_ok=home.network_ok)
+            logging.getLogger("jupyter_rm.broker").log(
+                logging.ERROR if journal.report.state in DAMAGED else logging.INFO, "%s", journal.report.text
+            )
+            if journal.report.meta_lost:
+                # The count of lives is gone. No number may be used again, or words of an old life would count.
+                journal.meta_set(
+                    "incarnation", b"%d" % max(int(journal.meta_get("incarnation") or b"0"), int(time.time()))
+                )
             from .service import Broker
 
             broker = Broker(home, journal, idle=options.idle)
@@ -72,7 +86,7 @@ def main(argv: list[str] | None = None) -> int:
             signal.signal(signal.SIGPIPE, signal.SIG_IGN)
             broker.drive.on_signal(signal.SIGTERM, lambda: broker.stop("SIGTERM"))
             broker.recover()
-            ready("ok")
+            ready("ok " + journal.report.text.replace("\n", " ") if journal.report.state in DAMAGED else "ok")
             broker.run()
     except (JrmError, OSError) as trouble:
         told = trouble if isinstance(trouble, JrmError) else site_error(trouble)

@@ -56,8 +56,13 @@ def start_broker(home: Home, timeout_s: float) -> None:
         said = _read_line(reading, time.monotonic() + timeout_s)
     finally:
         os.close(reading)
-    if said == b"ok":
+    if said is not None and (said == b"ok" or said.startswith(b"ok ")):
         _forget(child)
+        if said != b"ok":
+            text = said[3:].decode("utf-8", "replace")
+            sys.stderr.write(
+                f"jupyter_rm: {text} What is missing here was lost with it; agents report what they know.\n"
+            )
         return
     where = f"see {home.broker_log}"
     if said is None:
