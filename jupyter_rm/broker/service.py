@@ -21,11 +21,14 @@ import zmq
 from ..core.broker import BrokerMachine
 from ..core.patience import DEFAULT, Patience
 from ..core.session import SessionMachine
+from ..core.sound import check_tasks
 from ..model.effects import Effect, EndPilot, FromAgent, FromClient, JobChanged, Send, StartPilot, StopProgram, Tick
 from ..model.errors import ErrorForm, JrmError, ProtocolError
 from ..model.messages import (
     PROTOCOL,
     Accepted,
+    AgentHello,
+    AgentRefused,
     Attach,
     Attached,
     BrokerStatus,
@@ -64,7 +67,7 @@ class Broker:
     """The broker program.
 
     Args:
-        idle: seconds with no client, no pilot and nothing open after which it ends; 0 never.
+        idle: seconds with no client and no pilot after which it ends; 0 never. What waits is in the journal.
     """
 
     def __init__(self, home: Home, journal: Journal, *, idle: float = 0.0, patience: Patience = DEFAULT) -> None:
@@ -83,13 +86,12 @@ class Broker:
         self.context = zmq.Context()
         self._clients: dict[bytes, float] = {}
         self._agents: dict[tuple[str, int], bytes] = {}
-        self._routes: dict[bytes, tuple[str, int]] = {}
         self._stopping = False
-        self._kept_row = 0
+        self._kept_at = 0.0
         self._dirty = True
         client_path, agent_path = home.socket("broker"), home.socket("agents")
-        self._client_socket = self._bind(str(client_path))
-        self._agent_socket = self._bind(str(agent_path))
+        self._client_socket = self._bind(str(client_path), codec.LOCAL_LIMIT)
+        self._agent_socket = self._bind(str(agent_path), codec.AGENT_LIMIT)
         self.feeds = Feeds(self._to_client)
         self.jobs = LocalJobs(home, self.drive, f"ipc://{agent_path}", self._job)
         self._reads: dict[type[Message], Callable[[bytes, Any], None]] = {
@@ -106,13 +108,13 @@ class Broker:
         self.drive.watch(self._agent_socket, lambda: drain(self._agent_socket, self._agent_frames))
         self.drive.every(1.0, self._tick)
 
-    def _bind(self, path: str) -> zmq.Socket[bytes]:
+    def _bind(self, path: str, limit: int) -> zmq.Socket[bytes]:
         socket = self.context.socket(zmq.ROUTER)
         socket.setsockopt(zmq.ROUTER_MANDATORY, 1)
         socket.setsockopt(zmq.LINGER, 500)
         socket.setsockopt(zmq.SNDHWM, 10_000)
         socket.setsockopt(zmq.RCVHWM, 10_000)
-        socket.setsockopt(zmq.MAXMSGSIZE, codec.LOCAL_LIMIT)
+        socket.setsockopt(zmq.MAXMSGSIZE, limit)
         if sys.platform == "linux":
             # The directory is private already; the kernel's word on who connects is the second lock.
             socket.setsockopt(zmq.IPC_FILTER_UID, os.geteuid())
@@ -204,8 +206,8 @@ class Broker:
         for client, seen in list(self._clients.items()):
             if now - seen > CLIENT_SILENT and not self._to_client(client, Feed("", 0, 0, ())):
                 self._forget_client(client)
-        if self._dirty and now - self._kept_row >= self.patience.kept:
-            self._kept_row = int(now)
+        if self._dirty and now - self._kept_at >= self.patience.kept:
+            self._kept_at = now
             self._round()  # what was taken in is committed before the checkpoint, or it would not be part of it
             self._dirty = False
             if self.journal.checkpoint() >= self.journal.last:
@@ -224,16 +226,18 @@ class Broker:
         route, frame = frames
         try:
             message = codec.from_agent.decode(frame)
+            if isinstance(message, AgentHello) or message.session in self.machine.sessions:
+                self._agents[message.session, message.pilot] = route
+            self.machine.handle(self.clock.now(), FromAgent(message))
         except ProtocolError as error:
             log.warning("frame from an agent dropped: %s", error)
-            return
-        self._agents[message.session, message.pilot] = route
-        self.machine.handle(self.clock.now(), FromAgent(message))
 
     def _to_agent(self, to: object, message: Message) -> None:
         route = self._agents.get(to)  # type: ignore[call-overload]
         if route is not None:
             self._send(self._agent_socket, route, message)
+        if isinstance(message, AgentRefused) and message.session not in self.machine.sessions:
+            self._agents.pop(to, None)  # type: ignore[call-overload]  # a stranger: nothing of it is remembered
 
     # ------------------------------------------------------------ clients
 
@@ -321,8 +325,9 @@ class Broker:
         )
 
     def _values(self, client: bytes, message: FetchValues) -> None:
-        key = self.machine.find(message.session).key
-        picks, values = self.store.values(key, message.bulk, message.picks)
+        session = self.machine.find(message.session)
+        check_tasks(session.ledger, message.bulk, message.picks)
+        picks, values = self.store.values(session.key, message.bulk, message.picks)
         self._to_client(client, Values(message.req, message.bulk, picks, values))
 
     def _story(self, client: bytes, message: FetchStory) -> None:

@@ -11,6 +11,7 @@ import numpy as np
 
 from ..model.columns import Array, Picks, pack, unpack
 from ..model.effects import EndPilot, JobChanged, Send
+from ..model.errors import ProtocolError
 from ..model.facts import (
     AttemptsEnded,
     Ends,
@@ -42,6 +43,7 @@ from ..model.states import HOPELESS, INFRASTRUCTURE, Cause, PilotState, TaskStat
 from ..wire import codec
 from .binding import Binding
 from .port import Port
+from .sound import bad_nodes, check_report
 
 # An attempt that infrastructure ended is not the task's fault, but a task that ends every pilot it meets must end too.
 LOST_MOST = 20
@@ -63,6 +65,8 @@ class Hearing(Binding):
             self._refuse(hello, f"the pilot is {row.state.name}")
         elif hello.epoch < row.epoch:
             self._refuse(hello, "a later agent of this pilot is there already")
+        elif wrong := bad_nodes(hello.nodes):
+            self._refuse(hello, f"it cannot be: {wrong}")
         elif (hello.epoch, hello.hello) > (port.epoch, port.hello):
             if row.state < PilotState.ACTIVE or hello.epoch > row.epoch:
                 state = max(row.state, PilotState.ACTIVE)
@@ -92,13 +96,19 @@ class Hearing(Binding):
             self._fact(PilotSilent(port.pilot, False, self.wall()))
 
     def frame(self, now: float, frame: Up) -> None:
-        """A frame of an agent's stream."""
+        """A frame of an agent's stream; ProtocolError when what it carries makes no sense."""
         port = self.ports.get(frame.pilot)
         if port is None or not port.accepts(now, frame):
             return
         self._heard(port)
         if frame.body and port.reports.take(frame.seq):
-            report = codec.reports.decode(frame.body)
+            try:
+                report = codec.reports.decode(frame.body)
+                check_report(self.ledger, report)
+            except ProtocolError:
+                # It counts as taken, or it would come for ever; the next inventory settles what it was about.
+                self._fact(ReportApplied(port.pilot, frame.seq))
+                raise
             self._report(port, report)
             self._fact(ReportApplied(port.pilot, frame.seq))
 

@@ -35,10 +35,10 @@ from ..model.messages import (
 )
 from ..model.states import Cause, PilotState, TaskState
 from .hearing import Hearing
+from .sound import check_pilot, check_submit, check_tasks
 
-# What a pilot can be asked of, and the most that one node (the placement core's limits) or one pilot may have.
+# What a pilot can be asked of.
 SITES = ("local", "noop")
-NODES_MOST, CORES_MOST, GPUS_MOST = 65_536, 512, 64
 
 
 class SessionMachine(Hearing):
@@ -85,7 +85,7 @@ class SessionMachine(Hearing):
         self._check(message)
         bulk = len(self.ledger.bulks)
         self.payloads.keep(self.key, bulk, message.payload, message.functions)
-        after = tuple((number, picks) for number, picks in message.after)
+        after = message.after
         form = BulkSubmitted(bulk, message.key, self.wall(), message.count, message.template, message.columns, after)
         self._fact(form)
         if after:
@@ -97,20 +97,8 @@ class SessionMachine(Hearing):
         return bulk
 
     def _check(self, message: Submit) -> None:
+        check_submit(message)
         template = message.template
-        if message.count < 1 or message.count > 2**31:
-            raise RequestError(f"count: {message.count} tasks", hint="give 1 to 2,147,483,648", code="JRM-Q11")
-        for name, column in message.columns.items():
-            if len(column) != message.count:
-                raise RequestError(
-                    f"{name}: {len(column)} values for {message.count} tasks",
-                    hint="give one value a task",
-                    code="JRM-Q11",
-                )
-        if template.mode == "call" and (message.payload is None or len(message.payload) != message.count):
-            raise RequestError(
-                "payload: one per call is needed", hint="submit calls through s.call or s.map", code="JRM-Q11"
-            )
         if (
             template.mode == "call"
             and template.function not in message.functions
@@ -120,10 +108,7 @@ class SessionMachine(Hearing):
                 "function: its body is not known here", hint="submit it again", code="JRM-Q16", retry=True
             )
         for number, picks in message.after:
-            if not 0 <= number < len(self.ledger.bulks) or picks.hi > len(self.ledger.bulks[number]):
-                raise RequestError(
-                    f"after: bulk {number} has no such tasks", hint="name tasks of this session", code="JRM-Q12"
-                )
+            check_tasks(self.ledger, number, picks, "after")
         if template.pilot:
             self._named(template.pilot)
         self._must_fit(template)
@@ -132,12 +117,9 @@ class SessionMachine(Hearing):
         """Cancel tasks; return how many had no final state yet."""
         hit = 0
         for bulk, picks in what:
-            if not 0 <= bulk < len(self.ledger.bulks):
-                raise RequestError(f"there is no bulk {bulk}", hint="see s.tasks()", code="JRM-Q12")
+            check_tasks(self.ledger, bulk, picks if picks is not None else Picks.span(0, 0))
             table = self.ledger.bulks[bulk]
             chosen = Picks.span(0, len(table)) if picks is None else picks
-            if chosen.hi > len(table):
-                raise RequestError(f"bulk {bulk} has {len(table)} tasks", hint="see s.tasks()", code="JRM-Q12")
             state = table.state[chosen.where]
             idle = chosen.where_true(state <= TaskState.WAITING)
             busy = chosen.where_true((state > TaskState.WAITING) & (state < TaskState.DONE))
@@ -237,8 +219,4 @@ def _check_pilot(spec: PilotSpec) -> None:
         near = difflib.get_close_matches(spec.site, SITES, 1)
         hint = f"did you mean {near[0]!r}?" if near else "sites known here: " + ", ".join(SITES)
         raise RequestError(f"site: {spec.site!r} is not known here", hint=hint, code="JRM-Q17")
-    for field, most in (("nodes", NODES_MOST), ("cores", CORES_MOST), ("gpus", GPUS_MOST)):
-        if not 0 <= getattr(spec, field) <= most:
-            raise RequestError(
-                f"{field}: {getattr(spec, field)} is not within 0 and {most}", hint="ask for less", code="JRM-Q17"
-            )
+    check_pilot(spec)

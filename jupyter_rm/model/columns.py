@@ -93,6 +93,27 @@ class Column(msgspec.Struct, frozen=True, array_like=True):
     def __len__(self) -> int:
         return self.count
 
+    def check(self) -> None:
+        """Raise ValueError unless the parts fit together: a column from another program may say anything."""
+        if self.count < 0:
+            raise ValueError(f"a column of {self.count} values")
+        if self.kind == "range":
+            if not isinstance(self.first, int) or abs(self.first) + abs(self.step) * self.count >= 2**63:
+                raise ValueError(f"a range from {self.first!r} in steps of {self.step}")
+            if self.step == 0:
+                raise ValueError("a range in steps of 0")
+        elif self.kind in ("int", "float"):
+            if len(self.data) != 8 * self.count:
+                raise ValueError(f"{len(self.data)} bytes for {self.count} numbers")
+        elif self.kind in ("text", "bytes"):
+            if len(self.ends) != 8 * self.count:
+                raise ValueError(f"{len(self.ends)} bytes for {self.count} ends")
+            ends = np.frombuffer(self.ends, "<u8")
+            if bool((ends[1:] < ends[:-1]).any()) or int(ends[-1] if self.count else 0) != len(self.data):
+                raise ValueError("ends that do not divide the data")
+        elif self.kind != "const":
+            raise ValueError(f"the unknown kind {self.kind!r}")
+
     def get(self, index: int) -> Scalar:
         """Return the value of task ``index``."""
         if not 0 <= index < self.count:
@@ -212,6 +233,15 @@ class Picks(msgspec.Struct, frozen=True, array_like=True):
 
     def __len__(self) -> int:
         return len(self.rest) // 4 if self.rest else self.hi - self.lo
+
+    def check(self, count: int) -> None:
+        """Raise ValueError unless these are distinct indices below ``count``: another program may say anything."""
+        if not 0 <= self.lo <= self.hi <= count or len(self.rest) % 4:
+            raise ValueError(f"tasks {self.lo} to {self.hi} of {count}")
+        if self.rest:
+            index = np.sort(np.frombuffer(self.rest, "<u4"))
+            if int(index[0]) < self.lo or int(index[-1]) >= self.hi or bool((index[1:] == index[:-1]).any()):
+                raise ValueError(f"tasks beyond {self.lo} to {self.hi}, or one twice")
 
     def array(self) -> npt.NDArray[np.int64]:
         """Return the indices, shape (len,), int64."""

@@ -157,6 +157,12 @@ def _tags(value: object, field: str) -> dict[str, Any]:
         out["colocate"] = _text(str(value["colocate"]), f"{field}['colocate']")
     if "exclusive" in value:
         out["exclusive"] = _flag(value["exclusive"], f"{field}['exclusive']")
+    if out.get("exclusive") and not out.get("colocate"):
+        raise RequestError(
+            f"{field}: 'exclusive' keeps others off the node of a 'colocate' tag, and none is given",
+            hint='write {"colocate": "name", "exclusive": True}',
+            code="JRM-Q05",
+        )
     return out
 
 

@@ -1,0 +1,192 @@
+"""What may be believed of a message whose types are right: indices that exist, arrays that fit, numbers within bounds.
+
+A message that passed the decoder can still name tasks that are not there. Everything is checked here before any of it
+becomes a fact, because a fact that cannot be folded would end this life of the broker and every later one. What a
+client says wrongly is its :class:`RequestError`; what an agent says wrongly is a :class:`ProtocolError`. Knows the
+ledger, decides nothing. Read next: :mod:`jupyter_rm.core.session` and :mod:`jupyter_rm.core.hearing`, who ask.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import Iterable
+
+from ..model.columns import Picks
+from ..model.describe import MODES, Template
+from ..model.errors import ProtocolError, RequestError
+from ..model.facts import Ends, PilotSpec
+from ..model.ledger import Ledger
+from ..model.messages import Ended, Goodbye, Inventory, Message, Returned, Started, Stock, Submit
+from ..model.resources import Node, Request
+from ..model.states import Cause, TaskState
+from ..model.units import GPU_UNIT
+
+# The placement core's limits.
+NODES_MOST, CORES_MOST, GPUS_MOST, PARTITIONS_MOST, RANKS_MOST = 65_536, 512, 64, 4096, 1 << 24
+_U32 = 1 << 32
+_CAUSES = frozenset(map(int, Cause))
+_ENDS = frozenset({int(TaskState.DONE), int(TaskState.FAILED), int(TaskState.CANCELED)})
+_WIDTHS = {"cause": 1, "code": 4, "node": 4, "started": 8, "ended": 8, "user": 4, "sys": 4, "rss": 4}
+
+
+def check_tasks(ledger: Ledger, bulk: int, picks: Picks, field: str = "") -> None:
+    """Refuse tasks that are not there (RequestError JRM-Q12)."""
+    prefix = f"{field}: " if field else ""
+    if not 0 <= bulk < len(ledger.bulks):
+        raise RequestError(f"{prefix}there is no bulk {bulk}", hint="see s.tasks()", code="JRM-Q12")
+    count = len(ledger.bulks[bulk])
+    try:
+        picks.check(count)
+    except ValueError as error:
+        raise RequestError(
+            f"{prefix}bulk {bulk} has {count} tasks: {error}", hint="see s.tasks()", code="JRM-Q12"
+        ) from None
+
+
+# ---------------------------------------------------------------- what clients ask
+
+
+def check_submit(message: Submit) -> None:
+    """Refuse a bulk whose parts do not fit together (RequestError)."""
+    if message.count < 1 or message.count > 2**31:
+        raise RequestError(f"count: {message.count} tasks", hint="give 1 to 2,147,483,648", code="JRM-Q11")
+    columns = dict(message.columns)
+    if message.template.mode == "call":
+        if message.payload is None or message.payload.kind != "bytes":
+            raise RequestError(
+                "payload: one per call is needed", hint="submit calls through s.call or s.map", code="JRM-Q11"
+            )
+        columns["payload"] = message.payload
+    for name, column in columns.items():
+        if len(column) != message.count:
+            raise RequestError(
+                f"{name}: {len(column)} values for {message.count} tasks", hint="give one value a task", code="JRM-Q11"
+            )
+        try:
+            column.check()
+        except ValueError as error:
+            raise RequestError(f"{name}: {error}", hint="give one value a task", code="JRM-Q11") from None
+    for sha256, body in message.functions.items():
+        if hashlib.sha256(body).digest() != sha256:
+            raise RequestError("function: its body is another one", hint="submit it again", code="JRM-Q11")
+    check_template(message.template)
+
+
+def check_template(template: Template) -> None:
+    """Refuse a description that no agent could carry out (RequestError JRM-Q05)."""
+    _must(template.mode in MODES, "mode", template.mode)
+    _must(template.restart in ("lost", "never"), "restart", template.restart)
+    _must(template.on_silence in ("wait", "rerun"), "on_silence", template.on_silence)
+    _must(math.isfinite(template.timeout) and template.timeout >= 0, "timeout", template.timeout)
+    _must(0 <= template.retries <= 1000, "retries", template.retries)
+    _must(-(2**15) <= template.priority < 2**15, "priority", template.priority)
+    _must(-1 <= template.partition < 2**16, "partition", template.partition)
+    if template.exclusive_tag and not template.colocate:
+        raise RequestError(
+            "tags: 'exclusive' without 'colocate'", hint='write {"colocate": "name", "exclusive": True}', code="JRM-Q05"
+        )
+    _check_request(template.request)
+
+
+def _check_request(request: Request) -> None:
+    _must(1 <= request.ranks <= RANKS_MOST, "ranks", request.ranks)
+    for field in ("cores", "gpus", "mem", "lfs", "ranks_per_node"):
+        _must(0 <= getattr(request, field) < _U32, field, getattr(request, field))
+    _must(request.gpus <= GPU_UNIT or request.gpus % GPU_UNIT == 0, "gpus", request.gpus / GPU_UNIT)
+    for name, amount in request.named:
+        _must(0 <= amount < _U32, f"resources[{name!r}]", amount)
+    _must(request.numa in ("compact", "spread", "any"), "numa", request.numa)
+    something = request.cores or request.gpus or request.mem or request.lfs or request.exclusive
+    _must(bool(something or any(amount for _, amount in request.named)), "cores", 0)
+
+
+def check_pilot(spec: PilotSpec) -> None:
+    """Refuse a pilot that no site can give, naming the field (RequestError JRM-Q17)."""
+    bounds = (("nodes", NODES_MOST), ("cores", CORES_MOST), ("gpus", GPUS_MOST), ("mem", _U32 - 1))
+    for field, most in bounds:
+        if not 0 <= getattr(spec, field) <= most:
+            raise RequestError(
+                f"{field}: {getattr(spec, field)} is not within 0 and {most}", hint="ask for less", code="JRM-Q17"
+            )
+    if not math.isfinite(spec.walltime) or spec.walltime < 0:
+        raise RequestError(f"walltime: {spec.walltime} is no duration", hint='write "1h"', code="JRM-Q17")
+    if "\0" in spec.sandbox:
+        raise RequestError("sandbox: holds a NUL character", hint="remove it", code="JRM-Q17")
+
+
+def _must(right: bool, field: str, value: object) -> None:
+    if not right:
+        raise RequestError(f"{field}: {value!r} is out of range", hint="see jrm.Task", code="JRM-Q05")
+
+
+# ---------------------------------------------------------------- what agents say
+
+
+def bad_nodes(nodes: Iterable[Node]) -> str:
+    """Return what is wrong with the nodes an agent says it has, '' when nothing is."""
+    nodes = tuple(nodes)
+    if not 1 <= len(nodes) <= NODES_MOST or len({node.partition for node in nodes}) > PARTITIONS_MOST:
+        return f"{len(nodes)} nodes in {len({node.partition for node in nodes})} partitions"
+    for node in nodes:
+        amounts = (node.mem, node.lfs, *[amount for _, amount in node.named])
+        if (
+            not 0 <= node.cores <= CORES_MOST
+            or not 0 <= node.gpus <= GPUS_MOST
+            or not 0 <= node.numa < 256
+            or not 0 <= node.partition < 2**16
+            or not all(0 <= amount < _U32 for amount in amounts)
+        ):
+            return f"node {node.name[:64]!r} has more than a node can have"
+    return ""
+
+
+def check_report(ledger: Ledger, report: Message) -> None:
+    """Refuse a report that names what is not there or whose arrays do not fit (ProtocolError JRM-N02)."""
+    try:
+        if isinstance(report, Ended):
+            count = _count(ledger, report.bulk, report.picks)
+            _vecs(count, attempt=(report.attempt, 2), state=(report.state, 1))
+            if not _ENDS.issuperset(report.state):
+                raise ValueError("an end that is none")
+            _check_ends(report.ends, count)
+        elif isinstance(report, Started):
+            count = _count(ledger, report.bulk, report.picks)
+            _vecs(count, attempt=(report.attempt, 2), node=(report.node, 4), started=(report.started, 8))
+        elif isinstance(report, Returned):
+            _vecs(_count(ledger, report.bulk, report.picks), attempt=(report.attempt, 2))
+        elif isinstance(report, Inventory):
+            for bulk, picks, attempt in report.held:
+                _vecs(_count(ledger, bulk, picks), attempt=(attempt, 2))
+        elif isinstance(report, Stock):
+            if not math.isfinite(report.rate):
+                raise ValueError(f"a rate of {report.rate}")
+        elif isinstance(report, Goodbye) and report.cause not in _CAUSES:
+            raise ValueError(f"the unknown cause {report.cause}")
+    except ValueError as error:
+        raise ProtocolError(f"{type(report).__name__}: {error}", code="JRM-N02") from None
+
+
+def _count(ledger: Ledger, bulk: int, picks: Picks) -> int:
+    if not 0 <= bulk < len(ledger.bulks):
+        raise ValueError(f"bulk {bulk} of {len(ledger.bulks)}")
+    picks.check(len(ledger.bulks[bulk]))
+    return len(picks)
+
+
+def _vecs(count: int, **vecs: tuple[bytes, int]) -> None:
+    for name, (data, width) in vecs.items():
+        if len(data) != width and len(data) != width * count:
+            raise ValueError(f"{name}: {len(data)} bytes for {count} tasks")
+
+
+def _check_ends(ends: Ends, count: int) -> None:
+    _vecs(count, **{name: (getattr(ends, name), width) for name, width in _WIDTHS.items()})
+    if not _CAUSES.issuperset(ends.cause):
+        raise ValueError("an unknown cause")
+    if ends.values is not None:
+        if len(ends.values) != count or ends.values.kind != "bytes":
+            raise ValueError(f"{len(ends.values)} values for {count} tasks")
+        ends.values.check()
+    if not all(0 <= at < count for at in ends.notes):
+        raise ValueError("a note about nothing")
