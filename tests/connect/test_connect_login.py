@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import socket
 import subprocess
+import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import psutil
 import pytest
-from connect_kit import Bed, Person, Relay, eventually
+from connect_kit import Bed, Person, Relay, eventually, totp
 
 from jupyter_rm.model.errors import LinkError, RequestError
 from jupyter_rm.runtime.connect import Connections, Nobody, Question
@@ -359,6 +361,32 @@ def test_nothing_here_accepts_host_keys_unseen_or_forwards_an_agent(bed: Bed) ->
         assert "ForwardX11 no" in config
         assert there.run(["sh", "-c", "echo $SSH_AUTH_SOCK$DISPLAY"]).text == ""
     assert os.environ.get("SSH_ASKPASS") is None
+
+
+@BOTH
+def test_no_log_line_holds_a_secret(bed: Bed, transport: str, caplog: pytest.LogCaptureFixture) -> None:
+    codes: list[str] = []
+
+    def code() -> str:
+        codes.append(totp((bed.client / "totp").read_text().strip()))
+        return codes[-1]
+
+    person = bed.person(otp=code)
+    with caplog.at_level(logging.DEBUG):
+        with bed.connect(transport, "mfa", person) as there:
+            there.run(["cat"], stdin=b"canary-in-stdin")
+            there.write("f", b"canary-in-file")
+            there.remove("f")
+        with pytest.raises(LinkError) as caught:
+            bed.connect(transport, "mfa", bed.person(otp="987654"))
+    said = caplog.text + repr(person.seen) + str(caught.value)
+    for secret in (person.answers["password"], *codes, "987654", "canary-in-stdin", "canary-in-file"):
+        assert secret not in said
+
+
+def test_loading_this_package_does_not_load_paramiko() -> None:
+    code = "import sys, jupyter_rm.runtime.connect; sys.exit('paramiko' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 
 def test_a_question_is_settled_once() -> None:
