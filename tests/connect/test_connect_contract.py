@@ -202,6 +202,21 @@ def test_a_damaged_part_is_noticed_and_sent_again(there: Connection, place: str,
     assert (tmp_path / "back").read_bytes() == source.read_bytes()
 
 
+def test_a_goal_that_cannot_be_is_refused_and_nothing_is_left(there: Connection, place: str, tmp_path: Path) -> None:
+    there.mkdir(f"{place}/dir")
+    (tmp_path / "f").write_bytes(b"1")
+    with pytest.raises(SiteError):
+        there.put(tmp_path / "f", f"{place}/dir")
+    assert [entry.name for entry in there.list(place)] == ["dir"]
+    there.put(tmp_path / "f", f"{place}/g")
+    with pytest.raises(RequestError):
+        there.get(f"{place}/g", tmp_path / "nowhere" / "g")
+    with pytest.raises(RequestError):
+        there.put(tmp_path / "nothing", f"{place}/h")
+    with pytest.raises(SiteError):
+        there.get(f"{place}/nothing", tmp_path / "h")
+
+
 def test_odd_names(there: Connection, place: str, tmp_path: Path) -> None:
     (tmp_path / "f").write_bytes(b"1")
     for name in ("a b", "-rf", "it's", "$(x)", "é", "new\nline", "!"):

@@ -58,6 +58,14 @@ def file_sum(path: Path) -> str:
     return digest.hexdigest()
 
 
+def _here(path: Path, act: Callable[[], object]) -> None:
+    """Do something with a file of this machine, so that its failure is not taken for the other machine's."""
+    try:
+        act()
+    except OSError as error:
+        raise SiteError(f"{path}: {error.strerror}", code="JRM-F60", hint="check free space and quota here") from None
+
+
 def check_path(path: str, field: str = "path") -> str:
     """Return a path that can mean one file.
 
@@ -291,7 +299,12 @@ class Files:
                     retry=True,
                 )
             client.chmod(part, mode)
-            client.posix_rename(part, remote)
+            try:
+                client.posix_rename(part, remote)
+            except OSError:  # a directory in the way: trying again would not help, so nothing is kept for it
+                with contextlib.suppress(OSError):
+                    client.remove(part)
+                raise
         return wanted
 
     @staticmethod
@@ -360,12 +373,12 @@ class Files:
             if hasattr(source, "prefetch") and done < size:
                 source.prefetch(size, 256)
             while done < size and (data := source.read(min(CHUNK, size - done))):
-                sink.write(data)
+                _here(part, lambda piece=data: sink.write(piece))  # type: ignore[misc]
                 done += len(data)
                 if progress is not None and (done == size or not done % (CHUNK * 32)):
                     progress(done, size)
-            sink.flush()
-            os.fsync(handle)
+            _here(part, sink.flush)
+            _here(part, lambda: os.fsync(handle))
 
     def sum(self, path: str, client: Any = None) -> str:
         """Return the SHA-256 of a file there, computed there; read back through ``client`` if no program there can."""
