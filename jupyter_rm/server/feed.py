@@ -7,6 +7,8 @@ needs ``read``: on sessions to be opened, on tasks for views of tasks. Read next
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import socket
 from typing import Any
 
 import msgspec
@@ -27,6 +29,7 @@ from .start import described
 
 MOST_MESSAGE = 64 << 10  # bytes that a screen may say at once
 MOST_MISTAKES = 50
+QUEUE = 128 << 10  # bytes that wait for a slow screen
 STUCK_S = 60.0  # a line that takes no byte for so long is closed
 _RESOURCE = {"sessions": SESSIONS, "summary": SESSIONS, "tasks": TASKS, "activity": TASKS}
 
@@ -57,9 +60,17 @@ class Feed(ExtensionHandlerMixin, WebSocketMixin, WebSocketHandler, JupyterHandl
         """Greet."""
         super().open(*args, **kwargs)
         self.set_nodelay(True)
+        self._keep_short()
         hub: Hub = self.settings["jupyter_rm_hub"]
         self.screen = Screen(hub, self._send)
         self.write_message(msgspec.json.encode({"kind": "hello", "version": __version__}).decode())
+
+    def _keep_short(self) -> None:
+        """Keep the system's own queue short: what waits there is old by the time a slow screen sees it."""
+        stream = getattr(self.ws_connection, "stream", None)
+        if stream is not None and stream.socket is not None:
+            with contextlib.suppress(OSError):
+                stream.socket.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, QUEUE)
 
     async def _send(self, frame: bytes) -> None:
         """Send a frame; returns when the line has taken it."""

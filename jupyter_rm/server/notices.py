@@ -111,7 +111,8 @@ class Watch:
         while True:
             await asyncio.sleep(WATCHED_S)
             wanted = self.hub.listing_wanted
-            if not wanted and (not self.hub.keeper.used or loop.time() - looked < UNWATCHED_S):
+            # A broker that somebody has stopped stays so until somebody wants to see something.
+            if not wanted and (not self.hub.keeper.connected or loop.time() - looked < UNWATCHED_S):
                 continue
             looked = loop.time()
             try:

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 FRAME_S = 0.1  # least time between two frames of a subscription
 BYTES_PER_S = 1_000_000
-COST = 8  # a picture that takes 1 s to make is made again after 8 s at the earliest
+COST, LONGEST_S = 8, 3.0  # a picture that takes 0.1 s of computing is made again after 0.8 s; 3 s at most
 LOOK_S = 1.0  # how often to look for what no change tells: the line to the broker, time going on
 FIRST_RETRY_S, LAST_RETRY_S = 0.5, 8.0
 MOST_SUBSCRIPTIONS = 32
@@ -134,6 +134,7 @@ class Subscription:
         self.retry_s = FIRST_RETRY_S
         self.whole = False  # the next frame must be a snapshot
         self.cutter: Cutter | None = None
+        self.cost = 0.0  # seconds of computing that the last picture took
         self._wake = wake
 
     def mark(self) -> None:
@@ -255,7 +256,7 @@ class Screen:
             frame = self._excuse(sub, broken)
         else:
             sub.trouble, sub.retry_s, sub.known = None, FIRST_RETRY_S, ""
-            sub.due = began + max(FRAME_S, COST * (self._loop.time() - began))
+            sub.due = began + max(FRAME_S, min(LONGEST_S, COST * sub.cost))
         if frame is None or self.subscriptions.get(sub.id) is not sub:
             return
         # The next one waits until this one is on its way: a slow line gets fewer frames, never a queue of old ones.
@@ -280,6 +281,8 @@ class Screen:
         from ..views.feed import Cutter
         from . import work
 
+        # Computing only: neither the first import nor waiting for others makes a picture costly.
+        began = time.thread_time()
         if sub.cutter is None:
             sub.cutter = Cutter()
         if sub.whole:
@@ -306,5 +309,6 @@ class Screen:
             picture = pictures.activity(replica, time.time(), window.bins, window.begin)
         picture.values["connected"] = sub.connected
         frame = sub.cutter.cut(picture, head, sub.known)
+        sub.cost = time.thread_time() - began
         self.hub.bell(session, self._loop).wait(seen, sub.mark)
         return frame

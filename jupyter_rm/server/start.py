@@ -40,11 +40,6 @@ class Keeper:
         mine = self._mine
         return mine is not None and mine.connected
 
-    @property
-    def used(self) -> bool:
-        """Was the broker ever reached from here? Never blocks."""
-        return self._mine is not None
-
     def connection(self, anew: bool = False) -> Connection:
         """Return the connection, reaching (or starting) the broker first when it is away.
 

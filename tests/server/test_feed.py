@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import socket
 import time
 from collections.abc import Iterator
 
@@ -177,3 +178,21 @@ def test_notices_reach_the_event_stream(server: Server, feed: Feed, bare: Sessio
         if event.get("session") == bare.name:
             seen.add(event["kind"])
     events.close()
+
+
+def test_a_slow_line_gets_few_frames_and_the_latest_state(server: Server, session: Session) -> None:
+    """A screen that reads nothing for a while is not sent a queue of old pictures, and holds nobody else up."""
+    slow, quick = server.feed(sockopt=((socket.SOL_SOCKET, socket.SO_RCVBUF, 4096),)), server.feed()
+    wide = {"limit": 1000, "sort": "ended", "order": "desc"}
+    for number in range(8):
+        slow.say("subscribe", id=f"t{number}", view="tasks", session=session.name, window=wide)
+    quick.say("subscribe", id="t", view="tasks", session=session.name, window=wide)
+    bulk = session.array(jrm.Task("sh", ["-c", "echo {i}"], name="a-name-that-takes-some-room-{i}"), i=range(1200))
+    quick.until(lambda: quick.values("t").get("counts") == {"DONE": 1200}, "the quick one sees the end", 60.0)
+    assert bulk.done()
+    slow.until(lambda: all(slow.values(f"t{n}").get("counts") == {"DONE": 1200} for n in range(8)), "the slow one too")
+    assert slow.shown["t0"]["tables"] == quick.shown["t"]["tables"]
+    # Each of its eight views got far fewer frames than the one of the quick screen.
+    assert len(slow.frames) < 8 * len(quick.frames) / 3, (len(slow.frames), len(quick.frames))
+    slow.close()
+    quick.close()

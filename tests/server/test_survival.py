@@ -100,8 +100,8 @@ def test_a_broker_that_cannot_start_is_said_with_what_to_do(home: Path, tmp_path
         assert broker["up"] is True
         feed.until(lambda: "s" in feed.shown, "the view begins", 2.0)
         feed.close()
-        process = psutil.Process(broker["pid"])
-        process.terminate()
-        process.wait(10)
     finally:
         server.stop()
+    process = psutil.Process(broker["pid"])
+    process.terminate()
+    eventually(lambda: not process.is_running() or process.status() == psutil.STATUS_ZOMBIE, "the broker ends")
