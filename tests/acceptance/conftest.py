@@ -7,15 +7,20 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from world_kit import end_world, left_behind, set_home
+from world_kit import end_world, eventually, left_behind, set_home
+
+from jupyter_rm.client import listing
+from jupyter_rm.client import session as sessions
 
 
 def end_all(path: Path) -> None:
     """End what is left in a home, also when its broker has gone: only a broker can end the pilots."""
-    from jupyter_rm.client import listing
-
     if left_behind(path):
-        listing.sessions()
+        for line in listing.sessions():
+            if line.state == "open":
+                sessions.open(line.name).close()
+        # An agent whose broker goes first waits for it a while.
+        eventually(lambda: not any("jupyter_rm.agent" in line for line in left_behind(path)), "the agents end", 15)
     end_world(path)
 
 
@@ -28,7 +33,7 @@ def home() -> Iterator[Path]:
         yield path
     finally:
         set_home(path)
-        end_world(path)
+        end_all(path)
 
 
 @pytest.fixture

@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from world_kit import eventually
 
 import jupyter_rm as jrm
-from conftest import eventually
 from jupyter_rm.client.session import Session
 
 BIG = b"x" * (40 << 20)
@@ -104,7 +104,7 @@ def test_descriptions_survive_a_round_trip() -> None:
         "timeout": ["10m", 2.5],
         "retries": [0, 3],
         "priority": [-5, 9],
-        "tags": [{"colocate": "a"}, {"exclusive": True}],
+        "tags": [{"colocate": "a"}, {"colocate": "b", "exclusive": True}],
         "resources": [{"licenses": 2}],
         "metadata": [{"why": "test"}],
         "name": ["a-name"],
