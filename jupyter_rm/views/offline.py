@@ -79,7 +79,7 @@ def output_notebook() -> None:
     try:
         import bokeh.io
     except ImportError:
-        raise RequestError("Bokeh is not installed", hint="pip install jupyter_rm[notebook]", code="JRM-Q20") from None
+        raise RequestError("Bokeh is not installed", hint="pip install jupyter_rm[notebook]", code="JRM-Q64") from None
     io: Any = bokeh.io  # its types know two kinds of notebook only; its code takes any that is registered
     io.install_notebook_hook(NAME, load=_load, show_doc=_show_doc, show_app=_show_app, overwrite=True)
     io.output_notebook(notebook_type=NAME)
@@ -122,4 +122,4 @@ def _show_doc(model: Any, state: Any, notebook_handle: Any) -> None:  # noqa: AR
 
 
 def _show_app(app: Any, state: Any, notebook_url: Any, **_: Any) -> NoReturn:  # noqa: ARG001 (Bokeh's form)
-    raise RequestError("this draws figures, not Bokeh applications", hint="bokeh.io.output_notebook()", code="JRM-Q20")
+    raise RequestError("this draws figures, not Bokeh applications", hint="bokeh.io.output_notebook()", code="JRM-Q64")

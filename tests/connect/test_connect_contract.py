@@ -88,7 +88,7 @@ def test_much_in_and_out_at_once(there: Connection) -> None:
 def test_more_output_than_agreed_is_refused_and_does_not_hang(there: Connection) -> None:
     with pytest.raises(RequestError) as caught:
         there.run(["head", "-c", str(LIMIT * 3), "/dev/zero"])
-    assert caught.value.code == "JRM-Q54"
+    assert caught.value.code == "JRM-Q74"
 
 
 def test_time_over_kills_the_whole_group_there(there: Connection) -> None:

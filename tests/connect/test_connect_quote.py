@@ -102,5 +102,5 @@ def test_a_builtin_is_not_what_is_meant(tmp_path: Path) -> None:
 def test_what_cannot_be_passed_on_is_refused_by_name(argv: list[str], env: dict[str, str], names: str) -> None:
     with pytest.raises(RequestError) as caught:
         command_line(argv, env)
-    assert caught.value.code == "JRM-Q51"
+    assert caught.value.code == "JRM-Q71"
     assert names in caught.value.message

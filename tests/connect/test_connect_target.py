@@ -41,7 +41,7 @@ def test_targets(text: str, target: Target) -> None:
 def test_hostile_targets_are_refused(text: str) -> None:
     with pytest.raises(RequestError) as caught:
         Target.parse(text)
-    assert caught.value.code == "JRM-Q50"
+    assert caught.value.code == "JRM-Q70"
     assert "secret" not in str(caught.value)
 
 

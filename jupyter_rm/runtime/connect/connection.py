@@ -131,7 +131,7 @@ class Connection(Life):
             env: variables added to the login's environment; public there too.
 
         Raises:
-            RequestError: JRM-Q51, arguments that cannot be passed on.
+            RequestError: JRM-Q71, arguments that cannot be passed on.
             LinkError: JRM-T21 no connection, JRM-T27 every session of it is in use.
         """
         return self._start(argv, env, 4 << 20, False, long=True)
@@ -168,7 +168,7 @@ class Connection(Life):
             Exit code (127: no such program; 128 + n: ended by signal n), stdout and stderr.
 
         Raises:
-            RequestError: JRM-Q51, arguments that cannot be passed on; JRM-Q54, more output than ``output_limit``.
+            RequestError: JRM-Q71, arguments that cannot be passed on; JRM-Q74, more output than ``output_limit``.
             LinkError: JRM-T21 the connection was lost, JRM-T27 no free session, JRM-T28 ``timeout`` is over.
         """
         stream = self._start(argv, env, self.settings.output_limit, True, long=False)
@@ -193,7 +193,7 @@ class Connection(Life):
         if stream.out.spilled or stream.err.spilled:
             raise RequestError(
                 f"{self.name}: {argv[0]!r} printed more than {self.settings.output_limit} bytes",
-                code="JRM-Q54",
+                code="JRM-Q74",
                 hint="write to a file there and get() it, or use start()",
             )
         return Result(rc, out, err)
@@ -252,7 +252,7 @@ class Connection(Life):
             The SHA-256 in hex.
 
         Raises:
-            RequestError, SiteError: JRM-Q53, JRM-F60, JRM-F61.
+            RequestError, SiteError: JRM-Q73, JRM-F60, JRM-F61.
             LinkError: JRM-T21; call again when the connection is back.
         """
         return self._files.put(Path(local), remote, resume=resume, mode=mode, progress=progress)
@@ -347,6 +347,6 @@ def _kill(group: int, signal: str) -> list[str]:
 def _goal(host: str, port: int, path: str) -> Address:
     if bool(path) == bool(host and port) or not 0 <= port < 65536 or any(sign in host + path for sign in "\0\n\r "):
         raise RequestError(
-            f"forward: host {host!r}, port {port}, path {path!r}", code="JRM-Q55", hint="give host and port, or path"
+            f"forward: host {host!r}, port {port}, path {path!r}", code="JRM-Q75", hint="give host and port, or path"
         )
     return Address(host, port, path)

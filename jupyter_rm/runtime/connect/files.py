@@ -70,10 +70,10 @@ def check_path(path: str, field: str = "path") -> str:
     """Return a path that can mean one file.
 
     Raises:
-        RequestError: JRM-Q53, empty or with a NUL.
+        RequestError: JRM-Q73, empty or with a NUL.
     """
     if not path or "\0" in path:
-        raise RequestError(f"{field}: {path!r} is not a path", code="JRM-Q53", hint="give a path without NUL")
+        raise RequestError(f"{field}: {path!r} is not a path", code="JRM-Q73", hint="give a path without NUL")
     return path
 
 
@@ -206,7 +206,7 @@ class Files:
                 stream.prefetch(size)
             data = bytes(stream.read(limit + 1))
         if len(data) > limit:
-            raise RequestError(f"{self._where}:{path} is larger than {limit} bytes", code="JRM-Q53", hint="use get()")
+            raise RequestError(f"{self._where}:{path} is larger than {limit} bytes", code="JRM-Q73", hint="use get()")
         return data
 
     def write(self, path: str, data: bytes, mode: int) -> None:
@@ -262,7 +262,7 @@ class Files:
         if recursive:
             if path.strip("/") in ("", ".", "..", "~") or path.endswith(("/..", "/.")):
                 raise RequestError(
-                    f"path: {path!r} is not removed as a tree", code="JRM-Q53", hint="name the directory"
+                    f"path: {path!r} is not removed as a tree", code="JRM-Q73", hint="name the directory"
                 )
             done = self._run(["rm", "-rf", "--", check_path(path)])
             if done.rc:
@@ -283,7 +283,7 @@ class Files:
             size, wanted = local.stat().st_size, file_sum(local)
             mode = stat.S_IMODE(local.stat().st_mode) if mode is None else mode
         except OSError as error:
-            raise RequestError(f"local: {local}: {error.strerror}", code="JRM-Q53", hint="check the path") from None
+            raise RequestError(f"local: {local}: {error.strerror}", code="JRM-Q73", hint="check the path") from None
         part = self._beside(remote, wanted[:16])
         with self._bulk.use(remote) as client:
             for fresh in (not resume, True):
@@ -363,7 +363,7 @@ class Files:
         try:
             handle = os.open(part, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
         except OSError as error:
-            raise RequestError(f"local: {part}: {error.strerror}", code="JRM-Q53", hint="check the directory") from None
+            raise RequestError(f"local: {part}: {error.strerror}", code="JRM-Q73", hint="check the directory") from None
         with open(handle, "r+b") as sink, client.open(remote, "rb") as source:
             done = os.fstat(handle).st_size if resume else 0
             done = done if done <= size else 0

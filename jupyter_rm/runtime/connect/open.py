@@ -26,7 +26,7 @@ def connect(target: str | Target, ask: Asker, settings: ConnectSettings | None =
         settings: numbers and directories.
 
     Raises:
-        RequestError: JRM-Q50 malformed target, JRM-Q52 unusable configuration or transport.
+        RequestError: JRM-Q70 malformed target, JRM-Q72 unusable configuration or transport.
         LinkError: JRM-T20 unreachable (each attempt named), JRM-T24 key or password refused, JRM-T25 code refused,
             JRM-T26 host key unknown, changed or revoked, JRM-T29 a question was cancelled, JRM-T31 too many failures.
     """
@@ -51,16 +51,16 @@ def _transport(route: Route, settings: ConnectSettings) -> Callable[[Asker], Lin
         if shutil.which("ssh") is None:
             why = f" ({route.needs_openssh})" if route.needs_openssh else ""
             raise RequestError(
-                f"transport: OpenSSH is needed{why}, and is not installed", code="JRM-Q52", hint="install it"
+                f"transport: OpenSSH is needed{why}, and is not installed", code="JRM-Q72", hint="install it"
             )
         from jupyter_rm.runtime.connect.openssh import MasterLink
 
         return lambda asker: MasterLink(route, asker, settings)
     if kind != "paramiko":
-        raise RequestError(f"transport: {kind!r}", code="JRM-Q52", hint="use auto, paramiko or openssh")
+        raise RequestError(f"transport: {kind!r}", code="JRM-Q72", hint="use auto, paramiko or openssh")
     if route.needs_openssh:
         raise RequestError(
-            f"transport: paramiko cannot follow {route.needs_openssh}", code="JRM-Q52", hint='use transport "openssh"'
+            f"transport: paramiko cannot follow {route.needs_openssh}", code="JRM-Q72", hint='use transport "openssh"'
         )
     from jupyter_rm.runtime.connect.chain import ChainLink
     from jupyter_rm.runtime.connect.login import Keys

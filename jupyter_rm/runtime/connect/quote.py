@@ -26,22 +26,22 @@ def check_argv(argv: Sequence[str], env: Mapping[str, str] | None = None) -> Non
     """Refuse arguments that no system can pass on.
 
     Raises:
-        RequestError: JRM-Q51, naming the argument.
+        RequestError: JRM-Q71, naming the argument.
     """
     if isinstance(argv, str) or not argv:
-        raise RequestError("argv: a list of at least one argument is needed", code="JRM-Q51", hint='["ls", "-l"]')
+        raise RequestError("argv: a list of at least one argument is needed", code="JRM-Q71", hint='["ls", "-l"]')
     for number, word in enumerate(argv):
         if "\0" in word:
             raise RequestError(
-                f"argv[{number}]: holds a NUL character", code="JRM-Q51", hint="no system can pass it on"
+                f"argv[{number}]: holds a NUL character", code="JRM-Q71", hint="no system can pass it on"
             )
     if not argv[0] or argv[0].startswith("-"):
-        raise RequestError(f"argv[0]: {argv[0]!r} is not a program", code="JRM-Q51", hint="name a program or its path")
+        raise RequestError(f"argv[0]: {argv[0]!r} is not a program", code="JRM-Q71", hint="name a program or its path")
     for name, value in (env or {}).items():
         if not _NAME.match(name):
-            raise RequestError(f"env: {name!r} is not a variable name", code="JRM-Q51", hint="letters, digits and _")
+            raise RequestError(f"env: {name!r} is not a variable name", code="JRM-Q71", hint="letters, digits and _")
         if "\0" in value:
-            raise RequestError(f"env[{name!r}]: holds a NUL character", code="JRM-Q51", hint="no system can pass it on")
+            raise RequestError(f"env[{name!r}]: holds a NUL character", code="JRM-Q71", hint="no system can pass it on")
 
 
 def command_line(argv: Sequence[str], env: Mapping[str, str] | None = None, mark: str = "") -> str:
@@ -55,7 +55,7 @@ def command_line(argv: Sequence[str], env: Mapping[str, str] | None = None, mark
         mark: a word that is printed with the process id on a line of its own before the program starts.
 
     Raises:
-        RequestError: JRM-Q51, a NUL, no program, a bad variable name, or too long.
+        RequestError: JRM-Q71, a NUL, no program, a bad variable name, or too long.
     """
     check_argv(argv, env)
     script = f"printf '{mark} %d\\n' $$;" if mark else ""
@@ -67,7 +67,7 @@ def command_line(argv: Sequence[str], env: Mapping[str, str] | None = None, mark
     if len(line) > LIMIT:
         raise RequestError(
             f"argv: {len(line)} bytes as a command line; the limit is {LIMIT}",
-            code="JRM-Q51",
+            code="JRM-Q71",
             hint="pass it through stdin or a file",
         )
     return line

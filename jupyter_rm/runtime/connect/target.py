@@ -57,7 +57,7 @@ class Target:
         """Return the target of ``local``, ``host``, ``user@host`` or ``ssh://user@host:port`` (``slurm+ssh://`` too).
 
         Raises:
-            RequestError: JRM-Q50, with the part that is wrong.
+            RequestError: JRM-Q70, with the part that is wrong.
         """
         if text in ("local", "local://", "localhost://"):
             return cls("")
@@ -69,7 +69,7 @@ class Target:
             raise _wrong("scheme", scheme)
         if ":" in user:
             raise RequestError(
-                "target: a password does not belong in a URL", code="JRM-Q50", hint="leave it out; you will be asked"
+                "target: a password does not belong in a URL", code="JRM-Q70", hint="leave it out; you will be asked"
             )
         return cls(host[1:-1] if host.startswith("[") else host, user, _port(port) if port else 0).checked()
 
@@ -77,7 +77,7 @@ class Target:
         """Return itself when host, user and port are well formed.
 
         Raises:
-            RequestError: JRM-Q50.
+            RequestError: JRM-Q70.
         """
         if not _HOST.match(self.host):
             raise _wrong("host", self.host)
@@ -95,7 +95,7 @@ def _port(text: str) -> int:
 
 
 def _wrong(what: str, text: str) -> RequestError:
-    return RequestError(f"{what}: {text!r} is not understood", code="JRM-Q50", hint="write ssh://user@host:port")
+    return RequestError(f"{what}: {text!r} is not understood", code="JRM-Q70", hint="write ssh://user@host:port")
 
 
 @dataclass(frozen=True)
@@ -197,7 +197,7 @@ class _Reader:
         if done.returncode:
             raise RequestError(
                 f"the SSH configuration is not understood: {done.stderr.decode(errors='replace').strip()}",
-                code="JRM-Q52",
+                code="JRM-Q72",
                 hint="repair it; ssh itself refuses it too",
             )
         found: Options = {}
@@ -286,7 +286,7 @@ class _Reader:
     def route(self, target: Target, depth: int = 0) -> tuple[Hop, ...]:
         """Return the hops to ``target``."""
         if depth > _DEPTH:
-            raise RequestError(f"{target.host}: ProxyJump goes round in a circle", code="JRM-Q52", hint="see: ssh -G")
+            raise RequestError(f"{target.host}: ProxyJump goes round in a circle", code="JRM-Q72", hint="see: ssh -G")
         hop = self.hop(target)
         before: tuple[Hop, ...] = ()
         for number, word in enumerate(hop.jump.split(",") if hop.jump else []):
@@ -300,7 +300,7 @@ def resolve(target: str | Target, config: Path | None = None) -> Route:
     """Return the way to ``target`` by the SSH configuration ``config`` (default: the user's and the system's).
 
     Raises:
-        RequestError: JRM-Q50 for a malformed target, JRM-Q52 for a configuration that cannot be used.
+        RequestError: JRM-Q70 for a malformed target, JRM-Q72 for a configuration that cannot be used.
     """
     goal = Target.parse(target) if isinstance(target, str) else target
     if goal.local:
