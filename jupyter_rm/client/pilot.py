@@ -58,7 +58,8 @@ class Pilot:
     @property
     def unreachable(self) -> bool:
         """True while it is silent; its tasks may well be running."""
-        return self._row().silent
+        row = self._row()
+        return row.silent and not row.state.final
 
     @property
     def cause(self) -> str | None:

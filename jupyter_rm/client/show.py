@@ -82,7 +82,7 @@ def reason_of(session: Session, table: BulkTable, index: int) -> str:
 
 def pilot_reason(row: PilotRow) -> str:
     """Return the reason of a pilot's state in words."""
-    if row.silent:
+    if row.silent and not row.state.final:
         return f"unreachable, last known {row.state.name}; its tasks may be running"
     text = CAUSE_TEXT.get(row.cause, "") if row.cause is not Cause.NONE else ""
     return row.reason or text or _PILOT_PLAIN.get(row.state, "")
