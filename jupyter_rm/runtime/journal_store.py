@@ -41,9 +41,9 @@ CREATE TABLE meta(key TEXT NOT NULL UNIQUE, digest BLOB NOT NULL, value BLOB NOT
 _LINK = struct.Struct("<16sqqqd")
 
 
-_READ = f"""
+_READ = """
 SELECT r.no, r.session, r.kind, r.wall, r.body, r.chain, p.chain FROM row r LEFT JOIN row p ON p.no = r.no - 1
-WHERE r.no > :after AND r.no <= :upto ORDER BY r.no LIMIT {READ_ROWS}"""  # noqa: S608 - a constant
+WHERE r.no > :after AND r.no <= :upto ORDER BY r.no LIMIT :most"""
 _READ_SESSION = _READ.replace("WHERE", "WHERE r.session = :session AND")
 
 
@@ -127,9 +127,14 @@ def connect(path: Path, *, vfs: str | None = None, fresh: bool = False) -> apsw.
 
 
 def scan(
-    connection: apsw.Connection, after: int, *, session: int | None = None, upto: int | None = None
+    connection: apsw.Connection,
+    after: int,
+    *,
+    session: int | None = None,
+    upto: int | None = None,
+    portion: int = READ_ROWS,
 ) -> Iterator[tuple[Row, bytes]]:
-    """Yield checked rows numbered above ``after`` with their chain values, in order.
+    """Yield checked rows numbered above ``after`` with their chain values, in order, read ``portion`` at a time.
 
     Raises:
         Damage: a row is missing, changed or unreadable; rows up to its ``good_until`` are fine (without ``session``).
@@ -138,7 +143,7 @@ def scan(
     top = (1 << 62) if upto is None else upto
     while True:
         try:
-            found = query(connection, sql, {"after": after, "upto": top, "session": session})
+            found = query(connection, sql, {"after": after, "upto": top, "session": session, "most": portion})
         except apsw.Error as error:
             # A broken page somewhere in this portion: go row by row up to it.
             if not isinstance(error, (apsw.CorruptError, apsw.NotADBError, apsw.SQLError, apsw.FormatError)):
@@ -160,7 +165,7 @@ def scan(
                 raise Damage(after, f"row {no} does not match its chain value")
             after = no
             yield Row(no, owner, kind, wall, body), chain
-        if len(found) < READ_ROWS:
+        if len(found) < portion:
             return
 
 

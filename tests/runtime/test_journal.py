@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import apsw
 import pytest
@@ -15,6 +16,7 @@ from journal_kit import clone, crash, expected, fact, facts
 from jupyter_rm.model.errors import JrmError, RequestError, SiteError
 from jupyter_rm.runtime import home, journal_open
 from jupyter_rm.runtime import journal as module
+from jupyter_rm.runtime import journal_store as store
 from jupyter_rm.runtime.journal import Journal
 from jupyter_rm.runtime.journal_mark import read_mark
 
@@ -276,3 +278,21 @@ def test_a_large_file_is_checked_above_its_checkpoint_only_and_rows_when_read(
         assert "JRM-D20" in journal.report.text
         assert list(journal.read()) == expected(1, 189)
         assert journal.append(facts(190, 1)) == 190
+
+
+def test_one_row_is_read_without_those_behind_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    fetched: list[int] = []
+    query = store.query
+
+    def counted(*arguments: Any) -> list[tuple[Any, ...]]:
+        found = query(*arguments)
+        fetched.append(len(found))
+        return found
+
+    with Journal.open(tmp_path / "journal", network_ok=True) as journal:
+        journal.append([(1, 1, 0.0, b"%d" % number) for number in range(600)])
+        monkeypatch.setattr(store, "query", counted)
+        assert [row.no for row in journal.read(after=299, limit=1)] == [300]
+        assert fetched == [1]
+        assert len(list(journal.read(limit=300))) == 300
+        assert max(fetched) <= store.READ_ROWS
