@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import concurrent.futures
 import contextlib
 import os
 import signal
@@ -265,7 +266,7 @@ def test_waiting_without_any_pilot_says_so(
         return future.result(0.5)
 
     for wait in (lambda: task.wait(0.5), lambda: session.wait(0.5), lambda: asyncio.run(patient()), with_timeout):
-        with contextlib.suppress(TimeoutError, asyncio.TimeoutError):
+        with contextlib.suppress(TimeoutError, asyncio.TimeoutError, concurrent.futures.TimeoutError):
             wait()
         assert "no pilot" in capfd.readouterr().err
     assert "no pilot" in task.reason
