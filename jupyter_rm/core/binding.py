@@ -7,7 +7,8 @@ what they will start soon. Knows what pilots are made of, nothing of what their 
 
 from __future__ import annotations
 
-from typing import Any
+import msgspec
+import numpy as np
 
 from ..model.columns import Column, Picks, pack
 from ..model.describe import Template
@@ -21,10 +22,10 @@ from ..model.messages import (
     Assign,
     Function,
 )
-from ..model.resources import Node
 from ..model.states import PilotState
 from .books import Books
-from .placing import make_placer, shape_of
+from .holdings import cut_assign
+from .placing import Ground
 from .port import Port
 
 ASSIGN_MOST = 16_384
@@ -53,22 +54,21 @@ class Binding(Books):
             return  # a pilot whose nodes are not known yet may hold it
         reason = ""
         for row in alive:
-            placer = self._placer(row.nodes)
-            why = placer.explain(shape_of(placer, template.request, template.partition))
-            if why["ever"]:
+            reason = self._ground(row.number).why_not(template)
+            if not reason:
                 return
-            reason = str(why["reason"])
         raise RequestError(
             f"no pilot can ever hold {template.request}: {reason}",
             hint="ask for less, or start a larger pilot first",
             code="JRM-Q14",
         )
 
-    def _placer(self, nodes: tuple[Node, ...]) -> Any:
-        placer = self._placers.get(nodes)
-        if placer is None:
-            placer = self._placers[nodes] = make_placer(nodes)
-        return placer
+    def _ground(self, pilot: int) -> Ground:
+        nodes = self.ledger.pilots[pilot].nodes
+        ground = self._grounds.get(pilot)
+        if ground is None or ground.nodes is not nodes:
+            ground = self._grounds[pilot] = Ground(nodes)
+        return ground
 
     def _why_waiting(self, template: Template) -> str:
         alive = [row for row in self.ledger.pilots if not row.state.final]
@@ -84,9 +84,8 @@ class Binding(Books):
             elif row.silent or port is None or not port.ready:
                 parts.append(f"pilot {name} is not in contact")
             elif not self._fit(row.number, template):
-                placer = self._placer(row.nodes)
-                why = placer.explain(shape_of(placer, template.request, template.partition))
-                parts.append(f"pilot {name} can never hold it: {why['reason']}")
+                why = self._ground(row.number).why_not(template) or "it is for another pilot"
+                parts.append(f"pilot {name} can never hold it: {why}")
             else:
                 parts.append(f"pilot {name} holds {port.held} tasks and takes more when some have ended")
         return "; ".join(parts)
@@ -95,13 +94,7 @@ class Binding(Books):
         row = self.ledger.pilots[pilot]
         if template.pilot and template.pilot not in (row.spec.name, pilot_uid(pilot)):
             return False
-        placer = self._placer(row.nodes)
-        shape = shape_of(placer, template.request, template.partition)
-        key = (pilot, shape)
-        fits = self._fits.get(key)
-        if fits is None:
-            fits = self._fits[key] = bool(placer.explain(shape)["ever"])
-        return fits
+        return self._ground(pilot).fits(template)
 
     def flush(self, now: float) -> None:
         """Bind waiting tasks to pilots with room, then send what is to be sent; after a batch of inputs."""
@@ -145,7 +138,7 @@ class Binding(Books):
         """Return how many tasks a pilot is to get now: beside others, not more than it will begin in a moment."""
         if alone:
             return port.room
-        cores = sum(node.cores for node in self.ledger.pilots[port.pilot].nodes)
+        cores = self._ground(port.pilot).cores
         return min(port.room, max(2 * cores, int(port.rate * self.patience.stock)) - port.held)
 
     def _by_bytes(self, form: BulkSubmitted, bulk: int) -> int:
@@ -176,4 +169,17 @@ class Binding(Books):
             whole = self.payloads.payload(self.key, bulk)
             payload = whole.take(picks) if whole is not None else None
         columns = {name: column.take(picks) for name, column in form.columns.items()}
-        port.order(Assign(bulk, picks, attempt, template, columns, payload))
+        for part in _parts(Assign(bulk, picks, attempt, template, columns, payload)):
+            port.order(part)
+
+
+def _parts(order: Assign) -> list[Assign]:
+    """Cut an order so that each part stays far below the longest frame, however unequal its tasks are."""
+    columns = [column for column in (*order.columns.values(), order.payload) if column is not None and column.ends]
+    if sum(len(column.data) for column in columns) <= 2 * ASSIGN_BYTES:
+        return [order]
+    ends = np.sum([np.frombuffer(column.ends, "<u8") for column in columns], axis=0)
+    starts = np.concatenate((np.zeros(1, ends.dtype), ends[:-1]))
+    part_of = starts // np.uint64(ASSIGN_BYTES)
+    parts = [cut_assign(order, part_of == number) for number in np.unique(part_of)]
+    return [parts[0], *(msgspec.structs.replace(part, template=None) for part in parts[1:])]

@@ -8,7 +8,6 @@ Knows no client, agent, socket, file or clock. Read next: :mod:`jupyter_rm.core.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
 
 import numpy as np
 
@@ -22,10 +21,10 @@ from ..model.facts import (
     TasksWaiting,
 )
 from ..model.ledger import NOBODY, Ledger
-from ..model.resources import Node
 from ..model.states import Cause, TaskState
 from .patience import Patience
 from .payloads import Payloads
+from .placing import Ground
 from .port import Port
 from .queue import WaitQueue
 
@@ -56,8 +55,7 @@ class Books:
         self.ledger = ledger if ledger is not None else Ledger()
         self.queue = WaitQueue()
         self.ports: dict[int, Port] = {}
-        self._placers: dict[tuple[Node, ...], Any] = {}
-        self._fits: dict[tuple[int, int], bool] = {}
+        self._grounds: dict[int, Ground] = {}
         self._after: dict[int, tuple[tuple[int, Picks], ...]] = {}  # bulk -> what must be DONE first
         self._asks: dict[int, Callable[[str], None]] = {}
         self._ask = 0
@@ -99,7 +97,7 @@ class Books:
         self._fact(TasksEnded(bulk, picks, pilot, attempts, bytes([state]), ends))
         self._ended_bulks.add(bulk)
 
-    def _again(self, port: Port, bulk: int, index: Array, cause: Cause, note: str) -> None:
+    def _again(self, port: Port, bulk: int, index: Array, cause: Cause) -> None:
         table = self.ledger.bulks[bulk]
         picks = Picks.of(index)
         ends = Ends(
@@ -114,7 +112,6 @@ class Books:
             None,
             {},
         )
-        del note
         self._fact(AttemptsEnded(bulk, picks, port.pilot, pack(table.attempt[index], "<u2"), ends))
         port.held -= len(index)
         self.queue.add(bulk, picks, table.form.template.priority, front=True)

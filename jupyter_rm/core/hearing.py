@@ -234,7 +234,7 @@ class Hearing(Binding):
             self._settle()
         current &= ~asked
         if bool(current.any()):
-            self._again(port, report.bulk, index[current], Cause.PILOT_LOST, "given back unstarted")
+            self._again(port, report.bulk, index[current], Cause.PILOT_LOST)
 
     def _inventory(self, port: Port, report: Inventory) -> None:
         """Agree on what the agent holds: whatever it does not name, it never got or has lost."""
@@ -288,7 +288,7 @@ class Hearing(Binding):
         port.held -= int((asked | hopeless).sum())
         again = index[~asked & ~hopeless]
         if len(again):
-            self._again(port, bulk, again, cause, note)
+            self._again(port, bulk, again, cause)
 
     def _goodbye(self, port: Port, report: Goodbye) -> None:
         row = self.ledger.pilots[port.pilot]
@@ -341,6 +341,7 @@ class Hearing(Binding):
                 self._lost(port, bulk, mine, lost, reason, told)
         self._fact(PilotChanged(port.pilot, int(state), self.wall(), int(cause), reason))
         self.ports.pop(port.pilot, None)
+        self._grounds.pop(port.pilot, None)
         self._settle()
 
     # ------------------------------------------------------------ time

@@ -57,6 +57,32 @@ def shape_of(placer: Any, request: Request, partition: int = -1) -> int:
     )
 
 
+class Ground:
+    """What one pilot's nodes can hold at all, empty: asked before tasks are bound to it, and to say why not.
+
+    Shapes are numbered by the placer, so answers are kept with it and go with it when the nodes change.
+    """
+
+    def __init__(self, nodes: tuple[Node, ...]) -> None:
+        self.nodes = nodes
+        self.cores = sum(node.cores for node in nodes)
+        self._placer = make_placer(nodes)
+        self._fits: dict[int, bool] = {}
+
+    def fits(self, template: Template) -> bool:
+        """Say whether a task of this kind can ever run here."""
+        shape = shape_of(self._placer, template.request, template.partition)
+        fits = self._fits.get(shape)
+        if fits is None:
+            fits = self._fits[shape] = bool(self._placer.explain(shape)["ever"])
+        return fits
+
+    def why_not(self, template: Template) -> str:
+        """Return why such a task can never run here, '' when it can."""
+        why = self._placer.explain(shape_of(self._placer, template.request, template.partition))
+        return "" if why["ever"] else str(why["reason"])
+
+
 class Pool:
     """Tasks of one shape and mode. ``handed`` were given to the performer and have not ended; ``allocs`` are held."""
 
@@ -76,6 +102,7 @@ class Floor:
 
     def __init__(self, nodes: Sequence[Node], patience: Patience, placer: Any = None) -> None:
         self.nodes = tuple(nodes)
+        self._cores = sum(node.cores for node in nodes)
         self.placer = placer if placer is not None else make_placer(nodes)
         self.patience = patience
         self.pools: list[Pool] = []
@@ -215,7 +242,7 @@ class Floor:
 
     def capacity(self) -> int:
         """Return how many single-core tasks the empty nodes hold."""
-        return sum(node.cores for node in self.nodes)
+        return self._cores
 
     def why(self, bulk: int) -> str:
         """Return why tasks of a bulk do not start now, in plain words."""

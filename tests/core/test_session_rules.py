@@ -7,6 +7,7 @@ from session_kit import HandMade, Talk, ends, holding
 from jupyter_rm.model.columns import Picks
 from jupyter_rm.model.effects import JobChanged
 from jupyter_rm.model.messages import Assign, CancelTasks, Ended
+from jupyter_rm.model.resources import Request
 from jupyter_rm.model.states import Cause, TaskState
 
 
@@ -143,3 +144,20 @@ def test_stale_connections_change_nothing() -> None:
     assert len(talk.facts) == facts
     agent.say(done, seq=applied + 1)
     assert talk.state(bulk, 0) == (1, TaskState.DONE)
+
+
+def test_an_agent_that_comes_back_with_less_is_not_given_what_only_fitted_before() -> None:
+    talk = Talk()
+    agent = HandMade(talk, talk.pilot())
+    agent.greet()
+    small = talk.submit(64)
+    wide = talk.submit(1, request=Request(cores=4))
+    assert talk.state(wide)[1] == TaskState.WAITING  # the agent's stock is full
+    again = HandMade(talk, agent.pilot, epoch=2, seq=agent.seq, cores=2)
+    again.greet()
+    again.ended(small, list(range(64)), TaskState.DONE, attempt=2)
+    assert talk.state(small, 63)[1] == TaskState.DONE
+    assert talk.state(wide)[1] == TaskState.WAITING
+    said: list[str] = []
+    talk.session.explain(wide, 0, said.append)
+    assert "can never hold it" in said[0]
