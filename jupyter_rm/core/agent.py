@@ -170,11 +170,6 @@ class AgentMachine:
         self._transmit(now)
         return self._out()
 
-    @property
-    def urgent(self) -> bool:
-        """Say whether news waits that could not be reported yet."""
-        return bool(self._begun or self._finished)
-
     def _out(self) -> list[Effect]:
         effects, self._effects = self._effects, []
         return effects
@@ -225,7 +220,7 @@ class AgentMachine:
         if message.body:
             self._must_ack += 1
             if self.inbox.take(message.seq):
-                self._order(now, codec.orders.decode(message.body))
+                self._order(codec.orders.decode(message.body))
 
     def _welcome(self, now: float, message: AgentWelcome) -> None:
         self.welcomed = True
@@ -245,9 +240,7 @@ class AgentMachine:
         self._say_stock()
 
     def _forget(self, kept: int) -> None:
-        before = self.outbox._first
-        self.outbox.forget(kept)
-        if self.outbox._first != before:
+        if self.outbox.forget(kept):
             self._effects.append(Forget(kept))
 
     def _transmit(self, now: float) -> None:
@@ -290,7 +283,7 @@ class AgentMachine:
 
     # ------------------------------------------------------------ orders
 
-    def _order(self, now: float, order: Message) -> None:
+    def _order(self, order: Message) -> None:
         if isinstance(order, Assign):
             self._assign(order)
         elif isinstance(order, Function):
@@ -305,7 +298,6 @@ class AgentMachine:
             self._stop(Cause(order.cause))
         elif isinstance(order, AskWhy):
             self._report(Why(order.ask, self._why(order.bulk, order.index)))
-        del now
 
     def _assign(self, order: Assign) -> None:
         index = order.picks.array()

@@ -335,6 +335,8 @@ class Ledger:
     def held(self, bulk: int, pilot: int) -> npt.NDArray[np.int64]:
         """Return the indices of tasks of ``bulk`` that ``pilot`` holds now."""
         table = self.bulks[bulk]
+        if not table.counts[TaskState.STAGING_IN : TaskState.DONE].any():
+            return np.zeros(0, np.int64)  # most bulks of a long session are over
         return np.flatnonzero(
             (table.pilot == pilot) & (table.state >= TaskState.STAGING_IN) & (table.state < TaskState.DONE)
         )

@@ -71,11 +71,13 @@ class Outbox:
         self.sent = max(self.sent, seq)
         self._progress = now
 
-    def forget(self, seq: int) -> None:
-        """Drop acknowledged bodies up to ``seq`` for good."""
+    def forget(self, seq: int) -> bool:
+        """Drop acknowledged bodies up to ``seq`` for good; say whether there were any."""
+        before = self._first
         while self._held and self._first <= min(seq, self.acked):
             self._held.popleft()
             self._first += 1
+        return self._first > before
 
     def rewind(self, acked: int, now: float) -> None:
         """Start over after ``acked``, in a new connection or because nothing moves.
