@@ -8,6 +8,7 @@ Read next: :mod:`.extension`.
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -117,11 +118,14 @@ class Watch:
             looked = loop.time()
             try:
                 lines = await self.hub.pulse.do(self._listing, 5.0)
+                self.hub.listed(lines)
+                shown = self.hub.shown()
+                await self.hub.hands.do(lambda: self.hub.sweep(shown))
             except JrmError:
                 # Views say by themselves what is wrong; here it only means that there is no news.
                 continue
-            self.hub.listed(lines)
-            await self.hub.hands.do(lambda: self.hub.sweep(self.hub.shown()))
+            except Exception:
+                logging.getLogger("jupyter_rm").exception("the watch over the broker goes on")
 
     def _listing(self) -> list[dict[str, Any]]:
         from . import work

@@ -9,6 +9,7 @@ no tornado. Read next: :mod:`.feed`, :mod:`jupyter_rm.views.feed`.
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING
@@ -247,8 +248,6 @@ class Screen:
         except asyncio.CancelledError:
             raise
         except Exception as error:  # one view must not take the others of the screen with it
-            import logging
-
             logging.getLogger("jupyter_rm").exception("view %s of %s", sub.view, sub.session)
             broken = ProtocolError(
                 f"the view broke: {type(error).__name__}: {error}", code="JRM-N05", hint="please report this"

@@ -49,6 +49,7 @@ class Keeper:
         Raises:
             JrmError: it cannot be reached; the text says why.
         """
+        from ..client import settings
         from ..client.connection import Connection
 
         with self._lock:
@@ -62,6 +63,8 @@ class Keeper:
                         hint="start one: jrm sessions",
                         retry=True,
                     )
+                if self._mine is None:
+                    settings.change(value_cache_mib=1)  # results of calls are for kernels
                 self._mine = Connection.shared()
             except JrmError as error:
                 self._error = error

@@ -183,7 +183,7 @@ def task(hub: Hub, name: str, uid: str) -> dict[str, Any]:
         for key, value in list(one.parameters.items())[:MOST_PARAMETERS]
     }
     record["request"] = str(table.form.template.request)
-    record["sandbox"] = str(one.sandbox) if one.sandbox is not None else None
+    record["sandbox"] = plain(str(one.sandbox)) if one.sandbox is not None else None
     record["next_step"] = _next_step(one)
     record["explain"], record["story"] = _told(session, place)
     record["stdout"] = output(hub, name, uid, "stdout", TAIL_BYTES)
@@ -229,7 +229,7 @@ def output(hub: Hub, name: str, uid: str, stream: str, size: int) -> dict[str, A
     told: dict[str, Any] = {"path": None, "bytes": 0, "text": "", "cut": False, "binary": False}
     if path is None:
         return told
-    told["path"], told["bytes"] = str(path), _size(path)
+    told["path"], told["bytes"] = plain(str(path)), _size(path)
     text = files.tail(one, stream, size)
     # Text holds no zero bytes: this is somebody's data, and thousands of odd characters help nobody.
     told["binary"] = "\0" in text

@@ -128,10 +128,12 @@ def summary(source: tables.Source, words: Words) -> Picture:
 
 def tasks(source: tables.Source, words: Words, query: tables.Query, offset: int = 0, limit: int = 100) -> Picture:
     """Return a window of the filtered and sorted table of tasks, and the counts beside it."""
-    page = tables.select(source, query, offset, limit)
-    rows = tables.rows(source, page.places, lambda table, index: line(words.task(table, index)))
+    # Counts first: rows may be later than the counts beside them, never earlier, so that the last picture of a session
+    # whose tasks have all ended shows their ends.
     with source.changed:
         values = _head(source.ledger)
+    page = tables.select(source, query, offset, limit)
+    rows = tables.rows(source, page.places, lambda table, index: line(words.task(table, index)))
     values |= {"matched": page.matched, "offset": page.offset}
     return Picture(values, {"tasks": Table(tables.COLUMNS, rows)})
 
@@ -152,7 +154,8 @@ def activity(source: tables.Source, now: float, bins: int = 200, begin: float | 
         values = _head(ledger)
         ended = [(table.state, table.started, table.ended) for table in ledger.bulks if table.counts[5:].any()]
         copies = [tuple(column.copy() for column in columns) for columns in ended]
-    first = values["opened_at"] if begin is None else begin
+    # Clocks differ: a session may seem to open in the future.
+    first = min(values["opened_at"] if begin is None else begin, now)
     span = max(1.0, now - first)
     width = next((width for width in _WIDTHS if span / width < bins), math.ceil(span / bins))
     # Edges are multiples of the width: a bin keeps its place, and its key, while time goes on.

@@ -20,6 +20,7 @@ from ..model.errors import RequestError
 from ..model.ids import parse_pilot, parse_task, pilot_uid, task_uid
 from ..model.ledger import BulkTable, Ledger
 from ..model.states import Cause, TaskState
+from .texts import line
 
 MOST_ROWS = 1000
 NOTES_SEARCHED = 100_000
@@ -321,7 +322,7 @@ def _row(ledger: Ledger, bulk: int, index: int, reason: Reason) -> list[Any]:
     cause = Cause(int(table.cause[index]))
     return [
         task_uid(bulk, index),
-        name_of(table, index),
+        line(name_of(table, index)),
         state.name,
         reason(table, index),
         cause.name if cause is not Cause.NONE else None,

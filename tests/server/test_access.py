@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import websocket
 from server_kit import TOKEN, Answer, Feed, Server
-from test_api import OPERATIONS, example
+from spec_kit import OPERATIONS, example
 
 from jupyter_rm.server.api import ROUTES
 

@@ -9,30 +9,14 @@ from typing import Any
 
 import jsonschema
 import pytest
-import yaml
 from server_kit import Server
+from spec_kit import DESCRIPTION, METHODS, OPERATIONS, example
+from world_kit import eventually
 
 import jupyter_rm as jrm
 from jupyter_rm.client.session import Session
 from jupyter_rm.model.states import PilotState, TaskState
-from jupyter_rm.server.api import ROUTES, SPEC
-from tests.conftest import eventually
-
-DESCRIPTION: dict[str, Any] = yaml.safe_load(SPEC.read_text())
-METHODS = ("get", "post", "put", "patch", "delete")
-OPERATIONS = [
-    (path, method, operation)
-    for path, item in DESCRIPTION["paths"].items()
-    for method, operation in item.items()
-    if method in METHODS
-]
-EXAMPLES = {"{name}": "study", "{pilot}": "p.0", "{task}": "t.0.1", "{stream}": "stdout"}
-
-
-def example(path: str) -> str:
-    for name, value in EXAMPLES.items():
-        path = path.replace(name, value)
-    return path
+from jupyter_rm.server.api import ROUTES
 
 
 def handler_of(path: str) -> Any:

@@ -159,6 +159,13 @@ def test_activity_adds_up(held: Held) -> None:
     assert [row[5] for row in late if row[0] in whole] == [whole[row[0]] for row in late if row[0] in whole]
 
 
+@pytest.mark.parametrize("begin", [-1e300, 0.0, BEGIN + 59.9, BEGIN + 1e6, 1e300])
+def test_any_left_edge_gives_a_picture(held: Held, begin: float) -> None:
+    table = pictures.activity(held, BEGIN + 60, bins=100, begin=begin).tables["activity"]
+    assert 1 <= len(table.rows) <= 100
+    assert len({row[0] for row in table.rows}) == len(table.rows), "every bin has its own key"
+
+
 @pytest.mark.parametrize(
     ("given", "shown"),
     [
@@ -173,6 +180,7 @@ def test_activity_adds_up(held: Held) -> None:
         ("tab\tand\x00zero", "tab\tand\N{REPLACEMENT CHARACTER}zero"),
         ("\x9b31mc1", "c1"),
         ("unfinished \x1b[3", "unfinished "),
+        ("no \udcff UTF-8", "no \N{REPLACEMENT CHARACTER} UTF-8"),
         ("ümläut 漢字 👍", "ümläut 漢字 👍"),
     ],
 )
