@@ -7,6 +7,7 @@ it speaks again it is told where the session stands, notices its gap and attache
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable
 
 import msgspec
@@ -14,16 +15,24 @@ import msgspec
 from ..model.messages import Feed, Message
 
 CREDIT_BYTES = 64 << 20
-FEED_BYTES = 16 << 20
 
 
 class _Follower:
-    __slots__ = ("behind", "label", "owed")
+    __slots__ = ("behind", "label", "owed", "size")
 
     def __init__(self, label: str) -> None:
         self.label = label
-        self.owed: list[tuple[int, int]] = []  # (cursor, bytes) sent and not yet seen
+        self.owed: deque[tuple[int, int]] = deque()  # (cursor, bytes) sent and not yet seen
+        self.size = 0  # bytes of all that is owed
         self.behind = False
+
+    def owe(self, cursor: int, size: int) -> None:
+        self.owed.append((cursor, size))
+        self.size += size
+
+    def seen(self, cursor: int) -> None:
+        while self.owed and self.owed[0][0] <= cursor:
+            self.size -= self.owed.popleft()[1]
 
 
 class Feeds:
@@ -57,8 +66,8 @@ class Feeds:
         for client, follower in list(followers.items()):
             if follower.behind:
                 continue
-            follower.owed.append((cursor, size))
-            late = sum(owed for _, owed in follower.owed) > CREDIT_BYTES + size
+            late = follower.size > CREDIT_BYTES
+            follower.owe(cursor, size)
             if late or not self._send(client, Feed(follower.label, before, cursor, raws)):
                 follower.behind = True
 
@@ -67,7 +76,7 @@ class Feeds:
         follower = self._followers.get(key, {}).get(client)
         if follower is None:
             return
-        follower.owed = [(number, size) for number, size in follower.owed if number > cursor]
+        follower.seen(cursor)
         if follower.behind and self._send(client, Feed(follower.label, tip, tip, ())):
             follower.behind = False
-            follower.owed.clear()
+            follower.seen(tip)

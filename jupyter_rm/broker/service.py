@@ -54,12 +54,13 @@ from ..runtime.home import Home
 from ..runtime.journal import Journal
 from ..wire import codec
 from .feeds import Feeds
-from .jobs import LocalJobs
+from .jobs import LocalJobs, first_number
 from .store import Store
 
 log = logging.getLogger("jupyter_rm.broker")
 # A cursor no further behind than this is continued from the journal instead of from a snapshot.
 CATCH_UP_ROWS = 2_000
+CATCH_UP_BYTES = 64 << 20
 CLIENT_SILENT = 60.0
 
 
@@ -80,7 +81,9 @@ class Broker:
         self._idle_since = self.clock.now()
         incarnation = int(journal.meta_get("incarnation") or b"0") + 1
         journal.meta_set("incarnation", b"%d" % incarnation)
-        self.machine = BrokerMachine(incarnation, wall=self.clock.wall, host=platform.node(), patience=patience)
+        self.machine = BrokerMachine(
+            incarnation, wall=self.clock.wall, host=platform.node(), patience=patience, first_number=first_number(home)
+        )
         self.store = Store(journal)
         self.drive = Drive(self.clock, self._round)
         self.context = zmq.Context()
@@ -292,13 +295,25 @@ class Broker:
         self.feeds.follow(key, client, message.session)
         # After damage, numbers may have been given a second time: only a snapshot tells the truth.
         sound = self.journal.report.state in ("clean", "recovered")
+        missed = None
         if sound and 0 < cursor <= tip and tip - cursor <= CATCH_UP_ROWS:
+            missed = self._missed(key, cursor)
+        if missed is not None:
             self._to_client(client, Attached(message.req, message.session, cursor, b"", created))
-            missed = tuple(msgspec.Raw(body) for body in self.store.facts(key, cursor))
             if missed:
                 self._to_client(client, Feed(message.session, cursor, tip, missed))
         else:
             self._to_client(client, Attached(message.req, message.session, tip, session.ledger.dump(), created))
+
+    def _missed(self, key: str, cursor: int) -> tuple[msgspec.Raw, ...] | None:
+        """Return the facts after ``cursor``; None when they are too long for one message (results travel in facts)."""
+        out, size = [], 0
+        for body in self.store.facts(key, cursor):
+            size += len(body)
+            if size > CATCH_UP_BYTES:
+                return None
+            out.append(msgspec.Raw(body))
+        return tuple(out)
 
     def _detach(self, client: bytes, message: Detach) -> None:
         self.feeds.leave(client, self.machine.find(message.session).key)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import errno
 import os
 import socket
 import subprocess
@@ -15,7 +16,7 @@ import pytest
 
 from jupyter_rm.model.errors import JrmError, RequestError, SiteError
 from jupyter_rm.runtime import home as module
-from jupyter_rm.runtime.home import Home, filesystem_of, is_network, private_directory, require_local
+from jupyter_rm.runtime.home import Home, filesystem_of, is_network, private_directory, require_local, write_private
 
 
 @pytest.fixture
@@ -220,3 +221,26 @@ def test_every_refusal_has_a_hint(place: Path) -> None:
         with pytest.raises(JrmError) as caught:
             bad()
         assert caught.value.hint
+
+
+def test_a_private_file_is_whole_or_not_there_when_the_disk_fills(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write = os.write
+    target = tmp_path / "spec.json"
+    monkeypatch.setattr(os, "write", lambda fd, data: write(fd, bytes(data[:3])))
+    write_private(target, b"0123456789")
+    assert target.read_bytes() == b"0123456789"
+
+    room = iter([3, 3])
+
+    def full(fd: int, data: bytes) -> int:
+        if (left := next(room, 0)) == 0:
+            raise OSError(errno.ENOSPC, "no space left on device")
+        return write(fd, bytes(data[:left]))
+
+    monkeypatch.setattr(os, "write", full)
+    with pytest.raises(OSError, match="no space"):
+        write_private(target, b"abcdefghijkl")
+    assert target.read_bytes() == b"0123456789"
+    assert os.listdir(tmp_path) == ["spec.json"]
