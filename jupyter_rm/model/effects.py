@@ -67,13 +67,6 @@ class FromClient(Input):
 
 
 @dataclass(frozen=True, slots=True)
-class ClientGone(Input):
-    """A client closed its connection or fell silent."""
-
-    client: bytes
-
-
-@dataclass(frozen=True, slots=True)
 class FromAgent(Input):
     """An agent's frame."""
 

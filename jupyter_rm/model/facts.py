@@ -211,7 +211,7 @@ AnyFact = (
     | ReportApplied
 )
 
-# Rows of the journal that are not facts of the ledger.
+# Kinds of rows in the journal: a fact of the ledger, or the arguments and functions of calls.
 KIND_FACT = 1
 KIND_PAYLOAD = 2
 
