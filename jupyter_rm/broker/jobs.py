@@ -30,6 +30,15 @@ AGENT_RESTARTS = 20
 END_GRACE = 10.0
 
 
+def first_number(home: Home) -> int:
+    """Return a number above those of all sessions that ever had a pilot here, even if the journal was lost."""
+    numbers = [-1]
+    for place in (home.state_path / "pilots", home.sandbox_path):
+        if place.is_dir():
+            numbers += [int(found.name.partition("-")[0]) for found in place.glob("[0-9]*-*")]
+    return max(numbers) + 1
+
+
 class _Job:
     def __init__(self, session: str, pilot: int, place: Path) -> None:
         self.session, self.pilot, self.place = session, pilot, place

@@ -56,7 +56,7 @@ from ..model.messages import (
     Withdraw,
 )
 from ..model.resources import Node
-from ..model.states import Cause, TaskState
+from ..model.states import CAUSE_TEXT, Cause, TaskState
 from ..wire import codec
 from ..wire.link import Inbox, Outbox
 from .endings import honest, joined
@@ -361,8 +361,13 @@ class AgentMachine:
     def _goodbye(self) -> None:
         self._report_tasks()
         cause = self.stopping if self.stopping is not None else Cause.NONE
-        self._report(Goodbye(int(cause), "stopped on request" if self.stopping is not None else "drained"), sync=True)
+        self._report(Goodbye(int(cause), self._last_word(cause)), sync=True)
         self._end(cause, "stopped" if self.stopping is not None else "drained")
+
+    def _last_word(self, cause: Cause) -> str:
+        if self.stopping is None:
+            return "drained"
+        return CAUSE_TEXT[cause] if cause in (Cause.WALLTIME, Cause.DISK_FULL) else "stopped on request"
 
     def _end(self, cause: Cause, reason: str) -> None:
         self.ended = True

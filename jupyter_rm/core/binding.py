@@ -72,6 +72,10 @@ class Binding(Books):
 
     def _why_waiting(self, template: Template) -> str:
         alive = [row for row in self.ledger.pilots if not row.state.final]
+        if template.pilot:
+            alive = [row for row in alive if template.pilot in (row.spec.name, pilot_uid(row.number))]
+            if not alive:
+                return f"it asks for pilot {template.pilot}, which has ended; cancel it and submit it without pilot="
         if not alive:
             return "the session has no pilot; start one with s.pilot(...)"
         parts = []

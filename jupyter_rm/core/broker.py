@@ -50,6 +50,8 @@ class BrokerMachine:
     Args:
         incarnation: number of this life of the broker; larger than any before.
         wall: returns the wall time of the current turn, for display.
+        first_number: a new session's number is at least this: what an earlier life left on disk must not be taken for
+            the new session's.
     """
 
     def __init__(
@@ -60,7 +62,9 @@ class BrokerMachine:
         wall: Callable[[], float],
         host: str = "",
         patience: Patience = DEFAULT,
+        first_number: int = 0,
     ) -> None:
+        self._next_number = first_number
         self.incarnation = incarnation
         self.payloads = payloads if payloads is not None else Payloads()
         self.wall = wall
@@ -77,6 +81,7 @@ class BrokerMachine:
         session = SessionMachine(key, self.incarnation, self.payloads, self.patience, self.wall, ledger)
         self.sessions[key] = session
         self.names[ledger.name] = key
+        self._next_number = max(self._next_number, int(key.partition("-")[0]) + 1)
         return session
 
     def recover(self, now: float) -> Turn:
@@ -94,7 +99,8 @@ class BrokerMachine:
         if not create:
             known = ", ".join(self.names) or "none"
             raise RequestError(f"there is no session {name!r}", hint=f"sessions: {known}", code="JRM-Q08")
-        key = f"{len(self.sessions)}-{name}"
+        key = f"{self._next_number}-{name}"
+        self._next_number += 1
         session = SessionMachine(key, self.incarnation, self.payloads, self.patience, self.wall)
         self.sessions[key] = session
         self.names[name] = key

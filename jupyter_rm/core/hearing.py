@@ -305,9 +305,9 @@ class Hearing(Binding):
         if not 0 <= change.pilot < len(self.ledger.pilots):
             return
         row = self.ledger.pilots[change.pilot]
-        port = self._port(change.pilot)
         if row.state.final:
             return
+        port = self._port(change.pilot)
         if change.alive:
             if change.state is not None and (change.state > row.state or change.job_id != row.job_id):
                 state = max(int(row.state), change.state)
