@@ -71,6 +71,7 @@ def wait(
     cancel: Callable[[], str],
     settings: Settings,
     picture: Callable[[], dict[str, int]] | None = None,
+    cheap: bool = False,
 ) -> bool:
     """Block until ``ready()`` or ``timeout`` seconds are over; say whether it is ready.
 
@@ -78,6 +79,7 @@ def wait(
         what: what is waited for, for people ("12 tasks of session 'study'").
         cancel: returns the line to type that cancels it, for what is printed at Ctrl-C.
         picture: tasks per state for a progress display; None: no display.
+        cheap: ``ready`` costs nothing and may be asked on the connection's thread: then this one is woken only once.
 
     Raises:
         KeyboardInterrupt: Ctrl-C (:class:`Interrupted` in IPython); what was waited for goes on.
@@ -92,7 +94,7 @@ def wait(
     try:
         while True:
             left = step if deadline is None else min(step, deadline - time.monotonic())
-            if replica.wait(ready, max(0.0, left)):
+            if (replica.wait_cheaply if cheap else replica.wait)(ready, max(0.0, left)):
                 return True
             now = time.monotonic()
             if deadline is not None and now >= deadline:

@@ -41,7 +41,7 @@ if TYPE_CHECKING:
     from ..runtime.home import Home
 
 Reply = Callable[[Any], None]
-SEEN_FEEDS = 16
+SEEN_FEEDS = 64
 SEEN_BYTES = 2 << 20
 RETRY_S = 0.5
 

@@ -207,6 +207,22 @@ class Replica:
                 self.changed.wait(left)
         return True
 
+    def wait_cheaply(self, ready: Callable[[], bool], timeout: float) -> bool:
+        """Like :meth:`wait`, but ``ready`` is asked where the news comes in, so the waiting thread wakes up once.
+
+        Raises:
+            LinkError: the connection is gone for good.
+        """
+        gate = threading.Lock()
+        gate.acquire()
+        self.when(ready, gate.release)
+        try:
+            # Open without being ready means that no more news will come: wait() raises that.
+            return gate.acquire(timeout=timeout) and self.wait(ready, 0.0)
+        finally:
+            with self.changed:
+                self._conditions[:] = [entry for entry in self._conditions if entry[0] is not ready]
+
     def watch(self, bulk: int, index: int, callback: Callback) -> None:
         """Call ``callback`` once when the task has ended (at once when it has), on another thread perhaps."""
         with self.changed:

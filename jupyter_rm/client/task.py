@@ -192,6 +192,7 @@ class TaskHandle:
                 what=f"{what} of session {session.name!r}",
                 cancel=lambda: blocking.how_to_cancel(session.name, self.uid) if self._bulk >= 0 else "its cancel()",
                 settings=session._settings,
+                cheap=True,
             )
         return self.state
 

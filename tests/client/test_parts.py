@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import pickle
 import sys
+import threading
 import time
 
 import msgspec
@@ -111,6 +112,30 @@ def test_watchers_hear_from_a_snapshot_too() -> None:
     assert heard == [1, 2]
     replica.watch(0, 0, lambda: heard.append(3))
     assert heard == [1, 2, 3]
+
+
+def test_a_cheap_wait_ends_with_the_news_or_without_any() -> None:
+    replica = Replica("x")
+    replica.feed(feed(0, opened(), submitted(2)))
+    assert not replica.wait_cheaply(lambda: replica.final(0, 1), 0.01)
+    assert not replica._conditions
+    answers: list[object] = []
+
+    def wait(index: int) -> None:
+        try:
+            answers.append(replica.wait_cheaply(lambda: replica.final(0, index), 20.0))
+        except jrm.LinkError as error:
+            answers.append(error.code)
+
+    threads = [threading.Thread(target=wait, args=(index,)) for index in (0, 1)]
+    for thread in threads:
+        thread.start()
+    replica.feed(feed(2, ended(0, Picks.span(1, 2), [b""])))
+    threads[1].join(20)
+    assert answers == [True]
+    replica.fail(jrm.LinkError("gone", code="JRM-T06"))
+    threads[0].join(20)
+    assert answers == [True, "JRM-T06"]
 
 
 def test_results_are_kept_within_a_limit() -> None:
