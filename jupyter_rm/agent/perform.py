@@ -7,6 +7,7 @@ nothing: which task runs where is the machine's business. Read next: :mod:`jupyt
 
 from __future__ import annotations
 
+import errno
 import os
 import selectors
 from collections.abc import Callable, Collection, Mapping, Sequence
@@ -79,6 +80,7 @@ class Performer:
         self._serial = INTERNAL
         self._calls: dict[int, bool] = {}
         self._closed = False
+        self._broken = False
         site = Site(os.fspath(sandbox.absolute()), session, pilot, nodes, pin, local, grace)
         base = task_environment(os.environ if environ is None else environ)
         self.environments = Environments(self._spawner, self._internal, base)
@@ -145,12 +147,21 @@ class Performer:
         return self.workers.due()
 
     def poll(self) -> list[Input]:
-        """Return what happened since the last call, as few inputs as possible; never blocks."""
+        """Return what happened since the last call, as few inputs as possible; never blocks.
+
+        Raises RuntimeError once the spawner has died, after everything that had ended before was returned. The agent
+        ends with it and is started again: what ran is lost with the agent then, instead of having failed by itself.
+        """
         if self._noop is not None:
             return self._noop.poll()
+        if self._broken:
+            raise RuntimeError("the program that starts processes has died")
         self._bell.quiet()
         ready = self._selector.select(0)
         events = self._spawner.events()
+        if not self._spawner.alive and not self._closed:
+            self._broken = True
+            events = events[events["error"] != errno.EPIPE]
         if len(events):
             mine = events["token"] >= np.uint64(INTERNAL)
             if mine.any():
