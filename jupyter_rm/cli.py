@@ -8,10 +8,12 @@ standard output; errors go to standard error. Read next: :mod:`jupyter_rm.client
 from __future__ import annotations
 
 import argparse
+import difflib
 import json
+import re
 import sys
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from .model.errors import JrmError, LinkError, ProtocolError, RequestError, SiteError, TaskError
 
@@ -30,6 +32,21 @@ CODES: dict[type[BaseException], int] = {
 Command = Callable[[argparse.Namespace], int]
 
 
+class Parser(argparse.ArgumentParser):
+    """A parser whose errors are one line and what to do next, as all errors here."""
+
+    def error(self, message: str) -> NoReturn:
+        """Print the error and end with code 2."""
+        hint = f"{self.prog} --help"
+        found = re.search(r"invalid choice: '([^']*)'", message)
+        if found:
+            message = message.partition(" (choose from")[0]
+            choices = [str(each) for action in self._actions for each in action.choices or ()]
+            near = difflib.get_close_matches({"attach": "open"}.get(found[1], found[1]), choices, 1)
+            hint = f"did you mean {near[0]}?" if near else "one of " + ", ".join(choices)
+        self.exit(2, f"{self.prog}: {message}\n  next: {hint}\n")
+
+
 def _say(options: argparse.Namespace, value: Any, text: str) -> None:
     if options.json:
         print(json.dumps(value, default=str, ensure_ascii=False))
@@ -40,7 +57,12 @@ def _say(options: argparse.Namespace, value: Any, text: str) -> None:
 def _session(options: argparse.Namespace, create: bool = False) -> Session:
     from .client import session
 
-    return session.open(options.session, create=create)
+    try:
+        return session.open(options.session, create=create)
+    except RequestError as error:
+        if error.code == "JRM-Q08":
+            error.hint += f"; jrm open {options.session} makes it"
+        raise
 
 
 def _task_dict(task: TaskHandle) -> dict[str, Any]:
@@ -184,6 +206,21 @@ def _tasks(options: argparse.Namespace) -> int:
     return 0
 
 
+def _overview(options: argparse.Namespace) -> int:
+    from .client import overview
+
+    found = {"nodes": overview.nodes, "queue": overview.queue}[options.verb](_session(options))
+    _say(options, found.as_list(), repr(found))
+    return 0
+
+
+def _follow(options: argparse.Namespace) -> int:
+    for piece in _one(options).follow("stderr" if options.stderr else "stdout"):
+        sys.stdout.write(piece)
+        sys.stdout.flush()
+    return 0
+
+
 def _one(options: argparse.Namespace) -> TaskHandle:
     from .client.task import TaskHandle
 
@@ -246,6 +283,7 @@ def _doctor(options: argparse.Namespace) -> int:
 
 def _broker(options: argparse.Namespace) -> int:
     from .client import admin
+    from .model.units import human_s
 
     if options.action == "log":
         text = admin.log_tail(options.lines)
@@ -259,7 +297,8 @@ def _broker(options: argparse.Namespace) -> int:
     if told is None:
         _say(options, None, "no broker runs")
         return 0
-    _say(options, told, "\n".join(f"{name:<15} {value}" for name, value in told.items()))
+    shown = {**told, "uptime": human_s(told["uptime"])}
+    _say(options, told, "\n".join(f"{name:<15} {value}" for name, value in shown.items()))
     return 0
 
 
@@ -306,19 +345,22 @@ def _version(options: argparse.Namespace) -> int:
 
 def parser() -> argparse.ArgumentParser:
     """Return the parser of the whole command line."""
-    shared = argparse.ArgumentParser(add_help=False)
+    shared = Parser(add_help=False)
     # Before or after the verb; the verb's parser must not put its own default over what stands before it.
     shared.add_argument("--json", action="store_true", default=argparse.SUPPRESS, help="print JSON")
-    named = argparse.ArgumentParser(add_help=False, parents=[shared])
+    named = Parser(add_help=False, parents=[shared])
     named.add_argument("-s", "--session", default="default", help="name of the session")
-    root = argparse.ArgumentParser(
-        prog="jrm", description="Drive pilots and tasks.", epilog=(__doc__ or "").split("\n\n")[1]
+    root = Parser(
+        prog="jrm",
+        description="Drive pilots and tasks. First steps: jrm demo; jrm run -- echo hello; jrm tasks; jrm VERB --help.",
+        epilog=(__doc__ or "").split("\n\n")[1].partition(" Read next")[0].replace("``", ""),
     )
     root.add_argument("--json", action="store_true", help="print JSON")
-    verbs = root.add_subparsers(dest="verb", metavar="VERB", required=True)
+    root.set_defaults(command_of=None)
+    verbs = root.add_subparsers(dest="verb", metavar="VERB")
 
-    def verb(name: str, command: Command, text: str, base: argparse.ArgumentParser = named) -> argparse.ArgumentParser:
-        made: argparse.ArgumentParser = verbs.add_parser(name, help=text, description=text, parents=[base])
+    def verb(name: str, command: Command, text: str, base: Parser = named) -> Parser:
+        made: Parser = verbs.add_parser(name, help=text, description=text, parents=[base])
         made.set_defaults(command_of=command)
         return made
 
@@ -348,9 +390,15 @@ def parser() -> argparse.ArgumentParser:
     made = verb("tasks", _tasks, "list tasks")
     made.add_argument("--state", default="")
     made.add_argument("--limit", type=int, default=50)
-    made = verb("log", _log, "print what a task wrote")
-    made.add_argument("uid")
-    made.add_argument("--stderr", action="store_true")
+    verb("nodes", _overview, "list the nodes of the pilots")
+    verb("queue", _overview, "show what waits")
+    for name, command, text in (
+        ("log", _log, "print what a task wrote"),
+        ("follow", _follow, "print what a task writes until it ends"),
+    ):
+        made = verb(name, command, text)
+        made.add_argument("uid", help="such as t.3.17")
+        made.add_argument("--stderr", action="store_true", help="standard error instead of output")
     verb("story", _story, "print everything that happened to a task").add_argument("uid")
     verb("explain", _explain, "say why a task waits").add_argument("uid")
     made = verb("cancel", _cancel, "cancel tasks, bulks or pilots")
@@ -358,7 +406,7 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument("--all", action="store_true", help="all tasks of the session that have not ended")
     verb("doctor", _doctor, "look at everything that must be right", shared)
     made = verb("broker", _broker, "look at, stop, or read the log of the broker", shared)
-    made.add_argument("action", choices=("status", "stop", "log"))
+    made.add_argument("action", nargs="?", default="status", choices=("status", "stop", "log"))
     made.add_argument("--force", action="store_true", help="stop although tasks are open (agents keep working)")
     made.add_argument("--lines", type=int, default=50)
     verb("settings", _settings, "print the settings", shared).add_argument("--why", action="store_true")
@@ -375,6 +423,9 @@ def parser() -> argparse.ArgumentParser:
 def main(argv: list[str] | None = None) -> int:
     """Run one command; return its exit code."""
     options = parser().parse_args(argv)
+    if options.command_of is None:
+        parser().print_help()
+        return 0
     try:
         return int(options.command_of(options))
     except KeyboardInterrupt:

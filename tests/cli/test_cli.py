@@ -45,6 +45,9 @@ def test_looking_at_tasks(session: Session) -> None:
     assert told("wait", "-s", session.name) == {"ended": True, "tasks": {"DONE": 1}}
     assert jrm("log", "-s", session.name, uid) == "out\n"
     assert jrm("log", "-s", session.name, "--stderr", uid) == "err\n"
+    assert jrm("follow", "-s", session.name, uid) == "out\n"
+    assert told("nodes", "-s", session.name)[0]["pilot"] == "p.0"
+    assert told("queue", "-s", session.name) == []
     assert "submitted" in jrm("story", "-s", session.name, uid)
     assert "DONE" in told("explain", "-s", session.name, uid)["text"]
     assert [task["uid"] for task in told("tasks", "-s", session.name)] == [uid]
@@ -83,6 +86,11 @@ def test_pilot_open_close(home: Path) -> None:
         (["story", "t.0.0", "-s", "never-made"], "never-made"),
         (["replay", "/nowhere/journal"], "journal"),
         (["nonsense"], "nonsense"),
+        (["stauts"], "did you mean status?"),
+        (["attach", "x"], "did you mean open?"),
+        (["broker", "stpo"], "did you mean stop?"),
+        (["log"], "next: jrm log --help"),
+        (["tasks", "-s", "never-made"], "jrm open never-made makes it"),
         (["pilot", "--cores", "x"], "cores"),
     ],
 )
@@ -90,6 +98,13 @@ def test_wrong_use_is_code_2(home: Path, words: list[str], says: str) -> None:
     shown = jrm(*words, code=2)
     assert says in shown
     assert "Traceback" not in shown
+    assert len(shown.splitlines()) == 2, "one line and what to do next"
+
+
+def test_alone_it_says_how_to_begin(home: Path) -> None:
+    shown = jrm()
+    assert "jrm run -- echo hello" in shown
+    assert "Exit codes" in shown
 
 
 def test_errors_as_json(home: Path) -> None:
@@ -100,7 +115,7 @@ def test_errors_as_json(home: Path) -> None:
 
 def test_doctor_broker_settings_version(home: Path) -> None:
     assert all(each["ok"] for each in told("doctor")), told("doctor")
-    assert told("broker", "status")["pid"] > 0
+    assert told("broker", "status")["pid"] == told("broker")["pid"] > 0
     assert "incarnation" in jrm("broker", "log")
     assert told("settings")["profile"] == {"value": "default", "from": "default"}
     assert "file:" in jrm("settings", "--why")
