@@ -11,6 +11,7 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -119,8 +120,7 @@ class Watch:
             try:
                 lines = await self.hub.pulse.do(self._listing, 5.0)
                 self.hub.listed(lines)
-                shown = self.hub.shown()
-                await self.hub.hands.do(lambda: self.hub.sweep(shown))
+                await self.hub.hands.do(partial(self.hub.sweep, self.hub.shown()))
             except JrmError:
                 # Views say by themselves what is wrong; here it only means that there is no news.
                 continue

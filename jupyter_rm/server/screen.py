@@ -1,7 +1,7 @@
 """A screen: what one open feed shows, and when it is sent something.
 
-A subscription is looked at again when its session has changed, at most ten times a second, less often when its frames
-are large or its pictures costly, and never while it is hidden or the line is still busy with the last frame. So a slow
+A subscription is looked at again when its session has changed. It gets ten frames a second at most, fewer when they are
+large or its pictures costly, and none while it is hidden or the line is still busy with the last frame. So a slow
 screen gets fewer frames, and each is made from the state of that moment. Knows the hub and a ``send`` function; knows
 no tornado. Read next: :mod:`.feed`, :mod:`jupyter_rm.views.feed`.
 """
@@ -23,7 +23,10 @@ from .start import described
 if TYPE_CHECKING:
     from ..views.feed import Cutter
 
-FRAME_S = 0.1  # least time between two frames of a subscription
+# At most BURST + RATE = 10 frames in any second: what changes now and then is shown at once, what changes always is
+# shown evenly.
+BURST, RATE = 2, 8.0
+GAP_S = 0.02  # least time between two looks
 BYTES_PER_S = 1_000_000
 COST, LONGEST_S = 8, 3.0  # a picture that takes 0.1 s of computing is made again after 0.8 s; 3 s at most
 LOOK_S = 1.0  # how often to look for what no change tells: the line to the broker, time going on
@@ -135,13 +138,24 @@ class Subscription:
         self.retry_s = FIRST_RETRY_S
         self.whole = False  # the next frame must be a snapshot
         self.cutter: Cutter | None = None
+        self.frames = float(BURST)  # frames that may be sent at once, as of ``sent_at``
+        self.sent_at = 0.0
         self.cost = 0.0  # seconds of computing that the last picture took
         self._wake = wake
+
+    def sent(self, now: float, size: int) -> None:
+        """Take note of a frame of ``size`` bytes that began at ``now``, and plan the next one."""
+        self.frames = min(BURST, self.frames + (now - self.sent_at) * RATE) - 1.0
+        self.sent_at = now
+        wait = 0.0 if self.frames >= 1.0 else (1.0 - self.frames) / RATE
+        self.due = max(self.due, now + wait, now + size / BYTES_PER_S)
 
     def mark(self) -> None:
         """Look at it again when it is its turn."""
         if not self.dirty:
             self.dirty = True
+            # Changes come in flocks (bound, started, ended): one frame shows them all.
+            self.due = max(self.due, time.monotonic() + GAP_S)
             self._wake()
 
 
@@ -255,13 +269,13 @@ class Screen:
             frame = self._excuse(sub, broken)
         else:
             sub.trouble, sub.retry_s, sub.known = None, FIRST_RETRY_S, ""
-            sub.due = began + max(FRAME_S, min(LONGEST_S, COST * sub.cost))
+            sub.due = began + max(GAP_S, min(LONGEST_S, COST * sub.cost))
         if frame is None or self.subscriptions.get(sub.id) is not sub:
             return
         # The next one waits until this one is on its way: a slow line gets fewer frames, never a queue of old ones.
         await self._send(frame)
         self.frames += 1
-        sub.due = max(sub.due, began + len(frame) / BYTES_PER_S)
+        sub.sent(began, len(frame))
 
     def _excuse(self, sub: Subscription, error: JrmError) -> bytes | None:
         """Return the frame that says why there is no picture (once), and plan another try."""

@@ -5,8 +5,10 @@ from __future__ import annotations
 import itertools
 import json
 import socket
+import statistics
 import time
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 import websocket
@@ -196,3 +198,22 @@ def test_a_slow_line_gets_few_frames_and_the_latest_state(server: Server, sessio
     assert len(slow.frames) < 8 * len(quick.frames) / 3, (len(slow.frames), len(quick.frames))
     slow.close()
     quick.close()
+
+
+def test_a_change_is_shown_at_once(feed: Feed, session: Session) -> None:
+    """From the end of a task, by the agent's clock, to the frame that shows it."""
+    window = {"order": "desc", "limit": 5}
+    feed.say("subscribe", id="t", view="tasks", session=session.name, window=window)
+    feed.until(lambda: feed.shown, "a first picture")
+
+    def newest() -> dict[str, Any]:
+        return (feed.rows("t", "tasks") or [{"uid": "", "ended": None}])[0]
+
+    late = []
+    for _ in range(10):
+        uid = session.submit(jrm.Task("true")).uid
+        feed.until(lambda uid=uid: newest()["uid"] == uid and newest()["ended"], uid)  # type: ignore[misc]
+        late.append(time.time() - newest()["ended"])
+        assert feed.silent(0.3), "nothing is sent when nothing changes"
+    print(f"\nfrom a task's end to its frame: median {1000 * statistics.median(late):.0f} ms, worst {max(late):.3f} s")
+    assert statistics.median(late) < 0.15, late
