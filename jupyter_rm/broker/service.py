@@ -20,6 +20,7 @@ import zmq
 
 from ..core.broker import BrokerMachine
 from ..core.patience import DEFAULT, Patience
+from ..core.payloads import Payloads
 from ..core.session import SessionMachine
 from ..core.sound import check_tasks
 from ..model.effects import Effect, EndPilot, FromAgent, FromClient, JobChanged, Send, StartPilot, StopProgram, Tick
@@ -82,7 +83,12 @@ class Broker:
         incarnation = int(journal.meta_get("incarnation") or b"0") + 1
         journal.meta_set("incarnation", b"%d" % incarnation)
         self.machine = BrokerMachine(
-            incarnation, wall=self.clock.wall, host=platform.node(), patience=patience, first_number=first_number(home)
+            incarnation,
+            payloads=Payloads(journal.blob_get),
+            wall=self.clock.wall,
+            host=platform.node(),
+            patience=patience,
+            first_number=first_number(home),
         )
         self.store = Store(journal)
         self.drive = Drive(self.clock, self._round)

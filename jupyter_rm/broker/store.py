@@ -7,7 +7,6 @@ payloads on restart by the same fold that runs live. Knows no socket and decides
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Iterator
 
 import msgspec
@@ -19,8 +18,6 @@ from ..model.columns import Column, Picks
 from ..model.facts import KIND_FACT, KIND_PAYLOAD, Fact, SessionOpened, TasksEnded
 from ..model.ledger import Ledger
 from ..runtime.journal import Journal
-
-log = logging.getLogger("jupyter_rm.broker")
 
 _payload = msgspec.msgpack.Decoder(tuple[int, Column | None, list[bytes]])
 
@@ -67,16 +64,13 @@ class Store:
             if key is None:
                 continue
             bulk, payload, functions = _payload.decode(row.body)
-            bodies = {}
-            for sha in functions:
-                body = self.journal.blob_get(sha)
-                if body is None:
-                    log.error("function %s of session %s is missing in the journal", sha.hex(), key)
-                    continue
-                bodies[sha] = body
-            ledger = machine.sessions[key].ledger
-            is_open = bulk < len(ledger.bulks) and bool(ledger.bulks[bulk].open)
-            machine.payloads.restore(key, bulk, payload if is_open else None, bodies)
+            bulks = machine.sessions[key].ledger.bulks
+            if bulk < len(bulks) and bulks[bulk].open:
+                template = bulks[bulk].form.template
+                called = template.function if template.mode == "call" else b""
+                machine.payloads.restore(key, bulk, payload, functions, called)
+            else:
+                machine.payloads.restore(key, bulk, None, functions, b"")
 
     def commit(self, payloads: Payloads, facts: list[tuple[str, Fact]], wall: float) -> dict[str, list[bytes]]:
         """Write a turn in one transaction and return the journal form of its facts by session, in order."""

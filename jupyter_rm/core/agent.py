@@ -236,6 +236,7 @@ class AgentMachine:
             if len(index):
                 held.append((bulk, Picks.of(index), pack(attempt, "<u2")))
         self._report(Inventory(self.epoch, self.hello, tuple(held)))
+        self.holdings.prune()
         self._stock = 0
         self._say_stock()
 

@@ -18,11 +18,12 @@ from ..model.facts import (
     TasksAssigned,
 )
 from ..model.ids import pilot_uid
+from ..model.ledger import NOBODY
 from ..model.messages import (
     Assign,
     Function,
 )
-from ..model.states import PilotState
+from ..model.states import Cause, PilotState, TaskState
 from .books import Books
 from .holdings import cut_assign
 from .placing import Ground
@@ -133,6 +134,11 @@ class Binding(Books):
                 picks = self.queue.take(bulk, min(share, ASSIGN_MOST, self._by_bytes(table.form, bulk)), table)
                 if picks is None:
                     break
+                if template.mode == "call" and self.payloads.function(template.function) is None:
+                    note = "its function was lost with a part of the journal"
+                    self._end(bulk, picks, NOBODY, TaskState.FAILED, Cause.BAD_PAYLOAD, note)
+                    self._settle()
+                    continue
                 self._bind(port, bulk, picks, table.form)
             open_ports = [port for port in open_ports if port.room > 0]
             if not open_ports:
@@ -169,7 +175,9 @@ class Binding(Books):
             sha = form.template.function
             if sha not in port.functions:
                 port.functions.add(sha)
-                port.order(Function(sha, self.payloads.function(sha)))
+                body = self.payloads.function(sha)
+                assert body is not None, "looked for before the tasks were bound"
+                port.order(Function(sha, body))
             whole = self.payloads.payload(self.key, bulk)
             payload = whole.take(picks) if whole is not None else None
         columns = {name: column.take(picks) for name, column in form.columns.items()}

@@ -198,6 +198,12 @@ class Holdings:
         held.add(Segment(order))
         return held
 
+    def prune(self) -> None:
+        """Keep only what the bulks that are held need; a broker sends the rest again in every new connection."""
+        self.templates = {bulk: held.template for bulk, held in self.bulks.items()}
+        called = {template.function for template in self.templates.values()}
+        self.functions = {sha: body for sha, body in self.functions.items() if sha in called}
+
     def drop(self, bulk: int, index: npt.NDArray[np.int64]) -> None:
         """Forget tasks that ended."""
         held = self.bulks.get(bulk)

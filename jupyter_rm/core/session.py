@@ -84,7 +84,8 @@ class SessionMachine(Hearing):
         self._must_be_open()
         self._check(message)
         bulk = len(self.ledger.bulks)
-        self.payloads.keep(self.key, bulk, message.payload, message.functions)
+        called = message.template.function if message.template.mode == "call" else b""
+        self.payloads.keep(self.key, bulk, message.payload, message.functions, called)
         after = message.after
         form = BulkSubmitted(bulk, message.key, self.wall(), message.count, message.template, message.columns, after)
         self._fact(form)
@@ -102,7 +103,7 @@ class SessionMachine(Hearing):
         if (
             template.mode == "call"
             and template.function not in message.functions
-            and not self.payloads.knows(template.function)
+            and self.payloads.function(template.function) is None
         ):
             raise RequestError(
                 "function: its body is not known here", hint="submit it again", code="JRM-Q16", retry=True

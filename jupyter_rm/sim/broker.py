@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from ..core.broker import BrokerMachine
+from ..core.payloads import Payloads
 from ..model import facts as facts_of
 from ..model.effects import Effect, EndPilot, FromAgent, FromClient, Input, Send, StartPilot, Tick
 from ..model.errors import ErrorForm, JrmError
@@ -69,7 +70,10 @@ class BrokerHost:
         world = self._world
         self._life += 1
         self.disk.incarnation += 1
-        self.machine = BrokerMachine(self.disk.incarnation, wall=self.clock.wall, host="sim", patience=world.patience)
+        payloads = Payloads(self._function)
+        self.machine = BrokerMachine(
+            self.disk.incarnation, payloads=payloads, wall=self.clock.wall, host="sim", patience=world.patience
+        )
         self._doom, self._planned, self._dirty = None, False, True
         self._inbox.clear()
         self._followers.clear()
@@ -82,9 +86,9 @@ class BrokerHost:
             for kind, body in ((kind, body) for name, kind, body in self.disk.rows if name == key):
                 if kind == KIND_PAYLOAD:
                     bulk, payload, functions = body
-                    self.machine.payloads.restore(
-                        key, bulk, payload if bulk < len(ledger.bulks) and ledger.bulks[bulk].open else None, functions
-                    )
+                    is_open = bulk < len(ledger.bulks) and bool(ledger.bulks[bulk].open)
+                    called = ledger.bulks[bulk].form.template.function if is_open else b""
+                    payloads.restore(key, bulk, payload if is_open else None, functions, called)
         self._tips = {}
         for number, (key, kind, _) in enumerate(self.disk.rows, 1):
             if kind == KIND_FACT:
@@ -96,6 +100,13 @@ class BrokerHost:
         self._tick(self._life)
         world.site.new_broker()
         world.loop.after(world.chance.uniform(0.0, 5.0), self._poll, self._life)
+
+    def _function(self, sha256: bytes) -> bytes | None:
+        for _, kind, body in self.disk.rows:
+            if kind == KIND_PAYLOAD and sha256 in body[2]:
+                function: bytes = body[2][sha256]
+                return function
+        return None
 
     def die(self, pause: float | None = None) -> None:
         """End at once; the next life begins ``pause`` seconds later (None: as ``doom`` was told)."""
