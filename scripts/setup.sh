@@ -139,6 +139,9 @@ if [ -z "$fresh" ]; then
   run "installing the build requirements" "$net" $py -m pip install -q -r build/requires.txt
   # Python sources stay where they are; the native parts are built below (see tool.scikit-build in pyproject.toml).
   run "installing the package in place" "$net" $py -m pip install -q --no-build-isolation -e ".[$want]"
+  # A wheel puts this switch into the environment by itself; an installation in place runs no CMake.
+  mkdir -p .venv/etc/jupyter/jupyter_server_config.d
+  cp etc/jupyter/jupyter_server_config.d/jupyter_rm.json .venv/etc/jupyter/jupyter_server_config.d/
   printf '%s' "$inputs" >$venv/.jrm-"$want"
 fi
 
