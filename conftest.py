@@ -1,4 +1,4 @@
-"""What holds for every test run: in CI a skipped test is a failed run.
+"""What holds for every test run: in CI a skipped test is a failed run, and Ctrl-C works.
 
 A test that skips proves nothing, and nobody looks at the list. With ``CI`` set in the environment, or with
 ``--no-skips``, a run with any skip ends with an error that names each one. Read next: ``CONTRIBUTING.md``.
@@ -7,6 +7,7 @@ A test that skips proves nothing, and nobody looks at the list. With ``CI`` set 
 from __future__ import annotations
 
 import os
+import signal
 
 import pytest
 
@@ -15,6 +16,12 @@ _skipped: list[str] = []
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--no-skips", action="store_true", help="a skipped test fails the run (as with CI=true)")
+
+
+def pytest_configure() -> None:
+    # A shell that runs a command in the background makes it, and all it starts, deaf to Ctrl-C; tests send Ctrl-C.
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def _strict(config: pytest.Config) -> bool:
