@@ -143,8 +143,7 @@ class Session:
         for each in groups:
             self._need_pilot(each.template.request)
         submits = [
-            self._message(each.template, each.columns, each.count, None, after_of(self, each.after))
-            for each in groups
+            self._message(each.template, each.columns, each.count, None, after_of(self, each.after)) for each in groups
         ]
         numbers = self._send_all(submits)
         return joined(self, [(n, g.count, g.places) for n, g in zip(numbers, groups, strict=True)], len(given))
