@@ -53,7 +53,6 @@ from ..model.messages import (
     Stop,
     Up,
     Why,
-    Withdraw,
 )
 from ..model.resources import Node
 from ..model.states import CAUSE_TEXT, Cause, TaskState
@@ -291,8 +290,6 @@ class AgentMachine:
             self.holdings.functions[order.sha256] = order.body
         elif isinstance(order, CancelTasks):
             self._cancel(order)
-        elif isinstance(order, Withdraw):
-            self._give_back(self.floor.remove(tokens(order.bulk, order.picks.array())))
         elif isinstance(order, Drain):
             self._drain()
         elif isinstance(order, Stop):

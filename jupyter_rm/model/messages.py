@@ -361,11 +361,7 @@ class CancelTasks(Order, tag=82, frozen=True):
     picks: Picks
 
 
-class Withdraw(Order, tag=83, frozen=True):
-    """Give back these tasks if they were not started."""
-
-    bulk: int
-    picks: Picks
+# Tag 83 stood for an order that was never given.
 
 
 class Drain(Order, tag=84, frozen=True):
@@ -425,7 +421,7 @@ class Inventory(Report, tag=98, frozen=True):
 
 
 class Returned(Report, tag=99, frozen=True):
-    """Attempts given back unstarted (withdrawn, drained)."""
+    """Attempts given back unstarted (drained, or held here already as an earlier attempt)."""
 
     bulk: int
     picks: Picks
@@ -473,5 +469,5 @@ ClientMessage = (
 BrokerMessage = Welcome | Refused | Accepted | Attached | Feed | Sessions | Values | Story | Explained | BrokerStatus
 AgentMessage = AgentHello | Up
 AgentBound = AgentWelcome | AgentRefused | Down
-AnyOrder = Assign | Function | CancelTasks | Withdraw | Drain | Stop | AskWhy
+AnyOrder = Assign | Function | CancelTasks | Drain | Stop | AskWhy
 AnyReport = Started | Ended | Inventory | Returned | Stock | Why | Goodbye
