@@ -29,11 +29,13 @@ def nodes_of(spec: dict[str, Any], place: Path) -> tuple[list[Node], bool]:
     if spec["site"] == "noop":
         count, cores = max(spec["nodes"], 1), spec["cores"] or 64
         return [Node(f"noop{n:05d}", cores, spec["gpus"], spec["mem"] or 1 << 20, 1 << 20) for n in range(count)], False
+    from ..core.sound import CORES_MOST, GPUS_MOST
     from ..runtime.probe import probe_node
 
     facts = probe_node(place)
-    cores = spec["cores"] or len(facts.cores)
-    gpus = spec["gpus"] if spec["gpus"] else len(facts.gpus)
+    # The largest machines have more than one node may have; what is beyond that stays idle.
+    cores = min(spec["cores"] or len(facts.cores), CORES_MOST)
+    gpus = min(spec["gpus"] or len(facts.gpus), GPUS_MOST)
     pin = cores <= len(facts.cores)
     even = len({len(group) for group in facts.numa}) == 1 and cores == len(facts.cores)
     ids = tuple(core for group in facts.numa for core in group) if even else tuple(facts.cores[:cores])

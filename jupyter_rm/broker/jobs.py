@@ -18,6 +18,8 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+import psutil
+
 from ..core.session import SITES
 from ..model.effects import EndPilot, JobChanged, StartPilot
 from ..model.states import Cause, PilotState
@@ -186,7 +188,11 @@ class LocalJobs:
 
     @staticmethod
     def _gone(job: _Job) -> bool:
-        lock = os.open(job.place / "alive.lock", os.O_RDWR | os.O_CLOEXEC)
+        try:
+            lock = os.open(job.place / "alive.lock", os.O_RDWR | os.O_CLOEXEC)
+        except OSError:
+            # Somebody removed it, or no descriptor is left: then only the process itself is proof.
+            return job.pid > 0 and not psutil.pid_exists(job.pid)
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:

@@ -1,0 +1,37 @@
+"""What counts as proof that nothing of a local pilot runs any more."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from jupyter_rm.agent.__main__ import nodes_of
+from jupyter_rm.broker.jobs import LocalJobs, _Job
+from jupyter_rm.runtime import probe
+from jupyter_rm.runtime.probe import NodeFacts
+
+
+def test_a_removed_directory_is_no_proof_that_a_pilot_is_gone(tmp_path: Path) -> None:
+    job = _Job("0-s", 0, tmp_path / "removed")
+    assert not LocalJobs._gone(job)
+    job.pid = os.getpid()
+    assert not LocalJobs._gone(job)
+    over = subprocess.Popen(["/bin/true"])
+    over.wait()
+    job.pid = over.pid
+    assert LocalJobs._gone(job)
+
+
+def test_a_machine_larger_than_a_node_can_be_is_used_as_far_as_that(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    huge = NodeFacts(
+        "huge", list(range(768)), None, 1 << 20, [], [list(range(384)), list(range(384, 768))], 1 << 20, []
+    )
+    monkeypatch.setattr(probe, "probe_node", lambda place: huge)
+    spec = {"site": "local", "nodes": 0, "cores": 0, "gpus": 0, "mem": 0}
+    (node,), pin = nodes_of(spec, tmp_path)
+    assert (node.cores, len(node.core_ids), pin) == (512, 512, True)
