@@ -92,6 +92,8 @@ class BrokerMachine:
 
     def open(self, name: str, owner: str = "", *, create: bool = True) -> tuple[SessionMachine, bool]:
         """Return (session, whether it was made just now); RequestError for bad or unknown names."""
+        if name in self.sessions:
+            return self.sessions[name], False  # an earlier session, by its key
         check_name(name, "session")
         key = self.names.get(name)
         if key is not None and not (create and self.sessions[key].ledger.closed):
