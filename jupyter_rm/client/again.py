@@ -15,9 +15,9 @@ import numpy as np
 from ..model.columns import Column
 from ..model.errors import RequestError
 from ..model.messages import Submit
+from .bulk import Bulk, joined
 
 if TYPE_CHECKING:
-    from .bulk import Bulk
     from .session import Session
 
 KEPT_BYTES = 64 << 20
@@ -59,8 +59,6 @@ def retry(session: Session, bulk: Bulk) -> Bulk:
     Raises:
         RequestError: JRM-Q53, the arguments of a call are not known here; nothing was submitted.
     """
-    from .bulk import joined
-
     submits: list[Submit] = []
     pieces = []
     for number, _, picks, places in bulk.parts():

@@ -323,9 +323,7 @@ class Bulk(Sequence[TaskHandle]):
             RequestError: the arguments of a call are not known in this process (any more).
         """
         state = self.column("state")
-        from .again import retry
-
-        return retry(self.session, self._subset(np.flatnonzero(state >= TaskState.FAILED)))
+        return self.session._retry(self._subset(np.flatnonzero(state >= TaskState.FAILED)))
 
     def add_done_callback(self, callback: Callable[[Bulk], object]) -> None:
         """Call ``callback(self)`` on another thread when all have ended."""

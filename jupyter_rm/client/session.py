@@ -27,7 +27,7 @@ from ..model.messages import Accepted, Cancel, CloseSession, Refused, RequestPil
 from ..model.resources import Request
 from ..model.states import TaskState
 from . import blocking, capacity, limits, show
-from .again import Payloads
+from .again import Payloads, retry
 from .bulk import Bulk, joined
 from .calls import CallQueue, Templates
 from .connection import Connection
@@ -360,6 +360,9 @@ class Session:
         """Wait until all tasks have ended without blocking the running event loop."""
         await _Until(self._replica, self._all_ended)
         return True
+
+    def _retry(self, bulk: Bulk) -> Bulk:
+        return retry(self, bulk)
 
     def cancel(self) -> int:
         """Cancel all tasks that have not ended; return how many were hit."""
