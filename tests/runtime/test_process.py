@@ -255,7 +255,8 @@ def test_ignored_and_caught_signals_of_the_program_do_not_reach_tasks(kind, tmp_
         bench.run(task)
         bench.spawner.close()
         masks = [line for line in bench.text(task).splitlines() if line.startswith(("SigBlk", "SigIgn", "SigCgt"))]
-        assert [int(line.split()[1], 16) for line in masks] == [0, 0, 0]
+        own = 0b11 << 31  # 32 and 33 belong to the C library: no program can set them, whoever started us may have
+        assert [int(line.split()[1], 16) & ~own for line in masks] == [0, 0, 0]
     finally:
         signal.signal(signal.SIGUSR1, before[0])
         signal.signal(signal.SIGUSR2, before[1])
@@ -473,7 +474,7 @@ def test_a_host_that_dies_is_reported_for_every_live_launch(tmp_path):
     spawner.queue(1, [waits])
     bench.wait_file(Path(os.fsdecode(runs.cwd), "flag"))
     bench.wait_for(lambda: any(e["token"] == runs.token for e in bench.seen))
-    (host,) = [p for p in psutil.Process().children() if "--spawn" in p.cmdline()]
+    (host,) = [p for p in psutil.Process().children() if p.status() != "zombie" and "--spawn" in p.cmdline()]
     host.kill()
     lost, never = bench.over(runs), bench.over(waits)
     assert (code(lost), lost["error"]) == (-signal.SIGKILL, errno.EPIPE)
