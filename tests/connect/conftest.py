@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import socket
 import tempfile
 import threading
@@ -25,6 +26,8 @@ def _free_ports(count: int) -> int:
 
 
 def _bed(**more: bool | str) -> Iterator[Bed]:
+    if os.geteuid() != 0:
+        pytest.skip("the servers of these tests need root: accounts and a network of their own")
     state = Path(tempfile.mkdtemp(prefix="jrm-tb-", dir="/var/tmp"))
     state.chmod(0o755)
     bed = Bed(state, _free_ports(8), **more)  # type: ignore[arg-type]
