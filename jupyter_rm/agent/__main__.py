@@ -15,8 +15,6 @@ import traceback
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-os.umask(0o077)  # before any file or socket can be made
-
 if TYPE_CHECKING:
     from ..core.agent import AgentMachine
     from ..model.resources import Node
@@ -54,6 +52,7 @@ def nodes_of(spec: dict[str, Any], place: Path) -> tuple[list[Node], bool]:
 
 def main(argv: list[str] | None = None) -> int:
     """Run the agent; returns the exit code."""
+    os.umask(0o077)  # before any file or socket can be made
     arguments = sys.argv[1:] if argv is None else argv
     if len(arguments) != 1:
         sys.stderr.write("usage: python -m jupyter_rm.agent SPEC\n")

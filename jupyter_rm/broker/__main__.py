@@ -19,8 +19,6 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from ..model.errors import JrmError
 
-os.umask(0o077)  # before any file or socket can be made
-
 
 # How a journal may be found that a person must hear of.
 DAMAGED = ("salvaged", "rows-missing")
@@ -41,6 +39,7 @@ def site_error(error: OSError) -> JrmError:
 
 def main(argv: list[str] | None = None) -> int:
     """Run the broker; returns the exit code."""
+    os.umask(0o077)  # before any file or socket can be made
     parser = argparse.ArgumentParser(prog="python -m jupyter_rm.broker")
     parser.add_argument("--profile", default="default")
     parser.add_argument("--ready-fd", type=int, default=-1)

@@ -2,6 +2,7 @@
 # Helpers of the test bed scripts. Source, do not execute.
 # Everything that changes lives below $TB_STATE. A daemon started through tb_start leaves $TB_STATE/pids/<name>.pid with
 # "pid starttime" and runs in a cgroup of its own, so that tb_stop signals nothing but what was started here.
+umask 022  # the servers run under other accounts, whatever the caller keeps private
 set -u
 TB_HOME=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 TB_STATE=${TB_STATE:-/var/tmp/jrm-tb}
