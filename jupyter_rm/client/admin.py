@@ -38,9 +38,20 @@ def stop(force: bool = False, timeout_s: float = 15.0) -> bool:
         RequestError: tasks are open and ``force`` was not given. LinkError: it did not end.
     """
     home = _home()
-    holder = home.holder()
-    if holder is None:
+    if home.holder() is None:
         return False
+    deadline = time.monotonic() + timeout_s
+    while (holder := home.holder()) is not None and time.monotonic() < deadline:
+        _ask_to_stop(force, max(0.1, deadline - time.monotonic()))
+        # A client that lost this broker may start the next one in the same moment: that one is asked too.
+        while (now := home.holder()) is not None and now.pid == holder.pid and time.monotonic() < deadline:
+            _pause(holder.pid, 0.05)
+    if holder is None:
+        return True
+    raise LinkError(f"the broker (pid {holder.pid}) has not ended", code="JRM-T02", hint=f"kill {holder.pid}")
+
+
+def _ask_to_stop(force: bool, timeout_s: float) -> None:
     connection = Connection.shared()
     try:
         connection.request(StopBroker(connection.number(), force), timeout=timeout_s)
@@ -49,12 +60,6 @@ def stop(force: bool = False, timeout_s: float = 15.0) -> bool:
             raise
     finally:
         connection.close(0.2)
-    deadline = time.monotonic() + timeout_s
-    while time.monotonic() < deadline:
-        if home.holder() is None:
-            return True
-        _pause(holder.pid, 0.05)
-    raise LinkError(f"the broker (pid {holder.pid}) has not ended", code="JRM-T02", hint=f"kill {holder.pid}")
 
 
 def _pause(pid: int, seconds: float) -> None:
