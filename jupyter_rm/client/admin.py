@@ -32,10 +32,13 @@ def status() -> dict[str, Any] | None:
 
 
 def stop(force: bool = False, timeout_s: float = 15.0) -> bool:
-    """End the broker and wait until it has gone; False when none runs. Agents keep working.
+    """End the broker and wait until it has gone; False when none runs. Agents keep working, open tasks or not.
+
+    Args:
+        force: go on waiting for its end even if it does not answer.
 
     Raises:
-        RequestError: tasks are open and ``force`` was not given. LinkError: it did not end.
+        LinkError: it did not answer (unless ``force``), or did not end in time.
     """
     home = _home()
     if home.holder() is None:
