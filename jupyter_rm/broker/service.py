@@ -56,6 +56,7 @@ from ..runtime.journal import Journal
 from ..wire import codec
 from .feeds import Feeds
 from .jobs import LocalJobs, first_number
+from .roads import Roads
 from .store import Store
 
 log = logging.getLogger("jupyter_rm.broker")
@@ -94,7 +95,7 @@ class Broker:
         self.drive = Drive(self.clock, self._round)
         self.context = zmq.Context()
         self._clients: dict[bytes, float] = {}
-        self._agents: dict[tuple[str, int], bytes] = {}
+        self._agents = Roads()
         self._stopping = False
         self._kept_at = 0.0
         self._dirty = True
@@ -236,17 +237,17 @@ class Broker:
         try:
             message = codec.from_agent.decode(frame)
             if isinstance(message, AgentHello) or message.session in self.machine.sessions:
-                self._agents[message.session, message.pilot] = route
+                self._agents.note((message.session, message.pilot), message.epoch, route)
             self.machine.handle(self.clock.now(), FromAgent(message))
         except ProtocolError as error:
             log.warning("frame from an agent dropped: %s", error)
 
     def _to_agent(self, to: object, message: Message) -> None:
-        route = self._agents.get(to)  # type: ignore[call-overload]
+        route = self._agents.to(to, getattr(message, "epoch", -1))
         if route is not None:
             self._send(self._agent_socket, route, message)
         if isinstance(message, AgentRefused) and message.session not in self.machine.sessions:
-            self._agents.pop(to, None)  # type: ignore[call-overload]  # a stranger: nothing of it is remembered
+            self._agents.forget(to)  # a stranger: nothing of it is remembered
 
     # ------------------------------------------------------------ clients
 

@@ -19,6 +19,7 @@ from jupyter_rm.model.describe import Template
 from jupyter_rm.model.facts import Ends, PilotSpec
 from jupyter_rm.model.messages import (
     AgentHello,
+    AgentRefused,
     AgentWelcome,
     Attach,
     BrokerStatus,
@@ -165,9 +166,13 @@ def test_a_pilot_whose_reports_make_no_sense_does_not_end_the_broker(session: Se
     with dealer("agents") as link:
         for epoch in range(50, 60):
             link.send(codec.encode(AgentHello(key, 0, epoch, 1, 0, nodes=(Node("n", 4),))))
-            welcome = None
-            while not isinstance(welcome, AgentWelcome):
+            welcome = codec.to_agent.decode(link.recv())
+            while not isinstance(welcome, (AgentWelcome, AgentRefused)):
                 welcome = codec.to_agent.decode(link.recv())
+            if isinstance(welcome, AgentRefused):
+                # The genuine agent was told to go when the first impostor was welcomed, and its pilot ended with it.
+                assert epoch > 50, welcome.reason
+                break
             body = codec.encode(ends)
             for seq in range(welcome.applied + 1, welcome.applied + 5):
                 link.send(codec.encode(Up(key, 0, epoch, 1, welcome.incarnation, seq, 0, body)))
