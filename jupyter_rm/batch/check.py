@@ -29,6 +29,7 @@ OPS: dict[str, str] = {
     "final": "job",
     "find": "job",
     "estimate": "job",
+    "queue": "job",
     "cancel": "",
     "hold": "",
     "release": "",

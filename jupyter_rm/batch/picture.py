@@ -1,0 +1,82 @@
+"""A queue as one listing shows it: own jobs first, the others for the place in the line.
+
+Pure: records in, a picture out. It knows nothing of commands or time. Read next: :mod:`jupyter_rm.runtime.collect`.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+
+from .records import JobRecord, JobState
+
+
+@dataclass(frozen=True)
+class QueuePicture:
+    """Jobs of a site at one moment.
+
+    Attributes:
+        mine: own jobs, by place in the line, then running ones; others: jobs of other users, in the same order.
+        places: by id of a job of mine that waits: (position, length) of the line it stands in; 1 is next. A job whose
+            place nobody knows is not in it.
+        whole: the listing held everybody's jobs; False: the site shows only one's own, and lengths are not known.
+    """
+
+    mine: tuple[JobRecord, ...] = ()
+    others: tuple[JobRecord, ...] = ()
+    places: Mapping[str, tuple[int, int]] = field(default_factory=dict)
+    whole: bool = True
+
+
+def _number(id: str) -> tuple[int, ...]:
+    return tuple(int(part) for part in re.findall(r"[0-9]{1,18}", id)[:3])
+
+
+def _turn(job: JobRecord) -> tuple[float, float, float, tuple[int, ...], str]:
+    """The order in which a scheduler without backfill would start jobs: by priority, then by age."""
+    return (
+        float(job.position if job.position is not None else 1 << 60),
+        -(job.priority or 0.0),
+        job.submit or 0.0,
+        _number(job.id),
+        job.id,
+    )
+
+
+def in_line(job: JobRecord) -> bool:
+    """Return whether a job waits for its turn: a held or broken one stands in no line."""
+    return job.state is JobState.QUEUED and job.detail in ("", "requeued")
+
+
+def picture(jobs: Iterable[JobRecord], user: str, whole: bool = True) -> QueuePicture:
+    """Return the picture of a listing.
+
+    Args:
+        jobs: every job of the listing; user: whose jobs are "mine"; whole: everybody's jobs were listed.
+
+    The line of a job is the queue (partition) it was put into. Its place is what the batch system says, else its rank
+    by priority and age; backfilling may start it earlier.
+    """
+    every = [job for job in jobs if not job.state.final]
+    waiting = sorted((job for job in every if in_line(job)), key=_turn)
+    rest = sorted((job for job in every if not in_line(job)), key=lambda job: (job.start or 0.0, _number(job.id)))
+    lines: dict[str, list[JobRecord]] = {}
+    for job in waiting:
+        lines.setdefault(job.queue, []).append(job)
+    places: dict[str, tuple[int, int]] = {}
+    for line in lines.values():
+        for place, job in enumerate(line, 1):
+            if job.user != user:
+                continue
+            if job.position:
+                places[job.id] = (job.position, len(line) if whole else 0)
+            elif whole:
+                places[job.id] = (place, len(line))
+    ordered = [*waiting, *rest]
+    return QueuePicture(
+        tuple(job for job in ordered if job.user == user),
+        tuple(job for job in ordered if job.user != user),
+        places,
+        whole,
+    )
