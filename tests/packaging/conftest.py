@@ -16,9 +16,13 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> Built:
     """Build the sdist, and the wheel from the sdist, with the build tools of this environment."""
     source = tmp_path_factory.mktemp("tree") / "with a space"
     # Read from .gitignore, not asked of git: the tree may have been unpacked where there is no git.
-    lines = (ROOT / ".gitignore").read_text().split()
-    ignored = [line.rstrip("/").rsplit("/", 1)[-1] for line in lines]
-    shutil.copytree(ROOT, source, ignore=shutil.ignore_patterns(".git", *ignored))
+    lines = [line.rstrip("/") for line in (ROOT / ".gitignore").read_text().split()]
+    anywhere = shutil.ignore_patterns(".git", *(line for line in lines if "/" not in line))
+
+    def ignored(folder: str, names: list[str]) -> set[str]:
+        return anywhere(folder, names) | {name for name in names if str((Path(folder) / name).relative_to(ROOT)) in lines}
+
+    shutil.copytree(ROOT, source, ignore=ignored)
     # The cmake and ninja wheels of this environment serve where the system has none.
     bins = str(Path(sys.executable).parent)
     env = clean_environment(path=os.pathsep.join([os.environ.get("PATH", os.defpath), bins]))
