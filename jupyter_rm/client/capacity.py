@@ -63,6 +63,20 @@ def _text(value: object, field: str) -> str:
     return text
 
 
+def _texts(value: object, field: str) -> dict[str, str]:
+    if not isinstance(value, Mapping):
+        raise RequestError(f"{field}: {value!r} is no mapping", hint=f'{field}={{"name": "value"}}', code="JRM-Q05")
+    return {_text(name, field): _option(said, f"{field}[{name!r}]") for name, said in value.items()}
+
+
+def _option(value: object, field: str) -> str:
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    return str(value) if isinstance(value, (int, float)) else _text(value, field)
+
+
+# Attributes of batch systems that may be given by name, like the fields; all others stand in options=.
+_OPTIONS = ("qos", "reservation", "constraint", "exclusive", "requeue", "hold")
 _FIELDS: dict[str, Any] = {
     "name": check_name,
     "nodes": lambda value, field: whole(value, field, 1),
@@ -73,6 +87,15 @@ _FIELDS: dict[str, Any] = {
     "queue": _text,
     "project": _text,
     "sandbox": _text,
+    "options": _texts,
+    "launch": _text,
+    "env_mode": _text,
+    "env": _text,
+    "env_source": _text,
+    "drain": duration_s,
+    "hooks": _texts,
+    "backup": lambda value, field: whole(value, field, 0),
+    **dict.fromkeys(_OPTIONS, _option),
 }
 
 
@@ -93,6 +116,13 @@ def pilot_spec(site: object, fields: Mapping[str, Any]) -> PilotSpec:
             raise RequestError(f"{name}: no such field of a pilot", hint=hint, code="JRM-Q06")
         if value is not None:
             made[name] = _FIELDS[name](value, name)
+    options = {name: made.pop(name) for name in _OPTIONS if name in made}
+    if options:
+        made["options"] = {**made.get("options", {}), **options}
+    if site in _LOCAL and (named := sorted(made.get("options", {}))):
+        raise RequestError(
+            f"{named[0]}: this machine has no batch system", hint="leave it out, or name a cluster", code="JRM-Q54"
+        )
     if site == "local":
         made.setdefault("cores", usable_cores())
         if made.get("nodes", 1) > 1:

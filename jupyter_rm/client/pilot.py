@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..model.errors import RequestError
+from ..model.facts import PilotStep
 from ..model.ids import pilot_uid
 from ..model.ledger import PilotRow
 from ..model.messages import CancelPilot
@@ -79,13 +80,26 @@ class Pilot:
 
     @property
     def queue_position(self) -> int | None:
-        """Its place in the batch queue; None: not queued, or the site does not say."""
-        return None
+        """Its place in the batch queue, 1 is next; None: not queued, or the site does not say."""
+        queued = self._row().queued
+        return queued.position or None if queued is not None else None
+
+    @property
+    def queue_length(self) -> int | None:
+        """How many jobs wait in that queue; None: not queued, or the site does not say."""
+        queued = self._row().queued
+        return queued.length or None if queued is not None else None
 
     @property
     def start_estimate(self) -> float | None:
         """When the site expects to start it, seconds since 1970; None: it does not say."""
-        return None
+        queued = self._row().queued
+        return queued.estimate or None if queued is not None else None
+
+    @property
+    def step(self) -> PilotStep | None:
+        """Where the way to its agent stands (step, status, percent, text); None: there is nothing on the way."""
+        return self._row().step
 
     @property
     def nodes(self) -> tuple[Any, ...]:

@@ -72,7 +72,10 @@ class Session:
         Args:
             site: ``local``, ``noop``, or a URL such as ``slurm+ssh://me@login``.
             **fields: ``cores``, ``gpus`` (in total), ``nodes``, ``mem`` (per node, "64GiB"), ``walltime`` ("1h"),
-                ``queue``, ``project``, ``name``, ``sandbox``.
+                ``queue``, ``project``, ``name``, ``sandbox``, ``drain`` (no new task so long before the end),
+                ``qos``, ``reservation``, ``constraint``, ``exclusive``, ``options`` (a dict of further attributes of
+                the batch system), ``launch`` (method inside the job), ``env_mode``, ``env``, ``env_source`` (the
+                agent's environment), ``hooks``, ``backup`` (nodes).
 
         Raises:
             RequestError: an unknown field, a request this machine cannot fulfil, or a pilot of this name that lives

@@ -85,7 +85,21 @@ def pilot_reason(row: PilotRow) -> str:
     if row.silent and not row.state.final:
         return f"unreachable, last known {row.state.name}; its tasks may be running"
     text = CAUSE_TEXT.get(row.cause, "") if row.cause is not Cause.NONE else ""
-    return row.reason or text or _PILOT_PLAIN.get(row.state, "")
+    text = row.reason or text or _PILOT_PLAIN.get(row.state, "")
+    if row.state.final:
+        return text
+    step, queued = row.step, row.queued
+    if queued is not None and (step is None or (step.step in ("submit", "queue") and step.status != "fail")):
+        parts = [queued.reason or text]
+        if queued.position:
+            parts.append(f"position {queued.position}" + (f" of {queued.length}" if queued.length else ""))
+        if queued.estimate:
+            parts.append(f"expected to start {stamp(queued.estimate)}")
+        return ", ".join(parts)
+    if step is not None and step.at >= row.since:
+        percent = f" {step.percent:.0f} %" if step.percent >= 0 and step.status == "progress" else ""
+        return f"{step.step}{percent}: {step.text}" if step.text else f"{step.step}{percent}"
+    return text
 
 
 def counts_text(counts: dict[str, int]) -> str:

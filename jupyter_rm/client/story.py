@@ -76,6 +76,11 @@ def tell(fact: f.Fact, index: int, ledger: Ledger) -> str:
         return f"pilot {pilot_uid(fact.pilot)} {PilotState(fact.state).name}" + (f": {reason}" if reason else "")
     if isinstance(fact, f.PilotSilent):
         return f"pilot {pilot_uid(fact.pilot)} is {'unreachable' if fact.silent else 'reachable again'}"
+    if isinstance(fact, f.PilotStep):
+        return f"pilot {pilot_uid(fact.pilot)} {fact.step} {fact.status}" + (f": {fact.text}" if fact.text else "")
+    if isinstance(fact, f.PilotQueued):
+        turn = f" at position {fact.position}" if fact.position else ""
+        return f"pilot {pilot_uid(fact.pilot)} waits{turn}" + (f": {fact.reason}" if fact.reason else "")
     if isinstance(fact, f.TasksWaiting):
         return "eligible: what it came after is DONE"
     if isinstance(fact, f.CancelRequested):

@@ -17,6 +17,7 @@ from ..model.facts import (
     AttemptsEnded,
     Ends,
     Fact,
+    PilotSpec,
     TasksEnded,
     TasksWaiting,
 )
@@ -36,6 +37,7 @@ class Books:
         key: name under which the journal knows the session (unique for ever).
         incarnation: number of this life of the broker.
         wall: returns the wall time of the current turn, for display in facts.
+        check_site: raises RequestError for a site that cannot be asked; None: only this machine can.
     """
 
     def __init__(
@@ -46,7 +48,9 @@ class Books:
         patience: Patience,
         wall: Callable[[], float],
         ledger: Ledger | None = None,
+        check_site: Callable[[PilotSpec], None] | None = None,
     ) -> None:
+        self._check_site = check_site
         self.key = key
         self.incarnation = incarnation
         self.payloads = payloads

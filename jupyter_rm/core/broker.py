@@ -15,11 +15,14 @@ from ..model.effects import (
     FromClient,
     Input,
     JobChanged,
+    QueueSeen,
     Send,
+    StepTaken,
     StopProgram,
     Turn,
 )
 from ..model.errors import ErrorForm, JrmError, ProtocolError, RequestError
+from ..model.facts import PilotSpec
 from ..model.ids import check_name
 from ..model.ledger import Ledger
 from ..model.messages import (
@@ -52,6 +55,7 @@ class BrokerMachine:
         wall: returns the wall time of the current turn, for display.
         first_number: a new session's number is at least this: what an earlier life left on disk must not be taken for
             the new session's.
+        check_site: raises RequestError for a site that cannot be asked; None: only this machine can.
     """
 
     def __init__(
@@ -63,7 +67,9 @@ class BrokerMachine:
         host: str = "",
         patience: Patience = DEFAULT,
         first_number: int = 0,
+        check_site: Callable[[PilotSpec], None] | None = None,
     ) -> None:
+        self._check_site = check_site
         self._next_number = first_number
         self.incarnation = incarnation
         self.payloads = payloads if payloads is not None else Payloads()
@@ -78,11 +84,16 @@ class BrokerMachine:
 
     def adopt(self, key: str, ledger: Ledger) -> SessionMachine:
         """Take in a session that the journal holds."""
-        session = SessionMachine(key, self.incarnation, self.payloads, self.patience, self.wall, ledger)
+        session = self._machine(key, ledger)
         self.sessions[key] = session
         self.names[ledger.name] = key
         self._next_number = max(self._next_number, int(key.partition("-")[0]) + 1)
         return session
+
+    def _machine(self, key: str, ledger: Ledger | None = None) -> SessionMachine:
+        return SessionMachine(
+            key, self.incarnation, self.payloads, self.patience, self.wall, ledger, check_site=self._check_site
+        )
 
     def recover(self, now: float) -> Turn:
         """Take up the work of an earlier life, after all sessions were adopted."""
@@ -103,7 +114,7 @@ class BrokerMachine:
             raise RequestError(f"there is no session {name!r}", hint=f"sessions: {known}", code="JRM-Q08")
         key = f"{self._next_number}-{name}"
         self._next_number += 1
-        session = SessionMachine(key, self.incarnation, self.payloads, self.patience, self.wall)
+        session = self._machine(key)
         self.sessions[key] = session
         self.names[name] = key
         session.open(name, owner, self.host)
@@ -127,6 +138,12 @@ class BrokerMachine:
         elif isinstance(news, JobChanged):
             if news.session in self.sessions:
                 self.sessions[news.session].job(news)
+        elif isinstance(news, StepTaken):
+            if news.session in self.sessions:
+                self.sessions[news.session].step(news)
+        elif isinstance(news, QueueSeen):
+            if news.session in self.sessions:
+                self.sessions[news.session].queue_seen(news)
         else:
             for session in self.sessions.values():
                 session.tick(now)

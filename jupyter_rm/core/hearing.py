@@ -7,16 +7,19 @@ socket, file or clock. Read next: :mod:`jupyter_rm.core.session` and :mod:`jupyt
 
 from __future__ import annotations
 
+import msgspec
 import numpy as np
 
 from ..model.columns import Array, Picks, pack, unpack
-from ..model.effects import EndPilot, JobChanged, Send
+from ..model.effects import EndPilot, JobChanged, QueueSeen, Send, StepTaken
 from ..model.errors import ProtocolError
 from ..model.facts import (
     AttemptsEnded,
     Ends,
     PilotChanged,
+    PilotQueued,
     PilotSilent,
+    PilotStep,
     ReportApplied,
     TasksAssigned,
     TasksEnded,
@@ -331,6 +334,24 @@ class Hearing(Binding):
             state_after = PilotState.FAILED
         cause = row.cause if canceled else Cause(change.cause or Cause.PILOT_LOST)
         self._pilot_over(port, state_after, cause, change.reason or "its job ended", told=False)
+
+    def step(self, news: StepTaken) -> None:
+        """Where the way to a pilot's agent stands; a repeated word is no news."""
+        if not 0 <= news.pilot < len(self.ledger.pilots) or self.ledger.pilots[news.pilot].state.final:
+            return
+        fact = PilotStep(news.pilot, self.wall(), news.step, news.status, news.percent, news.text)
+        last = self.ledger.pilots[news.pilot].step
+        if last is None or msgspec.structs.replace(last, at=fact.at) != fact:
+            self._fact(fact)
+
+    def queue_seen(self, news: QueueSeen) -> None:
+        """What a batch system says of a waiting job."""
+        if not 0 <= news.pilot < len(self.ledger.pilots) or self.ledger.pilots[news.pilot].state.final:
+            return
+        fact = PilotQueued(news.pilot, self.wall(), news.position, news.length, news.estimate, news.source, news.reason)
+        last = self.ledger.pilots[news.pilot].queued
+        if last is None or msgspec.structs.replace(last, at=fact.at) != fact:
+            self._fact(fact)
 
     def _pilot_over(self, port: Port, state: PilotState, cause: Cause, reason: str, *, told: bool) -> None:
         port.lose()

@@ -148,7 +148,8 @@ class SessionMachine(Hearing):
         if known is not None:
             return known
         self._must_be_open()
-        _check_pilot(spec)
+        check_pilot(spec)
+        (self._check_site or only_here)(spec)
         if spec.name:
             check_name(spec.name, "name")
             if any(row.spec.name == spec.name and not row.state.final for row in self.ledger.pilots):
@@ -214,10 +215,9 @@ class SessionMachine(Hearing):
             answer(f"it ended {state.name}" + (f": {table.notes[index]}" if index in table.notes else ""))
 
 
-def _check_pilot(spec: PilotSpec) -> None:
-    """Refuse a pilot that no site can give, naming the field."""
+def only_here(spec: PilotSpec) -> None:
+    """Refuse every site but this machine (RequestError JRM-Q17)."""
     if spec.site not in SITES:
         near = difflib.get_close_matches(spec.site, SITES, 1)
         hint = f"did you mean {near[0]!r}?" if near else "sites known here: " + ", ".join(SITES)
         raise RequestError(f"site: {spec.site!r} is not known here", hint=hint, code="JRM-Q17")
-    check_pilot(spec)

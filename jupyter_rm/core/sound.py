@@ -103,7 +103,10 @@ def _check_request(request: Request) -> None:
 
 def check_pilot(spec: PilotSpec) -> None:
     """Refuse a pilot that no site can give, naming the field (RequestError JRM-Q17)."""
-    bounds = (("nodes", NODES_MOST), ("cores", CORES_MOST), ("gpus", GPUS_MOST), ("mem", _U32 - 1))
+    here = spec.site in ("local", "noop")
+    # Of several nodes, cores and GPUs are a total.
+    cores, gpus = (CORES_MOST, GPUS_MOST) if here else (CORES_MOST * NODES_MOST, GPUS_MOST * NODES_MOST)
+    bounds = (("nodes", NODES_MOST), ("cores", cores), ("gpus", gpus), ("mem", _U32 - 1), ("backup", NODES_MOST))
     for field, most in bounds:
         if not 0 <= getattr(spec, field) <= most:
             raise RequestError(
@@ -111,8 +114,21 @@ def check_pilot(spec: PilotSpec) -> None:
             )
     if not math.isfinite(spec.walltime) or spec.walltime < 0:
         raise RequestError(f"walltime: {spec.walltime} is no duration", hint='write "1h"', code="JRM-Q17")
-    if "\0" in spec.sandbox:
-        raise RequestError("sandbox: holds a NUL character", hint="remove it", code="JRM-Q17")
+    if not math.isfinite(spec.drain) or not 0 <= spec.drain <= (spec.walltime or spec.drain):
+        raise RequestError(
+            f"drain: {spec.drain} is not within the walltime", hint='write a shorter time, such as "5m"', code="JRM-Q17"
+        )
+    texts = {"sandbox": spec.sandbox, "queue": spec.queue, "project": spec.project, "launch": spec.launch}
+    texts |= {"env": spec.env, "env_mode": spec.env_mode, "env_source": spec.env_source}
+    for field, words in (("options", spec.options), ("hooks", spec.hooks)):
+        if len(words) > 64:
+            raise RequestError(f"{field}: {len(words)} of them", hint="give at most 64", code="JRM-Q17")
+        texts |= {f"{field}[{name!r}]": name + value for name, value in words.items()}
+    for field, text in texts.items():
+        if "\0" in text:
+            raise RequestError(f"{field}: holds a NUL character", hint="remove it", code="JRM-Q17")
+        if len(text) > 4096:
+            raise RequestError(f"{field}: {len(text)} characters", hint="at most 4096", code="JRM-Q17")
 
 
 def _must(right: bool, field: str, value: object) -> None:

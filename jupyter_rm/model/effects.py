@@ -90,6 +90,31 @@ class JobChanged(Input):
 
 
 @dataclass(frozen=True, slots=True)
+class StepTaken(Input):
+    """Where the way to a pilot's agent stands; fields as in :class:`~jupyter_rm.model.facts.PilotStep`."""
+
+    session: str
+    pilot: int
+    step: str
+    status: str = "progress"
+    percent: float = -1.0
+    text: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class QueueSeen(Input):
+    """What a batch system says of a waiting job; fields as in :class:`~jupyter_rm.model.facts.PilotQueued`."""
+
+    session: str
+    pilot: int
+    position: int = 0
+    length: int = 0
+    estimate: float = 0.0
+    source: str = ""
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class StartPilot(Effect):
     """Submit the pilot's job (local: start the agent). Idempotent by (session, pilot)."""
 

@@ -170,17 +170,54 @@ class ReportApplied(Fact, tag=13, frozen=True):
     seq: int
 
 
+class PilotStep(Fact, tag=14, frozen=True):
+    """Where the way to a pilot's agent stands: steps connect, survey, environment, submit, queue, start, link.
+
+    ``status`` is start, progress, ok or fail; ``percent`` -1: not known.
+    """
+
+    pilot: int
+    at: float
+    step: str
+    status: str = "progress"
+    percent: float = -1.0
+    text: str = ""
+
+
+class PilotQueued(Fact, tag=15, frozen=True):
+    """What the batch system says of a waiting job.
+
+    ``position`` 1 is next (0: not known) of ``length`` waiting jobs (0: not known); ``estimate`` when it may start,
+    epoch s (0: not known), as told by ``source``; ``reason`` in plain words.
+    """
+
+    pilot: int
+    at: float
+    position: int = 0
+    length: int = 0
+    estimate: float = 0.0
+    source: str = ""
+    reason: str = ""
+
+
 class PilotSpec(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
     """What to ask a site for.
 
     Attributes:
-        site: ``local``, ``noop`` or a URL.
+        site: ``local``, ``noop``, a URL or the name of a site file.
         name: for people.
         nodes: whole nodes (0: not asked).
         cores, gpus: in total, or per node for ``noop``.
         mem: MiB per node (0: what the machine has).
         walltime: seconds (0: none).
         queue, project: as the batch system calls them.
+        options: further attributes of the batch system by name, as text.
+        launch: launch method inside the job (empty: the site's best).
+        env_mode: use, create, update, recreate, private, local or none (empty: create); ``env``: path or name of an
+            environment; ``env_source``: staged, index or installed (empty: staged).
+        drain: s before the end of the walltime at which no new task starts.
+        hooks: commands of the user by the moment at which they run.
+        backup: nodes beyond ``nodes`` that stand in for lost ones.
     """
 
     site: str = "local"
@@ -193,6 +230,14 @@ class PilotSpec(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
     queue: str = ""
     project: str = ""
     sandbox: str = ""
+    options: dict[str, str] = {}
+    launch: str = ""
+    env_mode: str = ""
+    env: str = ""
+    env_source: str = ""
+    drain: float = 0.0
+    hooks: dict[str, str] = {}
+    backup: int = 0
 
 
 AnyFact = (
@@ -209,6 +254,8 @@ AnyFact = (
     | PilotChanged
     | PilotSilent
     | ReportApplied
+    | PilotStep
+    | PilotQueued
 )
 
 # Kinds of rows in the journal: a fact of the ledger, or the arguments and functions of calls.

@@ -23,9 +23,11 @@ from .facts import (
     Ends,
     Fact,
     PilotChanged,
+    PilotQueued,
     PilotRequested,
     PilotSilent,
     PilotSpec,
+    PilotStep,
     ReportApplied,
     SessionClosed,
     SessionOpened,
@@ -160,6 +162,7 @@ class PilotRow:
         "key",
         "nodes",
         "number",
+        "queued",
         "reason",
         "sandbox",
         "seq",
@@ -167,6 +170,7 @@ class PilotRow:
         "since",
         "spec",
         "state",
+        "step",
         "times",
     )
 
@@ -186,6 +190,8 @@ class PilotRow:
         self.seq = 0  # reports applied
         self.sandbox = ""
         self.times: dict[int, float] = {int(PilotState.SUBMITTED): at}
+        self.step: PilotStep | None = None  # the last one on the way to this state
+        self.queued: PilotQueued | None = None  # while the batch system lets it wait
 
 
 class Ledger:
@@ -315,6 +321,10 @@ class Ledger:
         if fact.state != row.state:
             row.since = fact.at
             row.times[fact.state] = fact.at
+        if fact.state >= PilotState.STARTING and (fact.state != row.state or fact.epoch > row.epoch):
+            row.queued = None
+        if fact.state == PilotState.ACTIVE and (fact.state != row.state or fact.epoch > row.epoch):
+            row.step = None
         row.state = PilotState(fact.state)
         row.cause = Cause(fact.cause)
         row.reason = fact.reason or row.reason if fact.state == row.state else fact.reason
@@ -327,6 +337,16 @@ class Ledger:
 
     def _pilot_silent(self, fact: PilotSilent) -> None:
         self.pilots[fact.pilot].silent = fact.silent
+
+    def _pilot_step(self, fact: PilotStep) -> None:
+        row = self.pilots[fact.pilot]
+        if not row.state.final:
+            row.step = fact
+
+    def _pilot_queued(self, fact: PilotQueued) -> None:
+        row = self.pilots[fact.pilot]
+        if not row.state.final:
+            row.queued = fact
 
     def _report_applied(self, fact: ReportApplied) -> None:
         row = self.pilots[fact.pilot]
@@ -414,6 +434,8 @@ class _PilotSaved(msgspec.Struct):
     seq: int
     sandbox: str
     times: dict[int, float]
+    step: PilotStep | None = None
+    queued: PilotQueued | None = None
 
 
 _snapshot = msgspec.msgpack.Decoder(
@@ -438,4 +460,6 @@ _FOLD: dict[type[Fact], Callable[[Ledger, Any], Array | None]] = {
     PilotChanged: Ledger._pilot_changed,
     PilotSilent: Ledger._pilot_silent,
     ReportApplied: Ledger._report_applied,
+    PilotStep: Ledger._pilot_step,
+    PilotQueued: Ledger._pilot_queued,
 }

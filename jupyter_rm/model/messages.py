@@ -156,6 +156,16 @@ class Seen(Message, tag=16, frozen=True):
     cursor: int
 
 
+class Answer(Message, tag=17, frozen=True):
+    """A person's answer to :class:`Asked` (for a host key: ``yes``), or that there will be none. Never recorded."""
+
+    req: int
+    session: str
+    ask: int
+    text: str = ""
+    cancel: bool = False
+
+
 # ---------------------------------------------------------------- broker -> client
 
 
@@ -257,6 +267,31 @@ class BrokerStatus(Message, tag=41, frozen=True):
     clients: int
     agents: int
     rss_kib: int
+
+
+class Asked(Message, tag=42, frozen=True):
+    """A login for a pilot of this session needs a person's word. Repeated to clients that attach later.
+
+    ``kind`` is password, otp, passphrase or host_key; ``secret``: do not show what is typed.
+    """
+
+    session: str
+    pilot: int
+    ask: int
+    kind: str
+    host: str
+    user: str
+    text: str
+    fingerprint: str = ""
+    secret: bool = True
+    key_type: str = ""
+
+
+class AskOver(Message, tag=43, frozen=True):
+    """This question needs no answer any more."""
+
+    session: str
+    ask: int
 
 
 # ---------------------------------------------------------------- agent <-> broker: outside the streams
@@ -465,8 +500,22 @@ ClientMessage = (
     | Status
     | StopBroker
     | Seen
+    | Answer
 )
-BrokerMessage = Welcome | Refused | Accepted | Attached | Feed | Sessions | Values | Story | Explained | BrokerStatus
+BrokerMessage = (
+    Welcome
+    | Refused
+    | Accepted
+    | Attached
+    | Feed
+    | Sessions
+    | Values
+    | Story
+    | Explained
+    | BrokerStatus
+    | Asked
+    | AskOver
+)
 AgentMessage = AgentHello | Up
 AgentBound = AgentWelcome | AgentRefused | Down
 AnyOrder = Assign | Function | CancelTasks | Drain | Stop | AskWhy

@@ -18,9 +18,11 @@ from jupyter_rm.model.facts import (
     Ends,
     Fact,
     PilotChanged,
+    PilotQueued,
     PilotRequested,
     PilotSilent,
     PilotSpec,
+    PilotStep,
     ReportApplied,
     SessionClosed,
     SessionOpened,
@@ -226,3 +228,32 @@ def test_a_cancel_is_remembered() -> None:
     ledger = fresh(3)
     ledger.apply(CancelRequested(0, Picks.of([0, 2]), 1.0))
     assert (ledger.bulks[0].flags & CANCEL_ASKED).tolist() == [1, 0, 1]
+
+
+def test_the_way_to_a_pilot_is_shown_until_its_agent_is_there() -> None:
+    ledger = Ledger()
+    ledger.apply(SessionOpened("s", 0.0))
+    ledger.apply(
+        PilotRequested(0, b"p", 1.0, PilotSpec(site="slurm+ssh://me@login", options={"qos": "high"}, backup=1))
+    )
+    row = ledger.pilots[0]
+    ledger.apply(PilotStep(0, 2.0, "environment", "progress", 40.0, "4 of 10 MB sent"))
+    ledger.apply(PilotChanged(0, int(PilotState.QUEUED), 3.0, job_id="17"))
+    ledger.apply(PilotQueued(0, 4.0, 3, 9, 5000.0, "squeue", "waits behind jobs of higher priority"))
+    again = Ledger.load(ledger.dump()).pilots[0]
+    for one in (row, again):
+        assert one.step is not None and (one.step.step, one.step.percent) == ("environment", 40.0)
+        assert one.queued is not None and (one.queued.position, one.queued.length, one.queued.estimate) == (
+            3,
+            9,
+            5000.0,
+        )
+        assert one.spec.options == {"qos": "high"}
+    ledger.apply(PilotChanged(0, int(PilotState.STARTING), 5.0, job_id="17"))
+    assert row.queued is None and row.step is not None
+    ledger.apply(PilotChanged(0, int(PilotState.ACTIVE), 6.0, epoch=0))
+    assert row.step is None
+    ledger.apply(PilotStep(0, 7.0, "queue", "progress", -1.0, "requeued; waits again"))
+    ledger.apply(PilotChanged(0, int(PilotState.FAILED), 8.0))
+    ledger.apply(PilotStep(0, 9.0, "start", "ok"))  # late: it is over
+    assert row.step is not None and row.step.step == "queue"
