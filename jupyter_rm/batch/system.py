@@ -133,10 +133,11 @@ class BatchSystem:
         self._need(op, said["argv"], have)
         return Command(tuple(argv), said.get("stdin", "").encode(), env, float(said.get("timeout_s", 30.0)))
 
-    def _unheard(self, given: Mapping[str, object]) -> None:
-        """Refuse what would be dropped silently: a person who asks for memory believes to have got it."""
+    @property
+    def heard(self) -> frozenset[str]:
+        """The attributes that reach a submission; the others it has no way to ask for."""
         heard: set[str] = set()
-        argv = self._tree["ops"]["submit"]["argv"]
+        argv = self._tree.get("ops", {}).get("submit", {}).get("argv", ())
         texts = [item for group in argv for item in ([group] if isinstance(group, str) else group)]
         for name, attribute in self.attributes.items():
             own = [*attribute.args, *attribute.args_false, *attribute.env.values()]
@@ -145,6 +146,11 @@ class BatchSystem:
         heard |= {hole.name for text in texts if text not in SPECIAL for hole in holes(text)}
         for attribute in self.attributes.values():
             heard |= set(attribute.product) if attribute.name in heard else set()
+        return frozenset(heard)
+
+    def _unheard(self, given: Mapping[str, object]) -> None:
+        """Refuse what would be dropped silently: a person who asks for memory believes to have got it."""
+        heard = self.heard
         for name, value in given.items():
             attribute = self.attributes[name]
             if value is None or name in heard or attribute.optional or not attribute.visible:

@@ -166,6 +166,12 @@ class StartPilot(Strict):
     key: str = ""
 
 
+class FillForm(Strict):
+    """Body of POST form: what a person gave so far, by field."""
+
+    values: dict[str, str | int | float | bool | list[str] | None] = {}
+
+
 class CancelPilot(Strict):
     """Body of POST cancel of a pilot."""
 
@@ -340,6 +346,43 @@ class Output(Api):
         self.reply(await self.ask(lambda work: work.output(self.hub, name, uid, stream, size)))
 
 
+class Sites(Api):
+    """Where pilots can be asked for."""
+
+    @guarded(READ, PILOTS)
+    async def get(self) -> None:
+        """List them."""
+
+        def job() -> dict[str, Any]:
+            from . import forms
+
+            return forms.sites()
+
+        self.reply(await self.hub.do(job))
+
+
+class SiteForm(Api):
+    """The launch form of a site."""
+
+    async def _form(self, site: str, values: dict[str, Any]) -> None:
+        def job() -> dict[str, Any]:
+            from . import forms
+
+            return forms.form(site, values)
+
+        self.reply(await self.hub.do(job))
+
+    @guarded(READ, PILOTS)
+    async def get(self, site: str) -> None:
+        """Send it as it is before anybody has filled it."""
+        await self._form(site, {})
+
+    @guarded(READ, PILOTS)
+    async def post(self, site: str) -> None:
+        """Check values: the same form with what is wrong, and the command that would be run."""
+        await self._form(site, dict(self.body(FillForm).values))
+
+
 class Spec(Api):
     """The description of this interface."""
 
@@ -355,6 +398,8 @@ ROUTES: list[tuple[str, type[Api]]] = [
     ("spec.yaml", Spec),
     ("broker", Broker),
     ("broker/log", BrokerLog),
+    ("sites", Sites),
+    (f"sites/{_NAME}/form", SiteForm),
     ("sessions", Sessions),
     (f"sessions/{_NAME}", Session),
     (f"sessions/{_NAME}/detach", Detach),
