@@ -187,7 +187,8 @@ def _typed(attribute: Attribute, value: object) -> object:
 def _shown(attribute: Attribute, system: BatchSystem, good: Mapping[str, Value]) -> bool:
     if not attribute.depends:
         return True
-    have: dict[str, Value] = {each.name: each.default for each in system.attributes.values() if each.default is not None}
+    known = system.attributes.values()
+    have: dict[str, Value] = {each.name: each.default for each in known if each.default is not None}
     return holds(attribute.depends, {**have, **good})
 
 
