@@ -20,7 +20,8 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> Built:
     anywhere = shutil.ignore_patterns(".git", *(line for line in lines if "/" not in line))
 
     def ignored(folder: str, names: list[str]) -> set[str]:
-        return anywhere(folder, names) | {name for name in names if str((Path(folder) / name).relative_to(ROOT)) in lines}
+        here = Path(folder).relative_to(ROOT)
+        return anywhere(folder, names) | {name for name in names if str(here / name) in lines}
 
     shutil.copytree(ROOT, source, ignore=ignored)
     # The cmake and ninja wheels of this environment serve where the system has none.
@@ -29,7 +30,7 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> Built:
     run(sys.executable, "-m", "build", "--no-isolation", "--outdir", source / "dist", ".", cwd=source, env=env)
     (sdist,) = (source / "dist").glob("*.tar.gz")
     (wheel,) = (source / "dist").glob("*.whl")
-    return Built(sdist, wheel)
+    return Built(source, sdist, wheel)
 
 
 @pytest.fixture(scope="session")

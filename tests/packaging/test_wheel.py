@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import email
 import json
+import re
 import sys
 import tarfile
 import zipfile
 from pathlib import Path
 
 import pytest
-from wheel_kit import ROOT, Built, clean_environment, run
+from wheel_kit import Built, clean_environment, run
 
 LINUX = sys.platform.startswith("linux")
 NATIVE = ["_placer", "_spawner"] if LINUX else ["_placer"]
@@ -22,12 +23,11 @@ def names(built: Built) -> list[str]:
         return archive.namelist()
 
 
-def test_wheel_holds_every_module_and_the_type_marker(names: list[str]) -> None:
-    # Other people's new modules may appear in the tree while the build runs, so only what the build saw is compared.
+def test_wheel_holds_every_module_and_the_type_marker(names: list[str], built: Built) -> None:
     missing = [
-        str(path.relative_to(ROOT))
-        for path in (ROOT / "jupyter_rm").rglob("__init__.py")
-        if "__pycache__" not in path.parts and str(path.relative_to(ROOT)) not in names
+        str(path.relative_to(built.source))
+        for path in (built.source / "jupyter_rm").rglob("*.py")
+        if str(path.relative_to(built.source)) not in names
     ]
     assert missing == []
     assert "jupyter_rm/py.typed" in names
@@ -45,10 +45,16 @@ def test_wheel_holds_the_native_parts_and_not_their_sources(names: list[str], bu
         assert mode & 0o111 == 0o111, f"jrm-guard has mode {mode:o}"
 
 
-def test_wheel_holds_nothing_beside_the_package(names: list[str]) -> None:
+def test_wheel_holds_nothing_beside_the_package_but_what_jupyter_reads(names: list[str]) -> None:
     beside = [name for name in names if not name.startswith("jupyter_rm/") and ".dist-info/" not in name]
-    (switch,) = beside  # what tells Jupyter of the server extension, put into etc/ of the environment
-    assert switch.endswith(".data/data/etc/jupyter/jupyter_server_config.d/jupyter_rm.json")
+    data = [name.split(".data/data/", 1)[-1] for name in beside]
+    browser = [name for name in data if name.startswith("share/jupyter/labextensions/jupyter_rm/")]
+    # What is left tells Jupyter of the server extension.
+    assert set(data) - set(browser) == {"etc/jupyter/jupyter_server_config.d/jupyter_rm.json"}
+    assert [name for name in browser if "/static/remoteEntry." in name], browser
+    assert "share/jupyter/labextensions/jupyter_rm/install.json" in browser
+    assert "jupyter_rm/notebook/static/view.js" in names
+    assert not [name for name in names if name.startswith("jupyter_rm/labextension")], "carried twice"
 
 
 def test_metadata_says_what_a_reader_of_the_index_needs(built: Built, names: list[str]) -> None:
@@ -71,7 +77,11 @@ def test_sdist_holds_the_sources_and_no_built_thing(built: Built) -> None:
         members = [name.split("/", 1)[1] for name in archive.getnames() if "/" in name]
     for needed in ("pyproject.toml", "CMakeLists.txt", "LICENSE", "README.md", "jupyter_rm/native/guard.cpp"):
         assert needed in members
-    built_things = [n for n in members if n.endswith((".so", ".pyc", "jrm-guard")) or n.startswith((".venv", "build/"))]
+    # A wheel made of it must not need Node.
+    assert "jupyter_rm/notebook/static/view.js" in members
+    assert [name for name in members if name.startswith("jupyter_rm/labextension/static/remoteEntry.")]
+    places = (".venv", "build/", "labextension/node_modules", "labextension/lib")
+    built_things = [n for n in members if n.endswith((".so", ".pyc", "jrm-guard")) or n.startswith(places)]
     assert built_things == []
 
 
@@ -100,3 +110,17 @@ def test_installed_command_answers(installed: Path, tmp_path: Path) -> None:
     env = {**clean_environment(path=str(installed)), "JUPYTER_RM_HOME": str(tmp_path / "home")}
     out = run(installed / "jrm", "version", cwd=tmp_path, env=env)
     assert "0.1.0" in out
+
+
+def test_installed_wheel_enables_both_extensions_without_node(built: Built, installed: Path, tmp_path: Path) -> None:
+    env = {**clean_environment(path=str(installed)), "HOME": str(tmp_path), "NO_COLOR": "1"}
+    run(installed / "python", "-m", "pip", "install", "-q", f"{built.wheel}[lab]", cwd=tmp_path, env=env)
+    (front,) = (
+        line.split()
+        for line in run(installed / "jupyter", "labextension", "list", cwd=tmp_path, env=env).splitlines()
+        if line.split()[:1] == ["jupyter_rm"]
+    )
+    assert [word for word in front if "enabled" in word] and [word for word in front if "OK" in word], front
+    server = run(installed / "jupyter", "server", "extension", "list", cwd=tmp_path, env=env)
+    assert re.search(r"jupyter_rm\.server\S* .*enabled", server), server
+    assert re.search(r"jupyter_rm\.server\S* .*OK", server), server

@@ -36,7 +36,8 @@ def clean_environment(*, path: str | None = None) -> dict[str, str]:
 
 @dataclass(frozen=True)
 class Built:
-    """What one ``python -m build`` left."""
+    """The tree that one ``python -m build`` saw, and what it left."""
 
+    source: Path
     sdist: Path
     wheel: Path
