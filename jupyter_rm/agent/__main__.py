@@ -63,6 +63,7 @@ def main(argv: list[str] | None = None) -> int:
     from ..runtime import logs
     from ..runtime.process import become_subreaper
     from ..runtime.spool import Spool
+    from .link import life_of, open_link
     from .service import Agent
 
     logs.setup("jupyter_rm", place / "agent.trace")
@@ -86,10 +87,10 @@ def main(argv: list[str] | None = None) -> int:
     agent = Agent(
         session=spec["session"],
         pilot=spec["pilot"],
-        epoch=int(os.environ.get("JRM_EPOCH", "0")),
+        epoch=life_of(spec),
         nodes=nodes,
         sandbox=str(sandbox),
-        endpoint=spec["endpoint"],
+        link=open_link(spec),
         spool=Spool.open(place / "spool"),
         performer=performer,
         host=nodes[0].name,

@@ -15,8 +15,6 @@ from collections import deque
 from collections.abc import Callable
 from typing import Any, Protocol
 
-import zmq
-
 from ..core.agent import AgentMachine
 from ..core.patience import DEFAULT, Patience
 from ..model.effects import Effect, End, Forget, FromBroker, Input, Kill, Launch, Retract, RunAhead, Send, Spool, Tick
@@ -25,8 +23,9 @@ from ..model.resources import Node
 from ..model.states import Cause
 from ..runtime import spool as spools
 from ..runtime.clock import Clock
-from ..runtime.drive import Drive, drain
+from ..runtime.drive import Drive
 from ..wire import codec
+from .link import BrokerLink
 
 log = logging.getLogger("jupyter_rm.agent")
 # Pause between two looks at the performers while they have work queued ahead, seconds.
@@ -51,7 +50,7 @@ class Agent:
     """The agent program.
 
     Args:
-        endpoint: ZeroMQ address of the broker.
+        link: the road to the broker.
         performer: makes the performer, given the machine's holdings and placer.
     """
 
@@ -63,7 +62,7 @@ class Agent:
         epoch: int,
         nodes: list[Node],
         sandbox: str,
-        endpoint: str,
+        link: BrokerLink,
         spool: spools.Spool,
         performer: Callable[[AgentMachine], Any],
         host: str,
@@ -86,21 +85,12 @@ class Agent:
         )
         self.drive = Drive(self.clock, self._round)
         self.performer: Performs = performer(self.machine)
-        self.context = zmq.Context()
-        self._socket = self.context.socket(zmq.DEALER)
-        self._socket.setsockopt(zmq.LINGER, 200)
-        self._socket.setsockopt(zmq.RECONNECT_IVL, 50)
-        self._socket.setsockopt(zmq.RECONNECT_IVL_MAX, 1000)
-        self._socket.setsockopt(zmq.SNDHWM, 10_000)
-        self._socket.setsockopt(zmq.MAXMSGSIZE, codec.AGENT_LIMIT)
-        self._monitor = self._socket.get_monitor_socket(zmq.EVENT_CONNECTED)
-        self._socket.connect(endpoint)
+        self.link = link
         self._listening = False
         self._calm_until = 0.0
         self._look_at = 0.0
         self._ending: float | None = None
-        self.drive.watch(self._socket, lambda: drain(self._socket, self._frames))
-        self.drive.watch(self._monitor, lambda: drain(self._monitor, self._connected))
+        link.open(self.drive, self._frames, self._met)
         self.drive.every(0.25, self._tick)
 
     def run(self) -> int:
@@ -114,11 +104,7 @@ class Agent:
             self._write()
             with contextlib.suppress(SiteError):
                 self.spool.sync()
-            self.drive.forget(self._monitor)
-            self._socket.disable_monitor()
-            self._monitor.close(0)  # the context waits for ever for a socket that was not closed
-            self._socket.close()
-            self.context.term()
+            self.link.close()
             self.drive.close()
         return 0
 
@@ -144,8 +130,8 @@ class Agent:
         except ProtocolError as error:
             log.warning("frame from the broker dropped: %s", error)
 
-    def _connected(self, _frames: list[bytes]) -> None:
-        self._carry_out(self.machine.reconnected(self.clock.now()))
+    def _met(self) -> None:
+        self._carry_out(self.machine.reconnected(self.clock.now(), self.link.listens))
 
     def _tick(self) -> None:
         now = self.clock.now()
@@ -159,6 +145,7 @@ class Agent:
         if now >= self._calm_until:
             self._look(now)
         self._carry_out(self.machine.flush(now))
+        self.link.flush()
         if self._ending is not None and (self.machine.outbox.unacked == 0 or now > self._ending):
             self.drive.stop()
 
@@ -212,10 +199,7 @@ class Agent:
     def _carry_out(self, effects: list[Effect]) -> None:
         for effect in effects:
             if isinstance(effect, Send):
-                try:
-                    self._socket.send(codec.encode(effect.message), zmq.NOBLOCK, copy=False)
-                except zmq.Again:
-                    pass  # the link sends it again
+                self.link.send(codec.encode(effect.message))
             elif isinstance(effect, Spool):
                 self._unspooled.append(effect)
                 self._write()

@@ -193,9 +193,13 @@ class AgentMachine:
         )
         self._effects.append(Send(BROKER, who))
 
-    def reconnected(self, now: float) -> list[Effect]:
-        """The road to the broker is open again: there may be a new broker at its end, so ask at once."""
-        if self.welcomed and not self.ended:
+    def reconnected(self, now: float, first: bool = False) -> list[Effect]:
+        """The road to the broker is open again: there may be a new broker at its end, so ask at once.
+
+        Args:
+            first: nobody was there to hear an earlier hello.
+        """
+        if (self.welcomed or first) and not self.ended:
             self._say_hello(now)
         return self._out()
 
