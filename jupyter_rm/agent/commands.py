@@ -10,7 +10,7 @@ import difflib
 import os
 import shutil
 import time
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -47,15 +47,25 @@ class Unstartable(Exception):
 
 @dataclass(slots=True)
 class Site:
-    """Where an agent works. ``local``: numbers of the nodes on which it can start processes (None: all)."""
+    """Where an agent works.
+
+    ``here``: number of the node on which it starts processes, of several (None: there is but one). ``spread``: the
+    nodes of an allocation of which only the ranks here are known.
+    """
 
     sandbox: str
     session: str
     pilot: int
     nodes: Sequence[Node]
     pin: bool = False
-    local: Collection[int] | None = None
+    here: int | None = None
     grace: float = 5.0
+    spread: dict[int, tuple[int, ...]] = field(default_factory=dict)
+
+    @property
+    def cores(self) -> int:
+        """Return how many cores there are to start processes on."""
+        return sum(node.cores for node in self.nodes) if self.here is None else self.nodes[self.here].cores
 
     def folder(self, bulk: int, index: int, attempt: int) -> str:
         """Return the directory of one attempt."""
@@ -112,6 +122,8 @@ class Plan:
             "JRM_RANK": "0",
             "JRM_RANKS": str(request.ranks),
         }
+        if site.here is not None:
+            fixed["JRM_NODE"] = site.nodes[site.here].name
         if "OMP_NUM_THREADS" not in captured.env:
             fixed.setdefault("OMP_NUM_THREADS", str(request.cores))
         self.path = dict(template.environment).get("PATH", captured.env.get("PATH", os.defpath))
@@ -132,7 +144,7 @@ class Plan:
         self.env = environments.register(captured, tuple(sorted(fixed.items())))
         self.gpus = request.gpus > 0
         # Processes that need nothing of their allocation but its CPUs may pass it on inside the spawner.
-        self.passes_on = self.ranks == 1 and not self.gpus and request.cores == 1 and site.local is None
+        self.passes_on = self.ranks == 1 and not self.gpus and request.cores == 1
         self._found: dict[str, tuple[float, str, str]] = {}  # name -> (when, file, note)
         self._post = os.fsencode("\n".join(template.post_exec))
         open_texts = [template.executable, *template.arguments, template.stdin, template.stdout, template.stderr]
@@ -222,6 +234,8 @@ class Plan:
         """Return the process of the ``at``-th rank of a task whose rank 0 is ``launch``."""
         number, _, cores, _ = lane.ranks[at]
         extra = [*launch.extra_env, *self._of_lane(lane, at), b"JRM_RANK=%d" % number]
+        if self.site.here is not None:
+            extra.append(os.fsencode("JRM_NODES=" + ",".join(self._names(lane))))
         tail = b"" if number == 0 else b".%d" % number
         out, err = launch.stdout, launch.stderr
         return Launch(
@@ -237,6 +251,11 @@ class Plan:
             launch.timeout,
             launch.grace,
         )
+
+    def _names(self, lane: Lane) -> list[str]:
+        """Return the names of the nodes that an allocation lies on, in the order of its ranks."""
+        numbers = self.site.spread.get(lane.alloc) or dict.fromkeys(node for _, node, _, _ in lane.ranks)
+        return [self.site.nodes[number].name for number in numbers]
 
     def _of_lane(self, lane: Lane, at: int | None) -> list[bytes]:
         """Return the variables that tell a rank (None: all ranks together) what it may use."""

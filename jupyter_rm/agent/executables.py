@@ -150,6 +150,11 @@ class Executables:
         self._spawner.cancel([token + 1 for token in wanted])
         self._serve_idle()
 
+    @property
+    def ahead_inside(self) -> bool:
+        """Say whether tasks may be queued inside the spawner; costs nothing, while asking it costs a round trip."""
+        return any(state.inside for state in self._pools.values())
+
     def settle(self) -> None:
         """Pass on allocations that came free since; call it after other events than those of :meth:`take`."""
         self._serve_idle()
@@ -202,8 +207,6 @@ class Executables:
         allocs: list[int] = []
         launches: list[Launch] = []
         for at, launch in enumerate(plan.launches(index, plan.held.attempts(index), lanes)):
-            if isinstance(launch, Launch) and self._site.local is not None:
-                launch = self._elsewhere(lanes[at], plan.mpi) or launch
             if isinstance(launch, Unstartable):
                 self._refuse(base + int(index[at]), launch, lanes[at])
             else:
@@ -227,14 +230,6 @@ class Executables:
         if launches:
             self._spawner.queue(pool, launches)
             state.inside = True
-
-    def _elsewhere(self, lane: Lane, mpi: bool) -> Unstartable | None:
-        local = self._site.local
-        nodes = {node for _, node, _, _ in lane.ranks}
-        if local is None or mpi or nodes <= set(local):
-            return None
-        names = ", ".join(self._site.nodes[node].name for node in sorted(nodes - set(local)))
-        return Unstartable(f"no process can be started on {names} from here; use mpi=True")
 
     def _ready(self, tokens: list[int]) -> None:
         """Start those of ``tokens`` that still wait for an environment which is decided now."""
@@ -269,8 +264,6 @@ class Executables:
     # ------------------------------------------------------------ ranks
 
     def _start_group(self, token: int, plan: Plan, lane: Lane, first: Launch | Unstartable) -> None:
-        if isinstance(first, Launch):
-            first = self._elsewhere(lane, False) or first
         if isinstance(first, Unstartable):
             self._refuse(token, first, lane)
             return

@@ -10,7 +10,7 @@ from __future__ import annotations
 import errno
 import os
 import selectors
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -46,7 +46,7 @@ class Performer:
         pin: bind each process to its cores.
         environ: the environment the agent itself was started in; the user's tasks start from it.
         session, pilot: told to tasks.
-        local: numbers of the nodes on which processes can be started from here; None: all.
+        here: the number of the node on which processes are started here; None: the pilot has but one.
         grace: s between asking a task to end and killing it.
         spawner: starts the processes; made when None.
         noop: end every task at once instead of running it, see :class:`~jupyter_rm.agent.noop.NoopPerformer`.
@@ -63,7 +63,7 @@ class Performer:
         environ: Mapping[str, str] | None = None,
         session: str = "",
         pilot: int = 0,
-        local: Collection[int] | None = None,
+        here: int | None = None,
         grace: float = 5.0,
         spawner: SpawnerLike | None = None,
         noop: bool = False,
@@ -81,7 +81,7 @@ class Performer:
         self._calls: dict[int, bool] = {}
         self._closed = False
         self._broken = False
-        site = Site(os.fspath(sandbox.absolute()), session, pilot, nodes, pin, local, grace)
+        self.site = site = Site(os.fspath(sandbox.absolute()), session, pilot, nodes, pin, here, grace)
         base = task_environment(os.environ if environ is None else environ)
         self.environments = Environments(self._spawner, self._internal, base)
         self.executables = Executables(
@@ -182,7 +182,13 @@ class Performer:
 
         Then allocations pass on without Python, and polling every 10 ms is enough.
         """
-        return not self._closed and self._spawner.queued > 0 and not self.executables.backlog and not self.workers.busy
+        return (
+            not self._closed
+            and self.executables.ahead_inside
+            and not self.executables.backlog
+            and not self.workers.busy
+            and self._spawner.queued > 0
+        )
 
     def close(self, grace: float = 2.0) -> None:
         """End everything that runs (TERM, after ``grace`` s KILL) and wait for it."""

@@ -61,7 +61,7 @@ class Workers:
         self._plans: dict[int, CallPlan] = {}
         self._workers: list[Worker] = []
         self._idle: dict[Kind, list[Worker]] = {}
-        self._most = max(1, sum(node.cores for node in site.nodes))
+        self._most = max(1, site.cores)
         self._closed = False
 
     # ------------------------------------------------------------ effects

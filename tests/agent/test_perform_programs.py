@@ -400,16 +400,6 @@ def test_mpi_launchers_get_the_flags_they_need(
     assert (rig.folder(bulk, 0) / "post").exists()
 
 
-def test_nodes_out_of_reach_are_refused(rigs: Callable[..., Rig]) -> None:
-    rig = rigs(nodes=2, cores=2, local={0})
-    bulk = rig.bulk(Task("true", cores=2), 2)
-    ends = rig.run(bulk)
-    assert sorted(end.state for end in ends) == [DONE, FAILED]
-    bad = next(end for end in ends if end.state == FAILED)
-    failed(bad, Cause.START_FAILED, "n1")
-    assert bad.node == 1
-
-
 # ---------------------------------------------------------------- pools and allocations
 
 
