@@ -2,7 +2,7 @@
 # net-up.sh [key=value ...]   A network namespace reached from here only over a bad network made by wanlink.py
 # (this side NET.1, the far side NET.2). Keys: delay=ms jitter=ms loss=% rate=kbit/s, see wanlink.py.
 . "$(dirname "$0")/lib.sh"; tb_root
-tb_apt iproute2 iputils-ping python3-minimal
+tb_apt $TB_NET_PACKAGES
 NET=${TB_NET:-10.83.$(( 16#$(printf %s "$TB_ID" | cksum | cut -c1-2) % 250 ))}; NS=jrm-tb-$TB_ID
 ip netns list | grep -qw "$NS" || { ip netns add "$NS"; ip -n "$NS" link set lo up; }
 echo "$NET.2" >"$TB_STATE/net.far"
