@@ -14,7 +14,7 @@ from jupyter_server._tz import utcnow
 from jupyter_server.extension.application import ExtensionApp
 from traitlets import Bool, Float, Unicode
 
-from .api import ROUTES
+from .assets import API_ROUTES, STATIC
 from .feed import Feed
 from .hub import Hub
 from .notices import SCHEMA, SCHEMA_ID, Watch
@@ -54,7 +54,8 @@ class JupyterRM(ExtensionApp):  # type: ignore[misc,unused-ignore]
 
     def initialize_handlers(self) -> None:
         """Add the routes; Jupyter puts its base URL before them."""
-        self.handlers.extend((rf"/jupyter-rm/api/{path}", handler) for path, handler in ROUTES)
+        self.handlers.extend((rf"/jupyter-rm/api/{path}", handler) for path, handler in API_ROUTES)
+        self.handlers.extend((rf"/jupyter-rm/static/{path}", handler) for path, handler in STATIC)
         self.handlers.append((r"/jupyter-rm/feed", Feed))
 
     async def _start_jupyter_server_extension(self, serverapp: Any) -> None:

@@ -31,7 +31,11 @@ MOST_MESSAGE = 64 << 10  # bytes that a screen may say at once
 MOST_MISTAKES = 50
 QUEUE = 128 << 10  # bytes that wait for a slow screen
 STUCK_S = 60.0  # a line that takes no byte for so long is closed
-_RESOURCE = {"sessions": SESSIONS, "summary": SESSIONS, "tasks": TASKS, "activity": TASKS}
+
+
+def _resource(view: str) -> str:
+    """Return what a view shows: sessions and their pilots, or tasks."""
+    return SESSIONS if view in ("sessions", "summary", "queue") else TASKS
 
 
 class Feed(ExtensionHandlerMixin, WebSocketMixin, WebSocketHandler, JupyterHandler):  # type: ignore[misc,unused-ignore]
@@ -90,7 +94,7 @@ class Feed(ExtensionHandlerMixin, WebSocketMixin, WebSocketHandler, JupyterHandl
         command = None
         try:
             command = read(message)
-            if isinstance(command, Subscribe) and not await self._may(_RESOURCE[command.view]):
+            if isinstance(command, Subscribe) and not await self._may(_resource(command.view)):
                 raise RequestError(
                     f"you may not look at {command.view}", hint="ask who runs this server", code="JRM-H403"
                 )

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from ..model.errors import JrmError, ProtocolError, RequestError
+from ..views.windows import MOVING, VIEWS, Window
 from .hub import Hub
 from .start import described
 
@@ -32,34 +33,7 @@ COST, LONGEST_S = 8, 3.0  # a picture that takes 0.1 s of computing is made agai
 LOOK_S = 1.0  # how often to look for what no change tells: the line to the broker, time going on
 FIRST_RETRY_S, LAST_RETRY_S = 0.5, 8.0
 MOST_SUBSCRIPTIONS = 32
-VIEWS = ("sessions", "summary", "tasks", "activity")
 Send = Callable[[bytes], Awaitable[None]]
-
-
-class Window(msgspec.Struct, forbid_unknown_fields=True):
-    """What part of a view is on the screen; which fields mean something depends on the view.
-
-    Attributes:
-        offset, limit: rows of the table. state ... order: see :meth:`jupyter_rm.views.tables.Query.of`.
-        bins, begin: columns of a time axis and its left edge, seconds since 1970.
-    """
-
-    offset: int = 0
-    limit: int = 100
-    state: str = ""
-    bulk: str = ""
-    pilot: str = ""
-    cause: str = ""
-    search: str = ""
-    sort: str = ""
-    order: str = ""
-    bins: int = 200
-    begin: float | None = None
-
-    def filters(self) -> dict[str, str]:
-        """Return what :meth:`Query.of` reads."""
-        names = ("state", "bulk", "pilot", "cause", "search", "sort", "order")
-        return {name: getattr(self, name) for name in names}
 
 
 class Subscribe(msgspec.Struct, tag_field="op", tag="subscribe", forbid_unknown_fields=True):
@@ -249,7 +223,7 @@ class Screen:
     def _look(self) -> None:
         connected = self.hub.keeper.connected
         for sub in self.subscriptions.values():
-            if sub.view == "activity" or (sub.view != "sessions" and sub.connected not in (None, connected)):
+            if sub.view in MOVING or (sub.view != "sessions" and sub.connected not in (None, connected)):
                 sub.dirty = True
 
     async def _show(self, sub: Subscription) -> None:
@@ -290,7 +264,7 @@ class Screen:
     # ------------------------------------------------------------ on the eyes
 
     def _picture(self, sub: Subscription) -> bytes | None:
-        from ..views import pictures, tables
+        from ..views import catalog, pictures
         from ..views.feed import Cutter
         from . import work
 
@@ -312,14 +286,7 @@ class Screen:
         replica = session._replica
         seen = replica.cursor
         sub.connected = self.hub.keeper.connected
-        window = sub.window
-        if sub.view == "summary":
-            picture = pictures.summary(replica, work.words(session))
-        elif sub.view == "tasks":
-            query = tables.Query.of(window.filters())
-            picture = pictures.tasks(replica, work.words(session), query, window.offset, window.limit)
-        else:
-            picture = pictures.activity(replica, time.time(), window.bins, window.begin)
+        picture = catalog.picture(sub.view, replica, work.words(session), sub.window, time.time())
         picture.values["connected"] = sub.connected
         frame = sub.cutter.cut(picture, head, sub.known)
         sub.cost = time.thread_time() - began

@@ -64,7 +64,8 @@ def counts_of(ledger: Ledger) -> dict[str, int]:
     return {state.name: int(counts[state]) for state in TaskState if counts[state]}
 
 
-def _head(ledger: Ledger) -> dict[str, Any]:
+def head(ledger: Ledger) -> dict[str, Any]:
+    """Return the values that all views of a session tell."""
     return {
         "session": ledger.name,
         "state": "closed" if ledger.closed else "open",
@@ -116,7 +117,7 @@ def summary(source: tables.Source, words: Words) -> Picture:
         for table in ledger.bulks:
             if table.counts[TaskState.FAILED]:
                 causes += np.bincount(table.cause[table.state == TaskState.FAILED], minlength=256)[:256]
-        values = _head(ledger)
+        values = head(ledger)
         values["failures"] = {cause.name: int(causes[cause]) for cause in Cause if causes[cause]}
         values["pilots"] = len(ledger.pilots)
         values["pilots_alive"] = sum(not row.state.final for row in ledger.pilots)
@@ -131,7 +132,7 @@ def tasks(source: tables.Source, words: Words, query: tables.Query, offset: int 
     # Counts first: rows may be later than the counts beside them, never earlier, so that the last picture of a session
     # whose tasks have all ended shows their ends.
     with source.changed:
-        values = _head(source.ledger)
+        values = head(source.ledger)
     page = tables.select(source, query, offset, limit)
     rows = tables.rows(source, page.places, lambda table, index: line(words.task(table, index)))
     values |= {"matched": page.matched, "offset": page.offset}
@@ -151,7 +152,7 @@ def activity(source: tables.Source, now: float, bins: int = 200, begin: float | 
         raise RequestError(f"bins: {bins}", hint=f"give 2 to {MOST_BINS}", code="JRM-Q60")
     with source.changed:
         ledger = source.ledger
-        values = _head(ledger)
+        values = head(ledger)
         ended = [(table.state, table.started, table.ended) for table in ledger.bulks if table.counts[5:].any()]
         copies = [tuple(column.copy() for column in columns) for columns in ended]
     # Clocks differ: a session may seem to open in the future.

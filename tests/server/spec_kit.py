@@ -16,7 +16,14 @@ OPERATIONS = [
     for method, operation in item.items()
     if method in METHODS
 ]
-EXAMPLES = {"{name}": "study", "{pilot}": "p.0", "{task}": "t.0.1", "{stream}": "stdout", "{site}": "local"}
+EXAMPLES = {
+    "{view}": "usage",
+    "{name}": "study",
+    "{pilot}": "p.0",
+    "{task}": "t.0.1",
+    "{stream}": "stdout",
+    "{site}": "local",
+}
 
 
 def example(path: str) -> str:

@@ -11,7 +11,7 @@ import websocket
 from server_kit import TOKEN, Answer, Feed, Server
 from spec_kit import OPERATIONS, example
 
-from jupyter_rm.server.api import ROUTES
+from jupyter_rm.server.assets import API_ROUTES
 
 METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
 CALLS = [(method, example(path)) for path, _, _ in OPERATIONS for method in METHODS]
@@ -54,7 +54,7 @@ def walk(server: Server, token: str | None) -> list[str]:
 
 
 def test_the_walk_is_complete() -> None:
-    assert len({path for _, path in CALLS}) == len(ROUTES)
+    assert len({path for _, path in CALLS}) == len(API_ROUTES)
 
 
 def test_no_route_without_a_login(server: Server, home: Path) -> None:

@@ -16,11 +16,11 @@ from world_kit import eventually
 import jupyter_rm as jrm
 from jupyter_rm.client.session import Session
 from jupyter_rm.model.states import PilotState, TaskState
-from jupyter_rm.server.api import ROUTES
+from jupyter_rm.server.assets import API_ROUTES
 
 
 def handler_of(path: str) -> Any:
-    found = [handler for pattern, handler in ROUTES if re.fullmatch(pattern, example(path).lstrip("/"))]
+    found = [handler for pattern, handler in API_ROUTES if re.fullmatch(pattern, example(path).lstrip("/"))]
     assert found, f"{path} is described, but no route serves it"
     return found[0]
 
@@ -74,7 +74,10 @@ def test_what_is_described_exists_with_the_rights_it_names(path: str, method: st
 def test_what_exists_is_described() -> None:
     described = {(handler_of(path), method) for path, method, _ in OPERATIONS}
     served = {
-        (handler, method) for _, handler in ROUTES for method in METHODS if hasattr(getattr(handler, method), "guarded")
+        (handler, method)
+        for _, handler in API_ROUTES
+        for method in METHODS
+        if hasattr(getattr(handler, method), "guarded")
     }
     assert served == described
 

@@ -1,0 +1,42 @@
+"""All views by name: the picture of a view for a window of it.
+
+The same pictures feed pages, notebook cells and exported files. Read next: :mod:`.pictures`, :mod:`.figures`.
+"""
+
+from __future__ import annotations
+
+from ..model.errors import RequestError
+from . import pictures, tables, usage
+from .gather import gather
+from .pictures import Picture, Words
+from .tables import Source
+from .windows import LISTS, VIEWS, Window
+
+
+def picture(view: str, source: Source, words: Words, window: Window, now: float) -> Picture:
+    """Return what a view of a session shows.
+
+    Args:
+        view: one of :data:`VIEWS` but ``sessions``. words: how reasons are worded. now: seconds since 1970.
+
+    Raises:
+        RequestError: no such view, or the window is out of range; JRM-Q60, JRM-Q65.
+    """
+    if view == "summary":
+        return pictures.summary(source, words)
+    if view == "tasks":
+        return _tasks(source, words, window, now)
+    if view == "activity":
+        return pictures.activity(source, now, window.bins, window.begin)
+    if view == "usage":
+        return usage.usage(source, now, window.bins, window.begin, window.at)
+    known = ", ".join(name for name in VIEWS if name != LISTS[0])
+    raise RequestError(f"view {view[:40]!r}: no such view of a session", hint=f"views: {known}", code="JRM-Q65")
+
+
+def _tasks(source: Source, words: Words, window: Window, now: float) -> Picture:
+    made = pictures.tasks(source, words, tables.Query.of(window.filters()), window.offset, window.limit)
+    if window.bins:
+        gathered = gather(source)
+        made.tables["history"] = usage.history(gathered, gathered.latest(now, pilots=False), window.bins, window.begin)
+    return made

@@ -1,0 +1,31 @@
+"""What a person can change about a view, as data: pages make their toolbars from it.
+
+A control changes fields of the subscription's window (see docs/server.md) and so what the server sends::
+
+    {"kind": "choice", "field": "color", "label": "Colour", "choices": [["state", "State"], ...], "default": "state"}
+    {"kind": "text",   "field": "select", "label": "Highlight", "hint": "t.3.17 or p.0"}
+    {"kind": "slider", "field": "at", "label": "Replay", "low": "opened_at", "high": "now"}    names of values
+    {"kind": "range",  "figure": "timeline", "begin": "begin", "end": "end"}   the x range a person zoomed to, seconds
+    {"kind": "crumbs", "field": "focus", "table": "crumbs", "key": "key", "label": "label"}
+    {"kind": "drill",  "field": "focus", "table": "cells", "key": "key", "when": "deeper"}   a click on a row
+    {"kind": "select", "table": "cells", "key": "uid"}          a click names a task or pilot for all views of the page
+
+Knows nothing of figures and pages. Read next: :mod:`.figures`.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+_REPLAY = {"kind": "slider", "field": "at", "label": "Replay", "low": "opened_at", "high": "now"}
+_HIGHLIGHT = {"kind": "text", "field": "select", "label": "Highlight", "hint": "a task or pilot: t.3.17, t.3 or p.0"}
+
+CONTROLS: dict[str, list[dict[str, Any]]] = {
+    "tasks": [],
+    "usage": [_REPLAY],
+}
+# Columns that are milliseconds since 1970, UTC. Bokeh shows them as they are: a page adds its own time zone.
+TIMES: dict[str, list[str]] = {
+    "history": ["x"],
+    "usage": ["x"],
+}

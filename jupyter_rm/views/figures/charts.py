@@ -1,0 +1,93 @@
+"""Figures over time: tasks by phase (view ``tasks``), and resources held and busy (view ``usage``)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from bokeh.layouts import column
+
+from ..palette import PHASES, Palette
+from ..usage import HISTORY_COLUMNS, USAGE_COLUMNS
+from .style import Sources, hover, legend, plot
+
+TOOLS = "xpan,xwheel_zoom,xbox_zoom,reset,save"
+
+
+def tasks(palette: Palette, sources: Sources) -> Any:
+    """Return the areas of tasks by phase over time."""
+    source = sources.of("history", HISTORY_COLUMNS)
+    made = plot(palette, "Tasks over time", height=220, tools=TOOLS, name="history")
+    names = [phase.lower() for phase in PHASES]
+    areas = made.varea_stack(names, x="x", source=source, color=[palette.states[phase] for phase in PHASES])
+    for area, phase in zip(areas, PHASES, strict=True):
+        area.glyph.fill_alpha = 0.92
+        area.muted_glyph = area.glyph.clone(fill_alpha=0.15)
+        # Who cannot tell the colours apart sees a pattern.
+        area.glyph.hatch_pattern = {"FAILED": "x", "CANCELED": "/"}.get(phase)
+        area.glyph.hatch_color = palette.strong
+        area.glyph.hatch_alpha = 0.35
+        area.glyph.hatch_scale = 8
+    made.y_range.start = 0
+    made.x_range.range_padding = 0
+    # Something to point at: an area has no points.
+    line = made.line("x", "running", source=source, line_alpha=0)
+    hover(
+        made,
+        [line],
+        [("at", "@x{%F %T}"), *((phase.lower(), f"@{phase.lower()}{{0,0}}") for phase in reversed(PHASES))],
+        mode="vline",
+        formatters={"@x": "datetime"},
+    )
+    legend(made, palette, [(phase.lower(), [area]) for phase, area in zip(PHASES, areas, strict=True)])
+    return made
+
+
+def usage(palette: Palette, sources: Sources) -> Any:
+    """Return cores, GPUs and memory busy against those held, and the rate at which tasks end."""
+    source = sources.of("usage", USAGE_COLUMNS)
+    parts: list[Any] = []
+    for held, busy, title, colour, height in (
+        ("cores", "cores_busy", "Cores", palette.states["RUNNING"], 190),
+        ("gpus", "gpus_busy", "GPUs", palette.categories[3], 130),
+        ("mem", "mem_busy", "Memory, GiB", palette.categories[6], 130),
+    ):
+        options = {"x_range": parts[0].x_range} if parts else {}
+        made = plot(palette, title, height=height, tools=TOOLS, name=f"usage-{held}", **options)
+        area = made.varea_step("x", 0, busy, source=source, fill_color=colour, fill_alpha=0.75, step_mode="before")
+        edge = made.step("x", held, source=source, line_color=palette.text, line_width=1.5, mode="before")
+        made.y_range.start = 0
+        made.y_range.min_interval = 1
+        made.x_range.range_padding = 0
+        point = made.line("x", busy, source=source, line_alpha=0)
+        tips = [("until", "@x{%F %T}"), ("busy", f"@{busy}{{0,0.[0]}}"), ("held", f"@{held}{{0,0.[0]}}")]
+        if held == "cores":
+            tips.append(("used", "@used{0.[0]} %"))
+        hover(made, [point], tips, mode="vline", formatters={"@x": "datetime"})
+        legend(made, palette, [("busy", [area]), ("held by pilots", [edge])])
+        parts.append(made)
+    rate = plot(
+        palette,
+        "Tasks ended per second",
+        height=150,
+        tools=TOOLS,
+        name="usage-rate",
+        x_range=parts[0].x_range,
+    )
+    bars = rate.varea_step("x", 0, "rate", source=source, fill_color=palette.states["DONE"], step_mode="before")
+    point = rate.line("x", "rate", source=source, line_alpha=0)
+    rate.y_range.start = 0
+    hover(
+        rate,
+        [point],
+        [
+            ("until", "@x{%F %T}"),
+            ("per second", "@rate{0,0.[00]}"),
+            ("started", "@started{0,0}"),
+            ("ended", "@ended{0,0}"),
+            ("failed", "@failed{0,0}"),
+        ],
+        mode="vline",
+        formatters={"@x": "datetime"},
+    )
+    legend(rate, palette, [("all ends", [bars])])
+    return column(*parts, rate, sizing_mode="stretch_width", spacing=4)

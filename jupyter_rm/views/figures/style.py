@@ -1,0 +1,137 @@
+"""How figures look: see-through backgrounds, quiet axes, one font, the palette's colours; and their plumbing.
+
+A figure is a template: it draws columns of named tables and holds no data. Read next: :mod:`.charts`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import bokeh.models
+from bokeh.plotting import figure
+
+from ..palette import Palette
+
+FONT = "system-ui, -apple-system, 'Segoe UI', 'Helvetica Neue', Arial, sans-serif"
+# Its types know less than it has.
+models: Any = bokeh.models
+_TIMES = models.DatetimeTickFormatter
+
+
+class Sources:
+    """The data sources of a template: one per table, named as it is, with its columns and no rows."""
+
+    def __init__(self) -> None:
+        self.made: dict[str, Any] = {}
+
+    def of(self, table: str, columns: Sequence[str]) -> Any:
+        """Return the source of a table."""
+        if table not in self.made:
+            self.made[table] = models.ColumnDataSource(data={name: [] for name in columns}, name=f"table:{table}")
+        return self.made[table]
+
+    @property
+    def names(self) -> dict[str, str]:
+        """The name of the model that holds each table."""
+        return {table: str(source.name) for table, source in self.made.items()}
+
+
+def mapper(palette: Palette) -> Any:
+    """Return what turns colour keys into colours."""
+    keys, colours = palette.keys()
+    return models.CategoricalColorMapper(factors=keys, palette=colours, nan_color=palette.faint)
+
+
+def plot(palette: Palette, label: str, times: bool = True, height: int = 240, **options: Any) -> Any:
+    """Return an empty figure in the house style; ``label`` says what it shows to those who cannot see it."""
+    options = {"x_axis_type": "datetime"} | options if times else options
+    made: Any = figure(
+        height=height,
+        sizing_mode="stretch_width",
+        toolbar_location=options.pop("toolbar_location", "right"),
+        background_fill_color=None,
+        border_fill_color=None,
+        outline_line_color=None,
+        min_border_left=56,
+        min_border_right=8,
+        title=label,
+        **options,
+    )
+    made.title.text_font = FONT
+    made.title.text_font_size = "12px"
+    made.title.text_font_style = "bold"
+    made.title.text_color = palette.text
+    made.toolbar.logo = None
+    made.toolbar.autohide = True
+    for axis in made.axis:
+        axis.axis_line_color = palette.faint
+        axis.major_tick_line_color = palette.faint
+        axis.minor_tick_line_color = None
+        axis.major_label_text_color = palette.text
+        axis.major_label_text_font = FONT
+        axis.major_label_text_font_size = "11px"
+        axis.axis_label_text_color = palette.text
+        axis.axis_label_text_font = FONT
+        axis.axis_label_text_font_size = "11px"
+        axis.axis_label_text_font_style = "normal"
+    made.grid.grid_line_color = palette.faint
+    made.grid.grid_line_alpha = 0.6
+    made.xgrid.grid_line_color = None
+    if times:
+        made.xaxis.formatter = _TIMES(
+            milliseconds="%H:%M:%S.%1N",
+            seconds="%H:%M:%S",
+            minsec="%H:%M:%S",
+            minutes="%H:%M",
+            hourmin="%H:%M",
+            hours="%H:%M",
+            days="%d %b",
+            months="%b %Y",
+            context=_TIMES(
+                milliseconds="%d %b %Y",
+                seconds="%d %b %Y",
+                minsec="%d %b %Y",
+                minutes="%d %b %Y",
+                hourmin="%d %b %Y",
+                hours="%d %b %Y",
+                days="%Y",
+                strip_leading_zeros=["days"],
+            ),
+            context_which="start",
+        )
+        made.xaxis.ticker.desired_num_ticks = 6
+        made.yaxis.formatter = models.BasicTickFormatter(use_scientific=False)
+        made.yaxis.ticker.min_interval = 1
+        made.yaxis.ticker.desired_num_ticks = 4
+    return made
+
+
+def hover(made: Any, renderers: Sequence[Any], tips: Sequence[tuple[str, str]], **options: Any) -> None:
+    """Show texts of a row beside the pointer; values are inserted as text, whatever they hold."""
+    made.add_tools(
+        models.HoverTool(renderers=list(renderers), tooltips=list(tips), point_policy="follow_mouse", **options)
+    )
+
+
+def legend(made: Any, palette: Palette, items: Sequence[tuple[str, Sequence[Any]]], place: str = "above") -> None:
+    """Name what is drawn, in one line above it."""
+    made.add_layout(
+        models.Legend(
+            items=[models.LegendItem(label=label, renderers=list(renderers)) for label, renderers in items],
+            orientation="horizontal",
+            background_fill_color=None,
+            border_line_color=None,
+            label_text_color=palette.text,
+            label_text_font=FONT,
+            label_text_font_size="11px",
+            glyph_width=14,
+            glyph_height=14,
+            label_standoff=4,
+            spacing=12,
+            padding=0,
+            margin=2,
+            click_policy="mute",
+        ),
+        place,
+    )
