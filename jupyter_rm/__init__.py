@@ -73,8 +73,19 @@ def __getattr__(name: str) -> Any:
     import importlib
 
     value = getattr(importlib.import_module(f".{_HOMES[name]}", __name__), name)
+    if name in ("open", "Session"):
+        # Sessions show themselves with what stands above them.
+        from .client import show
+
+        show.viewer = _viewer
     globals()[name] = value
     return value
+
+
+def _viewer() -> Any:
+    from .notebook import live
+
+    return live
 
 
 def __dir__() -> list[str]:

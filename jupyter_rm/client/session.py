@@ -409,10 +409,21 @@ class Session:
         if self._replica.error is None:
             self.detach()
 
+    def view(self, name: str = "tasks", **window: Any) -> Any:
+        """Return a live view: ``tasks``, ``nodes``, ``queue``, ``timeline``, ``usage`` or ``summary``.
+
+        Args:
+            **window: what part of it, such as ``state="FAILED"`` or ``sort="started"``; see docs/server.md.
+
+        Raises:
+            RequestError: no such view or setting.
+        """
+        return show.view(self, name, window)
+
     def __repr__(self) -> str:
         return show.session_line(self)
 
-    def _repr_mimebundle_(self, **_: Any) -> dict[str, str]:
+    def _repr_mimebundle_(self, **_: Any) -> dict[str, Any]:
         return show.session_bundle(self)
 
 

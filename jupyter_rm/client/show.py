@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import html
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from ..model.errors import RequestError
 from ..model.ids import pilot_uid
 from ..model.ledger import BulkTable, PilotRow
 from ..model.states import CAUSE_TEXT, Cause, PilotState, TaskState
@@ -42,6 +43,21 @@ _PILOT_PLAIN = {
     PilotState.DRAINING: "takes no new tasks",
     PilotState.DONE: "ended",
 }
+
+
+# What makes live views: a module of the roof, which puts itself here; None where there is no notebook side.
+viewer: Callable[[], Any] | None = None
+
+
+def view(session: Session, name: str, window: Mapping[str, Any]) -> Any:
+    """Return a live view of a session.
+
+    Raises:
+        RequestError: no such view; JRM-Q60.
+    """
+    if viewer is None:
+        raise RequestError("views: the notebook side is not loaded", hint="import jupyter_rm as jrm", code="JRM-Q60")
+    return viewer().view(session, name, window)
 
 
 class Text(str):
@@ -247,8 +263,11 @@ def session_line(session: Session) -> str:
     return f"<session {session.name!r}{gone}: {alive} of {number} pilots alive, {counts}>"
 
 
-def session_bundle(session: Session) -> dict[str, str]:
-    """Return the displays of a session: counts and pilots."""
+def session_bundle(session: Session) -> dict[str, Any]:
+    """Return the displays of a session: live at a glance, else counts and pilots."""
+    if viewer is not None:
+        made: dict[str, Any] = viewer().bundle(session)
+        return made
     ledger = session._replica.ledger
     text = session_line(session)
     rows: list[tuple[Any, ...]] = [(name, number) for name, number in session.counts().items()]

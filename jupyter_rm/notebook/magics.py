@@ -59,6 +59,7 @@ class Magics:
 
     def __init__(self, space: dict[str, Any]) -> None:
         self.space = space
+        show.viewer = _live
         self._session: Session | None = None
         self._ended: Session | None = None  # the last one that was closed or detached here
         self.show_last_error: Callable[[], None] = lambda: None
@@ -318,6 +319,12 @@ class Magics:
                     continue
                 found[name] = self.space[name]
         return found
+
+
+def _live() -> Any:
+    from . import live
+
+    return live
 
 
 def _fields(options: Namespace, names: tuple[str, ...]) -> dict[str, Any]:

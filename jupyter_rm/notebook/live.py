@@ -1,0 +1,129 @@
+"""A view as an object of a notebook: ``s.view("tasks")``. It shows itself; where, decides the page.
+
+Its output holds three things, and a page takes the best it knows: a *tiny* description, which JupyterLab and Notebook
+7 draw live through the Jupyter server (also while the kernel is busy or gone); a widget, which the kernel feeds itself,
+for pages without our extension (VS Code); a still picture of the moment, for everything else and for ever. Runs without
+a person (nbconvert, papermill) get the first and the last and never wait for a page. Nothing secret is in any of them.
+
+Read next: :mod:`.feeder`, :mod:`.still`, ``pages/view.js``.
+"""
+
+from __future__ import annotations
+
+import sys
+import weakref
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ..client import show
+from ..model.errors import JrmError, RequestError
+from . import look, still
+
+if TYPE_CHECKING:
+    from ..client.session import Session
+
+MIME = "application/vnd.jupyter-rm.view+json"
+VERSION = 1
+PAGES = Path(__file__).parent / "pages"
+_WINDOW = frozenset(
+    {
+        *("offset", "limit", "state", "bulk", "pilot", "cause", "search", "sort", "order", "bins", "begin", "end"),
+        *("level", "focus", "color", "select", "layout", "by", "rows", "at", "width", "height"),
+    }
+)
+
+
+class View:
+    """One view of a session; make it with ``session.view(...)``.
+
+    Args:
+        view: one of :data:`.look.VIEWS`. window: what part of it, see docs/server.md.
+    """
+
+    def __init__(self, session: Session, view: str, window: Mapping[str, Any] | None = None) -> None:
+        self.name = look.check(view)
+        self.window = {name: value for name, value in (window or {}).items() if value is not None}
+        for name, value in self.window.items():
+            if name not in _WINDOW:
+                raise RequestError(
+                    f"{name}: a view has no such setting", hint="known: " + ", ".join(sorted(_WINDOW)), code="JRM-Q60"
+                )
+            if not isinstance(value, (str, int, float, dict)):
+                raise RequestError(f"{name}: not a text or number", hint="see docs/server.md", code="JRM-Q60")
+        self._session = session
+        self._widget: Any = None
+
+    def close(self) -> None:
+        """Stop feeding it from this kernel; what it shows stays."""
+        if self._widget is not None:
+            self._widget.close()
+            self._widget = None
+
+    def __repr__(self) -> str:
+        return str(self._bundle()["text/plain"])
+
+    def _bundle(self) -> dict[str, Any]:
+        session = self._session
+        try:
+            picture = look.picture(session, self.name, self.window)
+        except JrmError:
+            raise
+        except Exception as error:  # a cell must show something, and say that it is our fault
+            said = f"<{self.name} of session {session.name!r}: the picture broke: {type(error).__name__}: {error}>"
+            return {"text/plain": said}
+        plain = still.text(picture, self.name, session.name) if self.name != "summary" else show.session_line(session)
+        return {
+            "text/plain": plain,
+            "text/html": still.markup(picture, self.name, look.title_of(self.name, session.name)),
+        }
+
+    def _repr_mimebundle_(self, **_: Any) -> dict[str, Any]:
+        bundle = self._bundle()
+        bundle[MIME] = {
+            "view": self.name,
+            "session": self._session.name,
+            "window": self.window,
+            "version": VERSION,
+        }
+        if self._session._replica.error is None and somebody_looks():
+            bundle |= self._fallback()
+        return bundle
+
+    def _fallback(self) -> dict[str, Any]:
+        if self._widget is None:
+            from . import fed  # brings ipywidgets
+
+            self._widget = fed.widget(self._session, self.name, self.window)
+        if self._widget is None:
+            return {}
+        return {"application/vnd.jupyter.widget-view+json": {**_WIDGET, "model_id": self._widget.model_id}}
+
+
+_WIDGET = {"version_major": 2, "version_minor": 1}
+
+
+def somebody_looks() -> bool:
+    """Is there a person's page at this kernel? Programs that run notebooks ask kernels never to ask questions."""
+    if "ipykernel" not in sys.modules or "IPython" not in sys.modules:
+        return False
+    from IPython import get_ipython
+
+    kernel = getattr(get_ipython(), "kernel", None)
+    return bool(getattr(kernel, "_allow_stdin", False))
+
+
+def view(session: Session, name: str, window: Mapping[str, Any]) -> View:
+    """Return a view of a session."""
+    return View(session, name, window)
+
+
+_glances: weakref.WeakKeyDictionary[Any, View] = weakref.WeakKeyDictionary()
+
+
+def bundle(session: Session) -> dict[str, Any]:
+    """Return what a session shows when it stands at the end of a cell."""
+    known = _glances.get(session)
+    if known is None:
+        known = _glances[session] = View(session, "summary")
+    return known._repr_mimebundle_()

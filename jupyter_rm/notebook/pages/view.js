@@ -1,0 +1,180 @@
+// A live view fed by the kernel: takes frames, keeps values and tables by the rule in docs/server.md, draws them.
+// Nothing is ever put into the page as HTML. Knows no server and no network. Read next: ../feeder.py.
+
+const COLORS = { DONE: "#4bab85", RUNNING: "#1f78b4", FAILED: "#d55e00", CANCELED: "#b0729e", SCHEDULED: "#8cc5ea" };
+const ENDED = ["DONE", "FAILED", "CANCELED"];
+const TIMES = new Set(["at", "since", "started", "ended", "asked_at", "opened_at"]);
+const ROWS = 100;
+
+const STYLE = `
+.jrm-view { font-size: 13px; max-width: 100%; }
+.jrm-view .bar { display: flex; height: 10px; border: 1px solid currentColor; margin: 4px 0; max-width: 48em; }
+.jrm-view .bar span { height: 100%; }
+.jrm-view .told, .jrm-view .lost { margin: 2px 0; }
+.jrm-view .lost { border-left: 3px solid #d55e00; padding-left: 6px; }
+.jrm-view .scroll { overflow: auto; max-height: 24em; }
+.jrm-view table { border-collapse: collapse; }
+.jrm-view th, .jrm-view td { text-align: left; padding: 1px 8px 1px 0; white-space: nowrap; max-width: 30em;
+  overflow: hidden; text-overflow: ellipsis; }
+.jrm-view .num { text-align: right; font-variant-numeric: tabular-nums; }
+`;
+
+/** Return what is shown after a frame; null when the frame does not belong to it. */
+export function patch(shown, frame) {
+  if (frame.kind === "same") return shown;
+  if (frame.kind === "snapshot") return { seq: frame.seq, values: frame.values, tables: frame.tables };
+  if (!shown || frame.seq !== shown.seq + 1) return null;
+  const values = { ...shown.values, ...frame.values };
+  for (const name of frame.dropped || []) delete values[name];
+  const tables = { ...shown.tables };
+  for (const [name, part] of Object.entries(frame.tables || {})) {
+    if (!tables[name]) return null;
+    const gone = new Set(part.gone || []);
+    const rows = new Map((part.rows || []).map(row => [row[0], row]));
+    const kept = tables[name].rows.filter(row => !gone.has(row[0])).map(row => rows.get(row[0]) || row);
+    for (const [key, place] of part.at || []) kept.splice(place, 0, rows.get(key));
+    tables[name] = { columns: tables[name].columns, rows: kept };
+  }
+  return { seq: frame.seq, values, tables };
+}
+
+function make(tag, parent, text, name) {
+  const node = document.createElement(tag);
+  if (text !== undefined) node.textContent = text;
+  if (name) node.className = name;
+  parent.appendChild(node);
+  return node;
+}
+
+function cell(column, value) {
+  if (value === null || value === undefined || value === "") return "";
+  if (TIMES.has(column) && typeof value === "number") {
+    return value > 0 ? new Date(value * 1000).toLocaleTimeString() : "";
+  }
+  if (value === true) return "yes";
+  if (value === false) return "";
+  return typeof value === "object" ? JSON.stringify(value) : String(value);
+}
+
+function drawBar(place, counts) {
+  const total = Object.values(counts).reduce((sum, count) => sum + count, 0);
+  const ended = ENDED.reduce((sum, name) => sum + (counts[name] || 0), 0);
+  place.replaceChildren();
+  place.setAttribute("aria-valuemax", total);
+  place.setAttribute("aria-valuenow", ended);
+  for (const name of ["DONE", "FAILED", "CANCELED", "RUNNING", "SCHEDULED"]) {
+    if (!counts[name]) continue;
+    const part = make("span", place);
+    part.style.width = `${(100 * counts[name]) / total}%`;
+    part.style.background = COLORS[name];
+    part.title = `${counts[name]} ${name}`;
+  }
+  return total ? `${ended} of ${total} tasks ended: ` + Object.entries(counts).map(([n, c]) => `${c} ${n}`).join(", ")
+    : "no tasks yet";
+}
+
+function drawTable(place, name, table) {
+  place.replaceChildren();
+  if (!table.rows.length) return;
+  const used = table.columns.map((_, c) => table.rows.some(row => row[c] !== null && row[c] !== ""));
+  const grid = make("table", make("div", place, undefined, "scroll"));
+  grid.setAttribute("aria-label", name);
+  const head = make("tr", make("thead", grid));
+  table.columns.forEach((column, c) => {
+    if (used[c]) make("th", head, column.replaceAll("_", " ")).setAttribute("scope", "col");
+  });
+  const body = make("tbody", grid);
+  for (const row of table.rows.slice(0, ROWS)) {
+    const line = make("tr", body);
+    row.forEach((value, c) => {
+      if (!used[c]) return;
+      const text = cell(table.columns[c], value);
+      make("td", line, text, typeof value === "number" && !TIMES.has(table.columns[c]) ? "num" : "").title = text;
+    });
+  }
+  if (table.rows.length > ROWS) make("small", place, `${ROWS} of ${table.rows.length} rows`);
+}
+
+function render({ model, el }) {
+  const root = make("div", el, undefined, "jrm-view");
+  make("style", root, STYLE);
+  make("b", root, `${model.get("view")} of ${model.get("session")}`);
+  const lost = make("div", root, undefined, "lost");
+  lost.setAttribute("role", "status");
+  lost.hidden = true;
+  const bar = make("div", root, undefined, "bar");
+  bar.setAttribute("role", "progressbar");
+  bar.setAttribute("aria-label", "tasks that have ended");
+  const told = make("div", root, "waiting for the kernel", "told");
+  const tables = make("div", root);
+  const places = {};
+  let shown = null;
+  let planned = false;
+  let visible = null;
+
+  function draw() {
+    planned = false;
+    if (!shown) return;
+    lost.hidden = true;
+    told.textContent = drawBar(bar, shown.values.counts || {});
+    for (const [name, table] of Object.entries(shown.tables)) {
+      places[name] = places[name] || make("div", tables);
+      // What did not change is left alone, so that a selection in it survives.
+      if (places[name].drawn !== table) drawTable(places[name], name, table);
+      places[name].drawn = table;
+    }
+  }
+
+  function plan() {
+    if (!planned) requestAnimationFrame(draw);
+    planned = true;
+  }
+
+  function take(content, buffers) {
+    if (content.kind !== "frame" || !buffers || !buffers.length) return;
+    const frame = JSON.parse(new TextDecoder().decode(buffers[0]));
+    if (frame.kind === "lost") {
+      lost.textContent = `${frame.message} [${frame.code}]${frame.hint ? ` Next: ${frame.hint}` : ""}`;
+      lost.hidden = false;
+      return;
+    }
+    const next = patch(shown, frame);
+    if (next === null) model.send({ op: "resync" });
+    else if (next !== shown) {
+      shown = next;
+      plan();
+    }
+  }
+
+  function look(now) {
+    if (now === visible) return;
+    visible = now;
+    model.send({ op: now ? "show" : "hide" });
+  }
+
+  model.on("msg:custom", take);
+  const seen = new Map([["page", !document.hidden], ["place", true]]);
+  const update = () => look([...seen.values()].every(Boolean));
+  const turned = () => {
+    seen.set("page", !document.hidden);
+    update();
+  };
+  document.addEventListener("visibilitychange", turned);
+  let watch = null;
+  if (window.IntersectionObserver) {
+    watch = new IntersectionObserver(entries => {
+      seen.set("place", entries[entries.length - 1].isIntersecting);
+      update();
+    });
+    watch.observe(root);
+  }
+  update();
+  return () => {
+    document.removeEventListener("visibilitychange", turned);
+    if (watch) watch.disconnect();
+    model.off("msg:custom", take);
+    look(false);
+  };
+}
+
+export default { render };
