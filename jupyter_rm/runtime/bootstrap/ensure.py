@@ -1,0 +1,477 @@
+"""Puts an environment for agents in place on the machine at the other end, unless it is there already.
+
+Warm: one command that reads the record of the environment. Cold: archives are packed here (``pack.py``) and one command
+there (``target/install.py``) holds the lock, says what is missing, waits while it is sent by resumable SFTP, unpacks,
+verifies and renames. A cut at any point leaves work that the next call continues.
+
+Knows: the order of the steps and what their failures mean to a person. Does not know: pilots. Read next: ``talk.py``
+for the words, ``target/start.py`` for what is run in the result.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import jupyter_rm
+from jupyter_rm.model.errors import JrmError, RequestError, SiteError
+from jupyter_rm.runtime.bootstrap import pack, wheels
+from jupyter_rm.runtime.bootstrap.survey import SiteFacts, Version
+from jupyter_rm.runtime.bootstrap.talk import Environment, Runs, Step, Tell, Wanted, tail
+from jupyter_rm.runtime.connect.stream import Stream
+
+TARGET = Path(__file__).parent / "target"
+OLDEST = (3, 10)
+HOOK_S = 600.0
+NEWS_S = 1900.0  # longest time without any news: a `pip install` there
+VERIFY_S = 120.0
+BEAT_S = 10.0
+# Constant text: where the environment really is, and its record, if its interpreter can be executed.
+_READ = 'cd -P -- "$1" && test -x bin/python && pwd -P && cat environment.json'
+_NATIVE = {
+    "_placer": "placement runs in plain Python there, which is slow beyond some thousand waiting tasks",
+    "_spawner": "processes are started from plain Python there, which is slower",
+}
+
+
+def ensure(connection: Runs, facts: SiteFacts, want: Wanted, progress: Tell = lambda _step: None) -> Environment:
+    """Return the environment that is wanted, making it when it is not there; calling again is harmless.
+
+    Args:
+        connection: to the machine; facts: from ``survey``.
+        want: which environment.
+        progress: hears each step as it begins, goes on (at most twice a second) and ends.
+
+    Raises:
+        RequestError: JRM-B02, the wish contradicts itself.
+        SiteError: JRM-B03 to JRM-B10: what is missing there, with the last lines of what failed.
+        LinkError: the connection was lost; call again when it is back, and it goes on where it stopped.
+    """
+    return _Making(connection, facts, want, _steady(progress)).carry_out()
+
+
+def _steady(progress: Tell) -> Tell:
+    """Pass steps on, but news of progress at most twice a second."""
+    last = [0.0]
+
+    def tell(step: Step) -> None:
+        now = time.monotonic()
+        if step.status == "progress" and now - last[0] < 0.5:
+            return
+        last[0] = now
+        progress(step)
+
+    return tell
+
+
+class _Making:
+    """One call of ``ensure``."""
+
+    def __init__(self, connection: Runs, facts: SiteFacts, want: Wanted, tell: Tell) -> None:
+        self._connection = connection
+        self._facts = facts
+        self._want = replace(want, mode=want.mode or "create")
+        self._tell = tell
+        self._step = ""
+        self._base = want.base or f"{facts.home.rstrip('/')}/.jupyter_rm"
+        self._env = f"{self._base}/env"
+
+    def _begin(self, step: str, text: str = "") -> None:
+        self._finish()
+        self._step = step
+        self._tell(Step(step, "start", -1, text))
+
+    def _finish(self, text: str = "") -> None:
+        if self._step:
+            self._tell(Step(self._step, "ok", 100, text))
+            self._step = ""
+
+    def carry_out(self) -> Environment:
+        """Run all steps; the one that fails is told before its error is raised."""
+        self._tell(Step("environment", "start", -1, f"environment on {self._facts.host} ({self._want.mode})"))
+        try:
+            self._hooks("before", self._want.before)
+            made = self._existing() if self._ready_made() else self._ours()
+            self._finish()
+            self._hooks("after", self._want.after)
+        except JrmError as error:
+            for name in (self._step, "environment"):
+                if name:
+                    self._tell(Step(name, "fail", -1, error.message))
+            raise
+        versions = f"jupyter_rm {made.versions.get('jupyter_rm', '?')}"
+        self._tell(Step("environment", "ok", 100, f"{made.how}: {versions} with {made.python}"))
+        return made
+
+    def _ready_made(self) -> bool:
+        mode, source = self._want.mode, self._want.source
+        return mode in ("use", "none") or (source == "installed" and mode == "create")
+
+    def _hooks(self, name: str, commands: tuple[tuple[str, ...], ...]) -> None:
+        for argv in commands:
+            self._begin(name, " ".join(argv))
+            done = self._connection.run(list(argv), timeout=HOOK_S, env={"JRM_ENV_BASE": self._base})
+            if done.rc:
+                raise SiteError(
+                    f"{self._facts.host}: {argv[0]!r} ({name} the environment) ended with exit code {done.rc}: "
+                    f"{tail(done.err, done.out)}",
+                    code="JRM-B09",
+                    hint="mend or leave out the command",
+                )
+            self._finish()
+
+    # --- environments that others made
+
+    def _existing(self) -> Environment:
+        name = self._want.name
+        if self._want.mode == "use":
+            if not name.startswith("/"):
+                return self._named(name)
+            choices = [name, f"{name}/bin/python", f"{name}/bin/python3"]
+        elif self._want.python:
+            choices = [self._want.python]
+        else:
+            choices = [path for path, version in self._facts.pythons if version[:2] >= OLDEST]
+        self._begin("python", f"looking for jupyter_rm {jupyter_rm.__version__}")
+        heard = []
+        for python in choices:
+            done = self._connection.run([python, "-c", _text("verify.py")], timeout=VERIFY_S)
+            if not done.rc:
+                return self._welcome(python, json.loads(done.text.splitlines()[-1]))
+            heard.append(f"{python}: {tail(done.err, done.out, most=300).splitlines()[-1]}")
+        found = "\n".join(heard) or self._found()
+        raise SiteError(
+            f"{self._facts.host}: no environment with jupyter_rm {jupyter_rm.__version__}; tried {found}",
+            code="JRM-B07",
+            hint="check the path, install jupyter_rm there, or let one be made: env_mode 'create'",
+        )
+
+    def _welcome(self, python: str, facts: dict[str, Any]) -> Environment:
+        versions = facts["versions"]
+        if versions["jupyter_rm"] != jupyter_rm.__version__ or not facts["start"]:
+            raise self._skew(python, versions["jupyter_rm"])
+        return Environment(python, facts["start"], "", "", "found", versions, _notes(facts["native"]))
+
+    def _skew(self, where: str, version: str, more: str = "") -> SiteError:
+        return SiteError(
+            f"{self._facts.host}: {where} has jupyter_rm {version}, this is {jupyter_rm.__version__}{more}",
+            code="JRM-B08",
+            hint="use env_mode 'update' for a named environment of ours, install this version there, or use 'create'",
+        )
+
+    def _named(self, name: str) -> Environment:
+        self._begin("python", f"looking at {self._env}/{name}")
+        root, record = self._read(f"{self._env}/{name}")
+        if not record:
+            raise SiteError(
+                f"{self._facts.host}: there is no environment {name!r} in {self._env}",
+                code="JRM-B07",
+                hint="make it with env_mode 'create', or name another one",
+            )
+        if record["versions"]["jupyter_rm"] != jupyter_rm.__version__:
+            raise self._skew(f"environment {name!r}", record["versions"]["jupyter_rm"])
+        return _made(root, record, "found")
+
+    # --- our own
+
+    def _read(self, root: str) -> tuple[str, dict[str, Any]]:
+        """Return (real path, record) of an environment of ours; an empty record when there is none."""
+        done = self._connection.run(["/bin/sh", "-c", _READ, "sh", root])
+        path, _, text = done.out.decode("utf-8", "surrogateescape").partition("\n")
+        with contextlib.suppress(ValueError):
+            record = json.loads(text) if not done.rc else {}
+            if isinstance(record, dict) and "key" in record:
+                return path, record
+        return root, {}
+
+    def _ours(self) -> Environment:
+        want = self._want
+        if want.mode == "private" and not want.name:
+            raise RequestError(
+                "env: mode 'private' needs a place of its own", code="JRM-B02", hint="give the path of a new directory"
+            )
+        if want.mode == "local" and want.source != "staged":
+            raise RequestError(
+                f"source: mode 'local' unpacks what was sent from here; {want.source!r} sends nothing",
+                code="JRM-B02",
+                hint="leave source out, or use mode 'create'",
+            )
+        self._begin("python", "choosing an interpreter")
+        python, version, base = self._choose()
+        tag = f"cp{version[0]}{version[1]}"
+        own = pack.own_key(tag, self._facts.arch)
+        content = [want.source, own, base, tag, self._facts.arch, python]
+        digest = hashlib.sha256("\0".join(content).encode()).hexdigest()[:16]
+        key = f"{jupyter_rm.__version__}-{tag}-{digest}"
+        linked = want.name if want.mode != "private" else ""
+        goal = f"{self._env}/{key}"
+        if want.mode == "private":
+            goal = want.name if want.name.startswith("/") else f"{self._env}/{want.name}"
+        elif want.mode == "local":
+            goal += ".local"
+        if want.mode != "recreate":
+            root, record = self._read(f"{self._env}/{linked}" if linked else goal)
+            if record and record["key"] == key:
+                return _made(root, record, "found")
+            if linked and record and want.mode == "create":
+                other = record["versions"]["jupyter_rm"]
+                more = f" (made from {record['key']}, this is {key})" if other == jupyter_rm.__version__ else ""
+                raise self._skew(f"environment {linked!r}", other, more)
+        self._begin("pack", "packing what is sent")
+        parts = [] if want.source == "index" else self._parts(tag, version)
+        self._finish(", ".join(f"{part.file} {part.size >> 10} KiB" for part in parts))
+        order = self._order(key, goal, linked, version, parts)
+        return self._install(python, order, parts)
+
+    def _found(self) -> str:
+        return ", ".join(f"{path} ({'.'.join(map(str, v))})" for path, v in self._facts.pythons) or "no Python 3"
+
+    def _choose(self) -> tuple[str, Version, str]:
+        """Return (interpreter there, its version, hash of the packages of others for it).
+
+        The same minor version as here comes first, then the nearest; the first for which there are packages is taken.
+        """
+        usable = [(path, version) for path, version in self._facts.pythons if version[:2] >= OLDEST]
+        if self._want.python:
+            usable = [(path, version) for path, version in usable if path == self._want.python]
+            usable = usable or self._asked(self._want.python)
+        if not usable:
+            raise SiteError(
+                f"{self._facts.host}: no Python 3.10 or later; found: {self._found()}",
+                code="JRM-B04",
+                hint="load or install one there (conda, uv, pyenv need no administrator) and give its path as python=",
+            )
+        if self._want.source == "index":
+            return (*self._nearest(usable)[0], "index")
+        here = sys.version_info[1]
+        glibc = _glibc(self._facts.libc)
+        why = pack.portable(self._facts.arch, glibc)
+        if not why:
+            for path, version in usable:
+                if version[1] == here:
+                    return path, version, pack.base_key()
+        why = why or f"no Python 3.{here}"
+        refused: list[str] = []
+        for path, version in self._nearest(usable):
+            self._tell(Step("python", "progress", -1, f"{why}: looking for packages for {path}"))
+            try:
+                return path, version, wheels.base_key(f"cp{version[0]}{version[1]}", self._facts.arch, self._facts.libc)
+            except SiteError as error:
+                refused.append(f"{path}: {error.message}")
+        raise SiteError(
+            f"{self._facts.host}: no packages for any Python there ({why}); found: {self._found()}; "
+            + "; ".join(refused),
+            code="JRM-B05",
+            hint=f"install Python 3.{here} there, let this machine reach a package index, or use source 'index'",
+        )
+
+    @staticmethod
+    def _nearest(usable: list[tuple[str, Version]]) -> list[tuple[str, Version]]:
+        here = sys.version_info[1]
+        return sorted(usable, key=lambda one: (abs(one[1][1] - here), -one[1][1]))
+
+    def _asked(self, python: str) -> list[tuple[str, Version]]:
+        """Return the version of an interpreter that the survey has not seen."""
+        done = self._connection.run([python, "-I", "-S", "-c", "import sys; print(*sys.version_info[:3])"])
+        words = done.text.split()
+        version = tuple(int(word) for word in words if word.isdigit())
+        if done.rc or len(version) != 3:
+            raise SiteError(
+                f"{self._facts.host}: {python} is not a Python: {tail(done.err, done.out, most=300)}",
+                code="JRM-B04",
+                hint=f"found there: {self._found()}",
+            )
+        if version[:2] < OLDEST:
+            raise SiteError(
+                f"{self._facts.host}: {python} is Python {'.'.join(words)}; 3.10 or later is needed",
+                code="JRM-B04",
+                hint=f"found there: {self._found()}",
+            )
+        return [(python, version)]
+
+    def _parts(self, tag: str, version: Version) -> list[pack.Part]:
+        arch, libc = self._facts.arch, self._facts.libc
+        if version[1] == sys.version_info[1] and not pack.portable(arch, _glibc(libc)):
+            base = pack.base_part(arch)
+        else:
+            base = wheels.base_part(tag, arch, libc)
+        return [base, pack.own_part(tag, arch)]
+
+    def _order(
+        self, key: str, goal: str, linked: str, version: Version, parts: list[pack.Part]
+    ) -> dict[str, Any]:
+        want = self._want
+        versions = {name: value for part in parts for name, value in part.versions.items()}
+        pip = []
+        if want.source == "index":
+            needs = ["jupyter_rm==" + jupyter_rm.__version__]
+            pip = ["install", "--no-input", "--disable-pip-version-check", "--no-cache-dir", *needs]
+        return {
+            "base": self._base,
+            "env": self._env,
+            "cache": f"{self._base}/cache",
+            "goal": goal,
+            "key": key,
+            "name": linked,
+            "anew": want.mode == "recreate",
+            "local": want.mode == "local",
+            "alone": False,
+            "tmp": self._facts.tmp,
+            "lib": f"python{version[0]}.{version[1]}",
+            "version": ".".join(map(str, version)),
+            "pip": pip,
+            "parts": [{"file": part.file, "size": part.size, "unpacked": part.unpacked} for part in parts],
+            "record": {"key": key, "mode": want.mode, "source": want.source, "versions": versions},
+            "texts": {name: _text(name) for name in ("start.py", "verify.py", "install.py")},
+        }
+
+    def _install(self, python: str, order: dict[str, Any], parts: list[pack.Part]) -> Environment:
+        """Let the install program there carry the order out, sending what it lacks."""
+        over = threading.Event()
+        with self._connection.start([python, "-I", "-c", order["texts"]["install.py"]]) as stream:
+            stream.write(json.dumps(order).encode() + b"\n")
+
+            def beat() -> None:
+                with contextlib.suppress(OSError):
+                    while not over.wait(BEAT_S):
+                        stream.write(b"beat\n")
+
+            threading.Thread(target=beat, name="connect-beat", daemon=True).start()
+            try:
+                for news in _news(stream):
+                    word = news.get("say")
+                    if word == "ok":
+                        return _made(order["goal"], news["record"], news["how"])
+                    if word == "fail":
+                        raise self._failed(news, order)
+                    if word == "send":
+                        self._send([part for part in parts if part.file in news["missing"]], order)
+                        stream.write(b"go\n")
+                    elif word == "wait":
+                        if self._step != "wait":
+                            self._begin("wait", "somebody else makes this environment: " + news["text"])
+                    elif word == "step":
+                        self._begin(news["step"])
+                    elif word == "progress":
+                        self._tell(Step(news["step"], "progress", news["percent"]))
+            except TimeoutError:
+                raise SiteError(
+                    f"{self._facts.host}: nothing was heard of the installation for {NEWS_S:.0f} s",
+                    code="JRM-B10",
+                    hint="look at the load and the file system there, then try again: it goes on where it stopped",
+                    retry=True,
+                ) from None
+            finally:
+                over.set()
+            rc = stream.wait(30)
+            raise SiteError(
+                f"{self._facts.host}: {python} stopped with exit code {rc} in the middle: "
+                + tail(stream.err.read_all()),
+                code="JRM-B10",
+                hint="was it killed there? Try again: it goes on where it stopped",
+                retry=True,
+            )
+
+    def _send(self, parts: list[pack.Part], order: dict[str, Any]) -> None:
+        total = sum(part.size for part in parts)
+        self._begin("send", f"{total / 1e6:.1f} MB to {self._facts.host}")
+        before = 0
+        for part in parts:
+
+            def hear(done: int, _size: int, before: int = before) -> None:
+                self._tell(
+                    Step("send", "progress", 100 * (before + done) // total, f"{(before + done) / 1e6:.1f} MB sent")
+                )
+
+            try:
+                self._connection.put(part.path, f"{order['cache']}/{part.file}", mode=0o600, progress=hear)
+            except SiteError as error:
+                if error.code != "JRM-F60":
+                    raise
+                raise self._no_room(order["cache"], total >> 20, -1, error.message) from None
+            before += part.size
+
+    def _failed(self, news: dict[str, Any], order: dict[str, Any]) -> SiteError:
+        """Return what a failure there means to a person."""
+        kind, text, host = news["kind"], news["text"], self._facts.host
+        if kind == "space":
+            need = sum(part["unpacked"] + part["size"] for part in order["parts"]) >> 20
+            return self._no_room(text, news["need"] or need, news["free"])
+        if kind == "noexec":
+            return SiteError(
+                f"{host}: nothing can be executed from {text} (mounted noexec)",
+                code="JRM-B06",
+                hint="give a directory on another file system as base=, or use env_mode 'local'",
+            )
+        if kind == "write":
+            return SiteError(
+                f"{host}: {text}", code="JRM-B06", hint="check owner and mode there, or give another base="
+            )
+        if kind == "command":
+            return SiteError(
+                f"{host}: {news['step']}: {text}\n{news['tail']}".rstrip(),
+                code="JRM-B09",
+                hint=f"its last lines say why; the interpreter there is {order['record'].get('python', order['lib'])}",
+            )
+        return SiteError(
+            f"{host}: what arrived cannot be unpacked: {text}",
+            code="JRM-B10",
+            hint="the archives there were removed; try again",
+            retry=True,
+        )
+
+    def _no_room(self, folder: str, need: int, free: int, says: str = "") -> SiteError:
+        room = (f"; {free} MiB are free" if free >= 0 else "") + (f" ({says})" if says else "")
+        quota = f"\nquota there:\n{self._facts.quota}" if self._facts.quota else ""
+        return SiteError(
+            f"{self._facts.host}: no room in {folder}: {need} MiB are needed{room}{quota}",
+            code="JRM-B06",
+            hint="make room or raise the quota there, or give a directory on another file system as base=",
+        )
+
+
+def _news(stream: Stream) -> Iterator[dict[str, Any]]:
+    """Yield what the install program says; other lines (of a login that greets) are passed over."""
+    rest = b""
+    while data := stream.out.read(timeout=NEWS_S):
+        *lines, rest = (rest + data).split(b"\n")
+        for line in lines:
+            with contextlib.suppress(ValueError):
+                news = json.loads(line)
+                if isinstance(news, dict):
+                    yield news
+
+
+def _made(root: str, record: dict[str, Any], how: str) -> Environment:
+    return Environment(
+        f"{root}/bin/python",
+        f"{root}/start.py",
+        root,
+        record["key"],
+        how,
+        record["versions"],
+        _notes(record.get("native", {})),
+    )
+
+
+def _notes(native: dict[str, str]) -> tuple[str, ...]:
+    return tuple(f"{text} ({native[name]})" for name, text in _NATIVE.items() if native.get(name))
+
+
+def _text(name: str) -> str:
+    return (TARGET / name).read_text("utf-8")
+
+
+def _glibc(libc: str) -> tuple[int, int]:
+    """Return (2, 36) of ``glibc 2.36``, (0, 0) of another C library."""
+    name, _, version = libc.partition(" ")
+    parts = version.split(".")
+    return (int(parts[0]), int(parts[1])) if name == "glibc" and len(parts) > 1 and parts[1].isdigit() else (0, 0)

@@ -1,0 +1,334 @@
+"""Starts the agent of a pilot where the pilot is, and says last of all how it ended.
+
+    python start.py SPEC                     run the agent to its end; SPEC names the place of the pilot
+    python start.py --module NAME ARG...     run another module of this environment in place of this program
+    python start.py --look PLACE             print what is known there as one line of JSON
+    python start.py --signal NAME PLACE      send TERM or KILL to what runs there, then as --look
+
+In the place it keeps ``process.json`` (who runs, since when), ``alive`` (touched every 15 s), ``alive.lock`` (locked
+as long as anything of the pilot lives on that machine), ``agent.log``, and writes ``ended.json`` when all is over. A
+second start of a pilot that lives does nothing (exit code 75); one after an end (a requeued job) is its next life: the
+old ``ended.json`` and ``contact.json`` go, and epochs begin 1000 higher.
+
+Constant text with nothing but Python's own library. Knows: processes and files of this machine. Does not know: tasks,
+links. Read next: ``jupyter_rm/agent/__main__.py``.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import json
+import os
+import select
+import signal
+import subprocess
+import sys
+import time
+from typing import Any
+
+HERE = os.path.dirname(os.path.abspath(__file__))
+if sys.path and os.path.abspath(sys.path[0] or ".") == HERE:
+    del sys.path[0]  # what lies beside this file is not for importing
+BEAT_S = 15.0
+RESTARTS = "20"
+BUSY = 75
+EPOCHS = 1000
+
+
+def read(path: str) -> dict[str, Any]:
+    """Return the JSON object in a file, an empty one when there is none."""
+    with contextlib.suppress(OSError, ValueError), open(path, encoding="utf-8") as file:
+        found = json.load(file)
+        return found if isinstance(found, dict) else {}
+    return {}
+
+
+def write(path: str, value: dict[str, Any]) -> None:
+    """Put a JSON object in place by one rename, on disk before it is seen."""
+    part = f"{path}.{os.getpid()}"
+    with open(part, "w", encoding="utf-8") as file:
+        json.dump(value, file)
+        file.flush()
+        os.fsync(file.fileno())
+    os.replace(part, path)
+
+
+def boot() -> str:
+    """Return what tells this run of the machine from all others, empty when it cannot be told."""
+    with contextlib.suppress(OSError), open("/proc/sys/kernel/random/boot_id", encoding="ascii") as file:
+        return file.read().strip()
+    return ""
+
+
+def stat_of(pid: int) -> tuple[int, str]:
+    """Return (parent, start time in ticks) of a process that is not a zombie, (0, "") when there is none."""
+    with contextlib.suppress(OSError, IndexError, ValueError), open(f"/proc/{pid}/stat", encoding="latin-1") as file:
+        words = file.read().rpartition(")")[2].split()
+        if words[0] not in "ZX":
+            return int(words[1]), words[19]
+    return 0, ""
+
+
+def below(pid: int) -> list[int]:
+    """Return the processes that descend from a process."""
+    parents = {int(name): stat_of(int(name))[0] for name in os.listdir("/proc") if name.isdigit()}
+    found = [pid]
+    for one in found:
+        found += [child for child, parent in parents.items() if parent == one]
+    return found[1:]
+
+
+def take_lock(place: str) -> tuple[int, bool]:
+    """Return (descriptor, whether the lock of the place could be had); True too where a file system has no locks."""
+    fd = os.open(os.path.join(place, "alive.lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return fd, False
+    except OSError:
+        return fd, True
+    return fd, True
+
+
+# --- running an agent
+
+
+def agent_argv(place: str, module: str, rest: list[str]) -> list[str]:
+    """Return the command of a module, in an environment of ours with nothing of the user's Python settings in it."""
+    own = ["-I"] if os.path.exists(os.path.join(HERE, "environment.json")) else []
+    argv = [sys.executable, *own, "-m", module, *rest]
+    return [*guard(place), *argv] if place else argv
+
+
+def guard(place: str) -> list[str]:
+    """Return the guard's part of the command; empty where there is no guard."""
+    for folder in (os.path.join(p, "jupyter_rm", "native") for p in packages()):
+        path = os.path.join(folder, "jrm-guard")
+        if os.access(path, os.X_OK):
+            return [path, "-r", RESTARTS, "-o", os.path.join(place, "guard.log"), "--"]
+    return []
+
+
+def packages() -> list[str]:
+    """Return the directories in which this package may lie."""
+    above = os.path.dirname(os.path.dirname(os.path.dirname(os.path.dirname(HERE))))
+    return [above, *sys.path]
+
+
+def clean_environment() -> dict[str, str]:
+    """Return the environment of the agent: the user's Python settings are for the user's programs."""
+    env = dict(os.environ)
+    if os.path.exists(os.path.join(HERE, "environment.json")):
+        for name in ("PYTHONPATH", "PYTHONHOME", "PYTHONSTARTUP", "PYTHONUSERBASE"):
+            env.pop(name, None)
+    return env
+
+
+def last_words(path: str, since: int) -> str:
+    """Return the last lines of a log after a position."""
+    with contextlib.suppress(OSError), open(path, "rb") as file:
+        file.seek(max(since, file.seek(0, os.SEEK_END) - 2000))
+        return "\n".join(file.read().decode("utf-8", "replace").strip().splitlines()[-12:])
+    return ""
+
+
+def run(spec_path: str) -> int:
+    """Run the agent of a spec to its end; returns its exit code."""
+    os.umask(0o077)
+    place = str(read(spec_path)["place"])
+    lock, mine = take_lock(place)
+    if not mine:
+        sys.stderr.write(f"start: something of this pilot runs already ({place})\n")
+        return BUSY
+    record = os.path.join(place, "process.json")
+    life = int(read(record).get("life", 0)) + 1
+    for name in ("ended.json", "contact.json"):
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(os.path.join(place, name))
+    log_path = os.path.join(place, "agent.log")
+    log = os.open(log_path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
+    since = os.fstat(log).st_size
+    nothing = os.open(os.devnull, os.O_RDONLY)
+    for source, goal in ((nothing, 0), (log, 1), (log, 2)):
+        os.dup2(source, goal)
+    os.chdir("/")
+
+    child: subprocess.Popen[bytes] | None = None
+    told: list[int] = []
+
+    def pass_on(number: int, _frame: object) -> None:
+        told.append(number)
+        if child is not None:
+            with contextlib.suppress(OSError):
+                os.kill(child.pid, number)
+
+    hear, wake = os.pipe()
+    for fd in (hear, wake):
+        os.set_blocking(fd, False)
+    signal.set_wakeup_fd(wake, warn_on_full_buffer=False)
+    signal.signal(signal.SIGCHLD, lambda *_: None)
+    for passed in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2):
+        signal.signal(passed, pass_on)
+    env = {**clean_environment(), "JRM_EPOCH_BASE": str((life - 1) * EPOCHS)}
+    child = subprocess.Popen(agent_argv(place, "jupyter_rm.agent", [spec_path]), env=env, pass_fds=(lock,))
+    for number in told:
+        pass_on(number, None)
+    mine_ticks, child_ticks = stat_of(os.getpid())[1], stat_of(child.pid)[1]
+    write(
+        record,
+        {
+            "life": life,
+            "host": os.uname().nodename,
+            "boot": boot(),
+            "pid": os.getpid(),
+            "ticks": mine_ticks,
+            "child": child.pid,
+            "child_ticks": child_ticks,
+            "at": time.time(),
+        },
+    )
+    alive = os.path.join(place, "alive")
+    beat = 0.0
+    while (code := child.poll()) is None:
+        if time.monotonic() >= beat:
+            beat = time.monotonic() + BEAT_S
+            with contextlib.suppress(OSError):
+                with open(alive, "a", encoding="ascii"):
+                    pass
+                os.utime(alive)
+        select.select([hear], [], [], BEAT_S)
+        with contextlib.suppress(BlockingIOError):
+            os.read(hear, 4096)
+    # The guard has ended everything below it, so from here on nothing of the pilot runs on this machine.
+    words = last_words(log_path, since)
+    code = code if code >= 0 else 128 - code
+    reason = "the agent ended" if not code else f"the agent ended with exit code {code}: {words or 'it said nothing'}"
+    ended = {"code": code, "reason": reason, "told": bool(told), "life": life, "host": os.uname().nodename}
+    write(os.path.join(place, "ended.json"), {**ended, "at": time.time()})
+    return code
+
+
+# --- looking at one
+
+
+def look(place: str) -> dict[str, Any]:
+    """Return what is known about the pilot of a place.
+
+    ``alive``: True, False, or None when this machine cannot tell; ``ended``, ``contact``, ``process``: what those files
+    say, empty when they are not there; ``silent_s``: seconds since the last sign of life, by the file server's clock.
+    """
+    process = read(os.path.join(place, "process.json"))
+    known: dict[str, Any] = {
+        "ended": read(os.path.join(place, "ended.json")),
+        "contact": read(os.path.join(place, "contact.json")),
+        "process": process,
+        "silent_s": silence(place),
+        "alive": None,
+    }
+    if known["ended"] or not process:
+        known["alive"] = False if known["ended"] else None
+    elif process["host"] == os.uname().nodename:
+        known["alive"] = process["boot"] == boot() and lives(place, process)
+    return known
+
+
+def lives(place: str, process: dict[str, Any]) -> bool:
+    """Say whether anything of a pilot that was started on this machine lives."""
+    if any(ours(process, name) for name in ("pid", "child")):
+        return True
+    lock, free = take_lock(place)
+    os.close(lock)
+    return not free
+
+
+def ours(process: dict[str, Any], name: str) -> bool:
+    """Say whether a recorded process is still the one that was recorded."""
+    ticks = process["ticks" if name == "pid" else "child_ticks"]
+    return bool(ticks) and stat_of(process[name])[1] == ticks
+
+
+def silence(place: str) -> float:
+    """Return the seconds since ``alive`` was touched, -1 when it never was."""
+    probe = os.path.join(place, f".now.{os.getpid()}")
+    try:
+        with open(probe, "w", encoding="ascii"):
+            pass
+        return os.stat(probe).st_mtime - os.stat(os.path.join(place, "alive")).st_mtime
+    except OSError:
+        return -1.0
+    finally:
+        with contextlib.suppress(OSError):
+            os.unlink(probe)
+
+
+def send(name: str, place: str) -> dict[str, Any]:
+    """Send a signal to the pilot of a place, and look at it."""
+    process = read(os.path.join(place, "process.json"))
+    if process and process["host"] == os.uname().nodename and process["boot"] == boot():
+        if name == "KILL":
+            # The start program is spared: it sees the end and writes it down.
+            for _ in range(100):
+                if not ours(process, "child"):
+                    break
+                for pid in [*below(process["child"]), process["child"]]:
+                    with contextlib.suppress(OSError):
+                        os.kill(pid, signal.SIGKILL)
+                time.sleep(0.02)
+        else:
+            goal = next((name for name in ("pid", "child") if ours(process, name)), "")
+            if goal:
+                with contextlib.suppress(OSError):
+                    os.kill(process[goal], signal.SIGTERM)
+    return look(place)
+
+
+# --- environments that are unpacked on the node
+
+
+def unpacked(order: dict[str, Any]) -> tuple[str, str]:
+    """Return (python, this program) of the environment on this node, unpacking it when it is not there."""
+    scratch = os.path.join(os.environ.get("TMPDIR") or order["tmp"], f"jrm-env-{os.getuid()}")
+    with contextlib.suppress(FileExistsError):
+        os.mkdir(scratch, 0o700)
+    info = os.lstat(scratch)
+    if info.st_uid != os.getuid() or info.st_mode & 0o170077 != 0o040000:
+        raise SystemExit(f"start: {scratch} is not a private directory of ours")
+    goal = os.path.join(scratch, order["key"])
+    here = {"base": scratch, "env": scratch, "goal": goal, "name": "", "local": False, "alone": True}
+    done = subprocess.run(
+        [sys.executable, "-I", os.path.join(HERE, "install.py")],
+        input=json.dumps({**order, **here}).encode() + b"\n",
+        stdout=subprocess.PIPE,
+        check=False,
+    )
+    last = json.loads(done.stdout.decode().strip().rpartition("\n")[2] or "{}")
+    if last.get("say") != "ok":
+        raise SystemExit(f"start: no environment on {os.uname().nodename}: {last or done.returncode}")
+    return os.path.join(goal, "bin", "python"), os.path.join(goal, "start.py")
+
+
+def main(argv: list[str]) -> int:
+    """Do what the arguments say; returns the exit code."""
+    if len(argv) == 2 and argv[0] == "--look":
+        print(json.dumps(look(argv[1])))
+        return 0
+    if len(argv) == 3 and argv[0] == "--signal" and argv[1] in ("TERM", "KILL"):
+        print(json.dumps(send(argv[1], argv[2])))
+        return 0
+    module = len(argv) > 1 and argv[0] == "--module"
+    if not module and (len(argv) != 1 or argv[0].startswith("--")):
+        sys.stderr.write(str(__doc__))
+        return 2
+    order = read(os.path.join(HERE, "environment.json")).get("unpack")
+    if order:
+        python, program = unpacked(order)
+        os.execv(python, [python, "-I", program, *argv])  # noqa: S606
+    if module:
+        rest = agent_argv("", argv[1], argv[2:])
+        os.execve(rest[0], rest, clean_environment())  # noqa: S606
+    return run(argv[0])
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
