@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..client import show
-from ..model.errors import JrmError, RequestError
+from ..model.errors import JrmError
 from . import look, still
 
 if TYPE_CHECKING:
@@ -26,12 +26,6 @@ if TYPE_CHECKING:
 MIME = "application/vnd.jupyter-rm.view+json"
 VERSION = 1
 PAGES = Path(__file__).parent / "pages"
-_WINDOW = frozenset(
-    {
-        *("offset", "limit", "state", "bulk", "pilot", "cause", "search", "sort", "order", "bins", "begin", "end"),
-        *("level", "focus", "color", "select", "layout", "by", "rows", "at", "width", "height"),
-    }
-)
 
 
 class View:
@@ -44,13 +38,7 @@ class View:
     def __init__(self, session: Session, view: str, window: Mapping[str, Any] | None = None) -> None:
         self.name = look.check(view)
         self.window = {name: value for name, value in (window or {}).items() if value is not None}
-        for name, value in self.window.items():
-            if name not in _WINDOW:
-                raise RequestError(
-                    f"{name}: a view has no such setting", hint="known: " + ", ".join(sorted(_WINDOW)), code="JRM-Q60"
-                )
-            if not isinstance(value, (str, int, float, dict)):
-                raise RequestError(f"{name}: not a text or number", hint="see docs/server.md", code="JRM-Q60")
+        look.window_of(self.window)
         self._session = session
         self._widget: Any = None
 

@@ -11,21 +11,26 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
+import msgspec
+
 from ..client import show
 from ..client.session import Session
 from ..model.errors import RequestError
-from ..views import pictures, tables
+from ..views import catalog, pictures, windows
 from ..views.pictures import Picture
+from ..views.windows import Window
 
 VIEWS = ("tasks", "nodes", "queue", "timeline", "usage", "summary")
-# Views in which time goes on by itself.
-TIMED = frozenset({"queue", "timeline", "usage"})
-_TITLES = {"summary": "session"}
 
 
 def title_of(view: str, session: str) -> str:
     """Return the heading of a view, for people."""
-    return f"{_TITLES.get(view, view)} {'of ' if view not in _TITLES else ''}{session}"
+    return f"session {session}" if view == "summary" else f"{view} of {session}"
+
+
+def moving(view: str) -> bool:
+    """Does the view change while time goes on, even when nothing happens?"""
+    return view in windows.MOVING
 
 
 def check(view: str) -> str:
@@ -39,6 +44,24 @@ def check(view: str) -> str:
         hint = f"did you mean {near[0]!r}?" if near else "views: " + ", ".join(VIEWS)
         raise RequestError(f"view: {view!r} is unknown", hint=hint, code="JRM-Q60")
     return view
+
+
+def window_of(given: Mapping[str, Any]) -> Window:
+    """Return a window, checked.
+
+    Raises:
+        RequestError: JRM-Q60, naming the setting that is wrong.
+    """
+    for name in given:
+        if name not in Window.__struct_fields__:
+            known = ", ".join(Window.__struct_fields__)
+            near = difflib.get_close_matches(name, Window.__struct_fields__, 1)
+            hint = f"did you mean {near[0]}?" if near else f"known: {known}"
+            raise RequestError(f"{name}: a view has no such setting", hint=hint, code="JRM-Q60")
+    try:
+        return msgspec.convert(dict(given), Window)
+    except msgspec.ValidationError as error:
+        raise RequestError(f"window: {error}", hint="see docs/server.md", code="JRM-Q60") from None
 
 
 def words(session: Session) -> pictures.Words:
@@ -57,14 +80,7 @@ def picture(session: Session, view: str, window: Mapping[str, Any]) -> Picture:
     Raises:
         RequestError: a field of the window is wrong.
     """
-    replica = session._replica
-    if view == "tasks":
-        filters = ("state", "bulk", "pilot", "cause", "search", "sort", "order")
-        query = tables.Query.of({name: window[name] for name in filters if name in window})
-        made = pictures.tasks(replica, words(session), query, window.get("offset", 0), window.get("limit", 100))
-    elif view == "usage":
-        made = pictures.activity(replica, time.time(), window.get("bins", 200), window.get("begin"))
-    else:
-        made = pictures.summary(replica, words(session))
+    here = view if view in windows.VIEWS else "summary"
+    made = catalog.picture(here, session._replica, words(session), window_of(window), time.time())
     made.values["connected"] = session._connection.connected
     return made

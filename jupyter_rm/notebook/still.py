@@ -18,6 +18,8 @@ from ..views.texts import line
 
 MOST = 40_000  # bytes
 ROWS = 20
+# What is drawn, not read.
+_DRAWN = frozenset({"history", "usage", "activity", "cells", "crumbs", "bars", "spark", "lanes", "marks"})
 _TIMES = frozenset({"at", "since", "started", "ended", "asked_at", "opened_at"})
 _NUMBERS = frozenset({"exit_code", "attempt", "nodes", "cores", "gpus", "running", "tasks"})
 
@@ -40,6 +42,8 @@ def markup(picture: Picture, view: str, title: str) -> str:
     parts = [bar(counts, told)] if total else [f"<p>{told}</p>"]
     size = sum(map(len, parts))
     for name, table in picture.tables.items():
+        if name in _DRAWN:
+            continue
         made = _table(name, table, MOST - 2_000 - size)
         size += len(made)
         parts.append(made)
