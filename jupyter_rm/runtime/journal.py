@@ -35,12 +35,14 @@ from jupyter_rm.runtime.journal_mark import Mark, MarkFile, lock
 from jupyter_rm.runtime.journal_open import refuse_foreign, start
 from jupyter_rm.runtime.journal_repair import OpenReport, beside
 from jupyter_rm.runtime.journal_store import GENESIS, Damage, Row
-from jupyter_rm.runtime.journal_wal import blank
+from jupyter_rm.runtime.journal_wal import blank, lengthen, log_bytes
 
 __all__ = ["Journal", "OpenReport", "Row"]
 
 MARK_EVERY = 1.0  # seconds between marks: the window in which damage to SQLite's log could pass unnoticed
-LOG_KEPT = 4 << 20  # bytes; a longer log is cut at the next checkpoint
+LOG_KEPT = 64 << 20  # bytes; a longer log is cut at the next checkpoint
+LOG_STEP = 1 << 20  # bytes that the log is lengthened by at a time
+LOG_SPARE = 16  # pages of room below which that is done
 WAL_LIMIT = 8192  # pages (32 MiB) after which append checkpoints by itself
 
 
@@ -53,6 +55,7 @@ class Journal:
         self.failed: JrmError | None = None
         self.readonly = False
         self.wal_pages = 0
+        self._log_room = 0
         self._mark = mark
         self._vfs = vfs
         self._lock = threading.RLock()
@@ -100,6 +103,7 @@ class Journal:
             self._connection, self.report = found.connection, found.report
             self._last, self._head = found.last, found.head
             self._checkpoint()
+            self._make_room()
             self._db.set_wal_hook(self._count_pages)
         except BaseException as error:
             self._drop()
@@ -225,8 +229,19 @@ class Journal:
                 self._checkpoint()
             elif time.monotonic() - self._marked_at >= MARK_EVERY:
                 self._write_mark()
+            self._make_room()
         except (apsw.Error, OSError) as error:
             self._fail(error)
+
+    def _make_room(self) -> None:
+        """Let SQLite's log grow into zeros that are there already."""
+        need = log_bytes(self.wal_pages + LOG_SPARE, store.PAGE)
+        if need <= self._log_room or self._vfs is not None:
+            return
+        self._log_room = need + LOG_STEP
+        # What the disk refuses here is room that nobody needs yet: the commit that does need it will say so.
+        with contextlib.suppress(OSError):
+            lengthen(beside(self.path, "-wal"), self._log_room)
 
     def _count_pages(self, _connection: apsw.Connection, _name: str, pages: int) -> int:
         self.wal_pages = pages
@@ -253,11 +268,13 @@ class Journal:
         # The log is blanked in place rather than cut: syncing a file whose size does not change takes half the time.
         # Left as it was, an old log could, once damaged, lay old pages over newer ones.
         log = beside(self.path, "-wal")
-        in_place = self._vfs is None and log.exists() and log.stat().st_size <= LOG_KEPT
+        in_place = self._vfs is None and 0 < self._log_room <= LOG_KEPT and log.exists()
         self._db.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_RESTART if in_place else apsw.SQLITE_CHECKPOINT_TRUNCATE)
-        self.wal_pages = 0
+        used, self.wal_pages = log_bytes(self.wal_pages, store.PAGE), 0
         if in_place:
-            blank(log)
+            blank(log, used)
+        else:
+            self._log_room = 0
         self._checkpointed = self._last
         self._write_mark()
 
@@ -412,6 +429,7 @@ class Journal:
             try:
                 self._drop()
                 self._connection = store.connect(self.path, vfs=self._vfs)
+                self._log_room = 0  # what stands in the log is not what was counted: it is cut, not blanked
                 found = store.last_of(self._db)
                 if found < self._last or store.chain_of(self._db, self._last) != self._head:
                     raise Damage(min(found, self._last), "rows are gone after a disk error")

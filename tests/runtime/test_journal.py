@@ -114,6 +114,7 @@ def test_the_mark_follows_at_most_once_a_second(tmp_path: Path, monkeypatch: pyt
 
 def test_the_log_cannot_grow_without_limit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "WAL_LIMIT", 20)
+    monkeypatch.setattr(module, "LOG_STEP", 0)
     with Journal.open(tmp_path / "journal") as journal:
         for no in range(1, 40):
             journal.append([fact(no)])
