@@ -24,11 +24,14 @@ AHEAD_MOST = 16_384
 
 
 def make_placer(nodes: Sequence[Node]) -> Any:
-    """Return the C++ placer for ``nodes``."""
-    from ..native import _placer
-
+    """Return the C++ placer for ``nodes``, or its slow twin on a machine for which none was built."""
+    placer: Any
+    try:
+        from ..native._placer import Placer as placer
+    except ImportError:
+        from ..native.placer_portable import PortablePlacer as placer
     names = sorted({name for node in nodes for name, _ in node.named})
-    return _placer.Placer(
+    return placer(
         np.array([node.cores for node in nodes], np.uint16),
         np.array([node.gpus for node in nodes], np.uint16),
         np.array([node.mem for node in nodes], np.uint32),

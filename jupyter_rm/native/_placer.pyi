@@ -3,7 +3,7 @@
 Pure decisions on flat arrays: it knows no clock (``schedule`` is told the time), no thread, no file, no socket.
 Tokens are the caller's names for tasks (any u64 but 2**64-1, unique among those waiting); allocations are the placer's
 names for what a running task holds. GPUs are counted in 1/10000. The rules are written at the top of
-``placer_core.hpp``, and once more as plain Python in ``jupyter_rm/testing/placer_reference.py``: read that next.
+``placer_core.hpp``, and once more as plain Python in ``jupyter_rm/native/placer_portable.py``: read that next.
 """
 
 from typing import Any, Literal, TypedDict

@@ -6,7 +6,7 @@
 //   placer_schedule.hpp  the pass over waiting classes; reservations that keep wide tasks from starving
 //   placer_explain.hpp   why something waits
 //
-// Rules (jupyter_rm/testing/placer_reference.py says the same in slow, plain Python):
+// Rules (jupyter_rm/native/placer_portable.py says the same in slow, plain Python):
 //  * A request for cores and whole GPUs only goes to the node with the fewest free GPUs, then the fewest free
 //    cores, that can hold it; among equals the one whose free counts changed last.
 //  * Any other request goes to the first node that can hold it in the thrifty order: nodes with fewer GPUs, less

@@ -37,7 +37,7 @@ BEAT_S = 10.0
 # Constant text: where the environment really is, and its record, if its interpreter can be executed.
 _READ = 'cd -P -- "$1" && test -x bin/python && pwd -P && cat environment.json'
 _NATIVE = {
-    "_placer": "placement runs in plain Python there, which is slow beyond some thousand waiting tasks",
+    "_placer": "placement runs in plain Python there, which is slow with more than a hundred nodes",
     "_spawner": "processes are started from plain Python there, which is slower",
 }
 

@@ -37,9 +37,10 @@ EPOCHS = 1000
 
 
 def read(path: str) -> dict[str, Any]:
-    """Return the JSON object in a file, an empty one when there is none."""
+    """Return the JSON object in a file, also behind the three lines of a batch spec; an empty one without it."""
     with contextlib.suppress(OSError, ValueError), open(path, encoding="utf-8") as file:
-        found = json.load(file)
+        text = file.read()
+        found = json.loads(text.split("\n", 3)[3] if text.startswith("jupyter_rm spec") else text)
         return found if isinstance(found, dict) else {}
     return {}
 

@@ -1,7 +1,7 @@
-"""One node and one request of the placement oracle, as slowly and plainly as possible.
+"""One node and one request of the portable placer, as slowly and plainly as possible.
 
 Knows which cores and GPUs a rank gets on a node (NUMA domains, GPU shares) and how many ranks fit; knows nothing of
-other nodes, queues or time. ``placer_reference.py`` is the rest of the oracle: read that next.
+other nodes, queues or time. ``placer_portable.py`` is the rest: read that next.
 """
 
 from __future__ import annotations
