@@ -5,7 +5,6 @@ SPEC is a 0600 JSON file; nothing a user typed is on the command line. ``JRM_EPO
 
 from __future__ import annotations
 
-import json
 import logging
 import os
 import resource
@@ -57,13 +56,14 @@ def main(argv: list[str] | None = None) -> int:
     if len(arguments) != 1:
         sys.stderr.write("usage: python -m jupyter_rm.agent SPEC\n")
         return 2
-    spec = json.loads(Path(arguments[0]).read_bytes())
+    from .link import life, open_link, read_spec
+
+    spec = read_spec(Path(arguments[0]))
     place, sandbox = Path(spec["place"]), Path(spec["sandbox"])
 
     from ..runtime import logs
     from ..runtime.process import become_subreaper
     from ..runtime.spool import Spool
-    from .link import life_of, open_link
     from .service import Agent
 
     logs.setup("jupyter_rm", place / "agent.trace")
@@ -87,7 +87,7 @@ def main(argv: list[str] | None = None) -> int:
     agent = Agent(
         session=spec["session"],
         pilot=spec["pilot"],
-        epoch=life_of(spec),
+        epoch=life(),
         nodes=nodes,
         sandbox=str(sandbox),
         link=open_link(spec),

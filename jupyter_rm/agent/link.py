@@ -14,6 +14,7 @@ import json
 import logging
 import os
 import socket
+import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Protocol
@@ -29,6 +30,8 @@ from ..wire import codec, letters
 
 log = logging.getLogger("jupyter_rm.agent")
 Take = Callable[[list[bytes]], None]
+# How the header of a batch job's spec file begins (batch/script.py).
+HEADER = b"jupyter_rm spec"
 # Letters are looked for so often, s, while nobody speaks through a socket.
 LETTERS_EVERY = 0.25
 # After this long without a word through the socket, letters count again, s.
@@ -64,20 +67,37 @@ def open_link(spec: Mapping[str, Any]) -> BrokerLink:
     return DialedLink(spec["endpoint"])
 
 
-def life_of(spec: Mapping[str, Any]) -> int:
+def read_spec(path: Path) -> dict[str, Any]:
+    """Return what the agent is told; a batch script's header of three lines may precede the JSON.
+
+    Elsewhere nobody has made the directory of the tasks yet, and the pilot's time begins with its start program.
+    """
+    body = path.read_bytes()
+    if body.startswith(HEADER):
+        body = body.split(b"\n", 3)[3]
+    spec: dict[str, Any] = json.loads(body)
+    if spec.get("link"):
+        Path(spec["sandbox"]).mkdir(mode=0o700, parents=True, exist_ok=True)
+        spec["since"] = Clock().now() - _age(Path(spec["place"]))
+    return spec
+
+
+def _age(place: Path) -> float:
+    """Return for how long the start program of this life has run already, s."""
+    with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
+        process = json.loads((place / "process.json").read_bytes())
+        if int(process["life"]) == int(os.environ.get("JRM_EPOCH_BASE", "0")) // 1000 + 1:
+            return max(0.0, time.time() - float(process["at"]))
+    return 0.0
+
+
+def life() -> int:
     """Return the number of this life of the agent, larger than any before it.
 
-    A guard counts its own restarts. A batch system that starts the job anew starts a new guard too, so elsewhere the
-    count lies in the pilot's directory.
+    A guard counts its own restarts. A batch system that starts a job anew starts a new guard too: then the start
+    program gives the number to count from.
     """
-    if not spec.get("link"):
-        return int(os.environ.get("JRM_EPOCH", "0"))
-    path = Path(spec["place"]) / "life"
-    before = -1
-    with contextlib.suppress(OSError, ValueError):
-        before = int(path.read_bytes())
-    write_private(path, b"%d" % (before + 1))
-    return before + 1
+    return int(os.environ.get("JRM_EPOCH_BASE", "0")) + int(os.environ.get("JRM_EPOCH", "0"))
 
 
 class DialedLink:

@@ -7,10 +7,12 @@ descriptors, nothing of what they carry. Read next: :mod:`jupyter_rm.broker.serv
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import heapq
 import os
 import signal
+from collections import deque
 from collections.abc import Callable
 from itertools import count
 from types import FrameType
@@ -44,6 +46,7 @@ class Drive:
         self._wake_read, self._wake_write = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC) if hasattr(os, "pipe2") else _pipe()
         self.watch(self._wake_read, self._drain_wake)
         self._on_signal: dict[int, Callable[[], None]] = {}
+        self._called: deque[Callable[[], None]] = deque()
 
     def watch(self, source: Any, callback: Callable[[], None]) -> None:
         """Call ``callback`` whenever the socket or descriptor is readable."""
@@ -81,6 +84,12 @@ class Drive:
         except BlockingIOError:
             pass
 
+    def call(self, callback: Callable[[], None]) -> None:
+        """Call ``callback`` from the loop soon; safe from other threads, in order."""
+        self._called.append(callback)
+        with contextlib.suppress(OSError):  # the loop was closed: nobody is there to call it
+            self.wake()
+
     def _drain_wake(self) -> None:
         try:
             while os.read(self._wake_read, 4096):
@@ -113,6 +122,8 @@ class Drive:
                 callback()
         while self._signals:
             self._on_signal[self._signals.pop(0)]()
+        for _ in range(len(self._called)):
+            self._called.popleft()()
         now = self.clock.now()
         while self._timers and self._timers[0][0] <= now:
             _, _, period, callback = heapq.heappop(self._timers)

@@ -1,0 +1,166 @@
+"""What a site's name means: a machine, how it is reached, and the description of its batch system.
+
+``local`` and ``noop`` are this machine's own and handled elsewhere. ``ssh://me@host``: processes of that account.
+``slurm+ssh://me@host``: the batch system there; ``auto+ssh://``: whichever is found there; ``slurm://``, ``auto://``:
+that of this machine. A word names a site file of the user. Knows names and values, opens no connection. Read next:
+:mod:`jupyter_rm.broker.site`.
+"""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import platformdirs
+
+from ..batch import BatchSystem, known, load
+from ..core.session import SITES, only_here
+from ..core.sound import NODES_MOST
+from ..model.errors import RequestError
+from ..model.facts import PilotSpec
+from ..runtime.connect import Target
+
+AUTO, PLAIN = "auto", "local"
+_URL = re.compile(r"(?P<system>[A-Za-z][A-Za-z0-9_.-]*)(?P<ssh>\+ssh)?://(?P<rest>.*)\Z")
+_FLAGS = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}
+
+
+def search_path() -> list[Path]:
+    """Return the directories with site files, the most special first."""
+    return [Path(platformdirs.user_config_dir("jupyter_rm")) / "sites"]
+
+
+@dataclass(frozen=True)
+class SiteName:
+    """A site as it was named.
+
+    Attributes:
+        text: as given. target: where to log in. system: name of the batch system's description, ``auto``: look there.
+        given: what the site's file asks for by default.
+    """
+
+    text: str
+    target: Target
+    system: str
+    given: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def key(self) -> str:
+        """What tells two sites apart."""
+        return f"{self.system} {self.target}"
+
+
+def parse(text: str, depth: int = 0) -> SiteName:
+    """Return what a site's name means.
+
+    Raises:
+        RequestError: JRM-Q17 unknown, JRM-Q70 malformed address, JRM-Q23 or JRM-Q24 an unusable site file.
+    """
+    found = _URL.match(text)
+    systems = known(search_path())
+    if found is None:
+        return _of_file(text, systems, depth)
+    system = found["system"]
+    if found["ssh"] is None and system == "ssh":
+        return SiteName(text, Target.parse("ssh://" + found["rest"]), PLAIN)
+    if system != AUTO and system not in systems:
+        names = ["ssh", AUTO, *systems]
+        near = difflib.get_close_matches(system, names, 1)
+        hint = f"did you mean {near[0]!r}?" if near else "known: " + ", ".join(sorted(names))
+        raise RequestError(f"site: there is no batch system {system!r}", hint=hint, code="JRM-Q17")
+    if found["ssh"] is not None:
+        return SiteName(text, Target.parse("ssh://" + found["rest"]), system)
+    if found["rest"].strip("/") not in ("", "localhost"):
+        raise RequestError(
+            f"site: {text!r} names a machine but no way to it", hint=f"write {system}+ssh://user@host", code="JRM-Q17"
+        )
+    return SiteName(text, Target(""), system)
+
+
+def _of_file(name: str, systems: Mapping[str, Path], depth: int) -> SiteName:
+    own = [word for word, path in systems.items() if path.parent in search_path()]
+    if name not in own or depth:
+        names = [*SITES, *own]
+        near = difflib.get_close_matches(name, names, 1)
+        hint = f"did you mean {near[0]!r}?" if near else "known here: " + ", ".join(names) + ", or a URL"
+        raise RequestError(f"site: {name!r} is not known here", hint=hint, code="JRM-Q17")
+    system = load(name, search_path())
+    try:
+        said = system.get("site")
+    except RequestError:
+        said = {}
+    url = said.get("url", "") if isinstance(said, Mapping) else ""
+    if not url:
+        raise RequestError(
+            f"site: {systems[name]} does not say where the site is", hint="add [site] url = ...", code="JRM-Q17"
+        )
+    place = parse(str(url), depth + 1)
+    given = {key: value for key, value in said.items() if key not in ("url",)}
+    return SiteName(name, place.target, name, given)
+
+
+def check(spec: PilotSpec) -> None:
+    """Refuse a pilot that its site cannot give, before anything is recorded.
+
+    Raises:
+        RequestError: names the field.
+    """
+    if "://" not in spec.site and spec.site in SITES:
+        only_here(spec)
+        return
+    name = parse(spec.site)
+    if name.system != AUTO:
+        system = load(name.system, search_path())
+        system.values(values_of(spec, system, name, "jrm000000", "/x"))
+
+
+def values_of(spec: PilotSpec, system: BatchSystem, name: SiteName, token: str, place: str) -> dict[str, Any]:
+    """Return what the batch system is asked for, by attribute.
+
+    Without any word about cores a pilot is whole nodes, where the system can say that.
+
+    Raises:
+        RequestError: an unknown option, or a value of the wrong kind, named.
+    """
+    nodes = max(spec.nodes, 1) + spec.backup
+    if nodes > NODES_MOST:
+        raise RequestError(f"nodes: {nodes} with those in reserve", hint=f"at most {NODES_MOST}", code="JRM-Q17")
+    values: dict[str, Any] = {"nodes": nodes, "token": token}
+    if system.attributes["workdir"].args or system.attributes["workdir"].default:
+        values["workdir"] = place
+    values["stdout"] = values["stderr"] = f"{place}/job.log"
+    pattern = system.attributes["name"].pattern if "name" in system.attributes else ".*"
+    values["name"] = spec.name if spec.name and re.fullmatch(pattern, spec.name) else "jrm-pilot"
+    asked = {"queue": spec.queue, "project": spec.project, "walltime": spec.walltime or None}
+    if spec.cores:
+        asked["cores_per_node"] = -(-spec.cores // max(spec.nodes, 1))
+    if spec.gpus:
+        asked["gpus_per_node"] = -(-spec.gpus // max(spec.nodes, 1))
+    if spec.mem:
+        asked["mem_per_node"] = f"{spec.mem}MiB"
+    defaults = {key: value for key, value in name.given.items() if key in system.attributes}
+    values |= defaults
+    values |= {key: value for key, value in asked.items() if value}
+    for key, text in spec.options.items():
+        if key in ("token", "script", "spec", "ids", "user", "workdir", "stdout", "stderr"):
+            raise RequestError(f"options[{key!r}]: is not yours to choose", hint="leave it out", code="JRM-Q21")
+        values[key] = _typed(system, key, text)
+    whole = system.attributes.get("exclusive")
+    if whole is not None and whole.args and "cores_per_node" not in values:
+        values.setdefault("exclusive", True)
+    return values
+
+
+def _typed(system: BatchSystem, key: str, text: str) -> Any:
+    attribute = system.attributes.get(key)
+    if attribute is None:
+        return text  # refused below, with the names that are known
+    if attribute.type == "bool" and text.lower() in _FLAGS:
+        return _FLAGS[text.lower()]
+    if attribute.type == "list":
+        return [part for part in text.split(attribute.separator) if part]
+    return text
