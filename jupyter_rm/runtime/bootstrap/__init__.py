@@ -10,8 +10,8 @@ needs no network and no index. Docs: ``docs/bootstrap.md``.
 Knows: connections, environments. Does not know: pilots, batch systems. Read next: ``talk.py``, ``ensure.py``.
 """
 
-from jupyter_rm.runtime.bootstrap.ensure import ensure
+from jupyter_rm.runtime.bootstrap.ensure import ensure, prepare
 from jupyter_rm.runtime.bootstrap.survey import SiteFacts, survey
 from jupyter_rm.runtime.bootstrap.talk import Environment, Step, Wanted
 
-__all__ = ["Environment", "SiteFacts", "Step", "Wanted", "ensure", "survey"]
+__all__ = ["Environment", "SiteFacts", "Step", "Wanted", "ensure", "prepare", "survey"]

@@ -13,6 +13,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
+import os
 import sys
 import threading
 import time
@@ -56,6 +57,17 @@ def ensure(connection: Runs, facts: SiteFacts, want: Wanted, progress: Tell = la
         LinkError: the connection was lost; call again when it is back, and it goes on where it stopped.
     """
     return _Making(connection, facts, want, _steady(progress)).carry_out()
+
+
+def prepare() -> None:
+    """Pack what most machines will need, so that it is ready when a login is; for a thread that has time.
+
+    Raises:
+        SiteError: JRM-B03, no room here.
+    """
+    arch = os.uname().machine
+    if not pack.portable(arch, (99, 0)):
+        pack.base_part(arch)
 
 
 def _steady(progress: Tell) -> Tell:
@@ -207,8 +219,8 @@ class _Making:
         self._begin("python", "choosing an interpreter")
         python, version, base = self._choose()
         tag = f"cp{version[0]}{version[1]}"
-        own = pack.own_key(tag, self._facts.arch)
-        content = [want.source, own, base, tag, self._facts.arch, python]
+        own = pack.own(tag, self._facts.arch)
+        content = [want.source, own.key, base, tag, self._facts.arch, python]
         digest = hashlib.sha256("\0".join(content).encode()).hexdigest()[:16]
         key = f"{jupyter_rm.__version__}-{tag}-{digest}"
         linked = want.name if want.mode != "private" else ""
@@ -226,7 +238,7 @@ class _Making:
                 more = f" (made from {record['key']}, this is {key})" if other == jupyter_rm.__version__ else ""
                 raise self._skew(f"environment {linked!r}", other, more)
         self._begin("pack", "packing what is sent")
-        parts = [] if want.source == "index" else self._parts(tag, version)
+        parts = [] if want.source == "index" else self._parts(own, version)
         self._finish(", ".join(f"{part.file} {part.size >> 10} KiB" for part in parts))
         order = self._order(key, goal, linked, version, parts)
         return self._install(python, order, parts)
@@ -297,13 +309,13 @@ class _Making:
             )
         return [(python, version)]
 
-    def _parts(self, tag: str, version: Version) -> list[pack.Part]:
+    def _parts(self, own: pack.Own, version: Version) -> list[pack.Part]:
         arch, libc = self._facts.arch, self._facts.libc
         if version[1] == sys.version_info[1] and not pack.portable(arch, _glibc(libc)):
             base = pack.base_part(arch)
         else:
-            base = wheels.base_part(tag, arch, libc)
-        return [base, pack.own_part(tag, arch)]
+            base = wheels.base_part(own.tag, arch, libc)
+        return [base, pack.own_part(own)]
 
     def _order(
         self, key: str, goal: str, linked: str, version: Version, parts: list[pack.Part]

@@ -14,6 +14,7 @@ import contextlib
 import gzip
 import hashlib
 import importlib.metadata as metadata
+import io
 import os
 import re
 import secrets
@@ -40,6 +41,7 @@ KEPT_S = 60 * 86400.0
 LEVEL = 6  # of gzip: every Python can read it, and more would cost more time than the smaller archive saves
 
 Version = tuple[int, int]
+Entry = tuple[str, Path, bytes | None]  # name in the archive, file here, its content when it was read already
 
 
 @dataclass(frozen=True)
@@ -72,12 +74,23 @@ def python_tag() -> str:
     return f"cp{sys.version_info[0]}{sys.version_info[1]}"
 
 
-def own_key(tag: str, arch: str) -> str:
-    """Return the hash of this package's own part for an interpreter and a machine."""
+@dataclass(frozen=True)
+class Own:
+    """What an agent needs of this package, as it was when it was read: in a checkout somebody may be editing."""
+
+    key: str
+    tag: str
+    arch: str
+    files: tuple[Entry, ...]
+
+
+def own(tag: str, arch: str) -> Own:
+    """Return this package's own part for an interpreter and a machine, and its hash."""
+    files = tuple((name, path, path.read_bytes()) for name, path in _own_files(tag, arch))
     digest = hashlib.sha256(f"{tag} {arch}".encode())
-    for name, path in _own_files(tag, arch):
-        digest.update(f"{name}\0".encode() + hashlib.sha256(path.read_bytes()).digest())
-    return digest.hexdigest()[:20]
+    for name, _, data in files:
+        digest.update(f"{name}\0".encode() + hashlib.sha256(data).digest())
+    return Own(digest.hexdigest()[:20], tag, arch, files)
 
 
 def base_key() -> str:
@@ -94,10 +107,10 @@ def base_versions() -> dict[str, str]:
     return {name: metadata.version(name) for name in BASE}
 
 
-def own_part(tag: str, arch: str) -> Part:
-    """Return this package's own part, packing it when the cache has none."""
-    file = f"own-{tag}-{arch}-{own_key(tag, arch)}.tar.gz"
-    return pack(file, _own_files(tag, arch), {"jupyter_rm": jupyter_rm.__version__})
+def own_part(found: Own) -> Part:
+    """Return this package's own part as an archive, packing it when the cache has none."""
+    file = f"own-{found.tag}-{found.arch}-{found.key}.tar.gz"
+    return pack(file, found.files, {"jupyter_rm": jupyter_rm.__version__})
 
 
 def base_part(arch: str) -> Part:
@@ -152,19 +165,19 @@ def _own_files(tag: str, arch: str) -> Iterator[tuple[str, Path]]:
             yield f"jupyter_rm/{path.relative_to(root)}", path
 
 
-def _base_files() -> Iterator[tuple[str, Path]]:
+def _base_files() -> Iterator[Entry]:
     for name in BASE:
         for file in metadata.distribution(name).files or ():
             path = Path(str(file.locate()))
             if not LEFT_OUT.search(str(file)) and path.is_file():
-                yield str(file), path
+                yield str(file), path, None
 
 
-def pack(file: str, files: Iterable[tuple[str, Path]], versions: Mapping[str, str]) -> Part:
+def pack(file: str, files: Iterable[Entry], versions: Mapping[str, str]) -> Part:
     """Return the part of that name, making it from ``files`` when the cache has none.
 
     Args:
-        file: name with the hash of the content; files: (name in the archive, file here).
+        file: name with the hash of the content; files: what goes into it, when it must be made.
 
     Raises:
         SiteError: JRM-B03, no room here.
@@ -182,13 +195,14 @@ def pack(file: str, files: Iterable[tuple[str, Path]], versions: Mapping[str, st
         with part.open("xb") as sink, gzip.GzipFile("", "wb", LEVEL, sink, 0) as packed:
             part.chmod(0o600)
             with tarfile.open(fileobj=packed, mode="w", format=tarfile.PAX_FORMAT) as archive:
-                for name, source in files:
+                for name, source, data in files:
                     entry = archive.gettarinfo(source, name)
+                    entry.size = entry.size if data is None else len(data)
                     entry.uid = entry.gid = 0
                     entry.uname = entry.gname = ""
                     # Compiled files name the time of their source in whole seconds.
                     entry.mtime = int(entry.mtime)
-                    with source.open("rb") as content:
+                    with source.open("rb") if data is None else io.BytesIO(data) as content:
                         archive.addfile(entry, content)
         part.replace(path)
     except OSError as error:

@@ -93,11 +93,11 @@ def _resolved(tag: str, arch: str, libc: str) -> tuple[str, dict[str, str]]:
     return key, versions
 
 
-def _files(root: Path) -> Iterator[tuple[str, Path]]:
+def _files(root: Path) -> Iterator[pack.Entry]:
     for path in sorted(root.rglob("*")):
         name = str(path.relative_to(root))
         if path.is_file() and not pack.LEFT_OUT.search(name):
-            yield name, path
+            yield name, path, None
 
 
 def _download(tag: str, arch: str, libc: str, scratch: Path) -> list[Path]:

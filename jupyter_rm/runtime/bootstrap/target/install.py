@@ -179,7 +179,8 @@ def make(order: Order, root: str) -> Order:
     say("step", step="verify")
     facts = json.loads(command("verify", [own, "-I", "-c", order["texts"]["verify.py"]], 300).splitlines()[-1])
     write(os.path.join(root, "start.py"), order["texts"]["start.py"])
-    return {**order["record"], **facts, "base_python": python, "at": time.time()}
+    versions = {**order["record"]["versions"], **facts.pop("versions")}
+    return {**order["record"], **facts, "versions": versions, "base_python": python, "at": time.time()}
 
 
 def local_only(order: Order, root: str) -> Order:
