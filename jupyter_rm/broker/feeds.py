@@ -52,6 +52,10 @@ class Feeds:
             if key is None or session == key:
                 followers.pop(client, None)
 
+    def followers(self, key: str) -> list[tuple[bytes, str]]:
+        """Return who follows a session, each with the name it has for it."""
+        return [(client, one.label) for client, one in self._followers.get(key, {}).items()]
+
     def count(self, key: str) -> int:
         """Return how many clients follow a session."""
         return len(self._followers.get(key, ()))

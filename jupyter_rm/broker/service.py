@@ -21,15 +21,16 @@ import zmq
 from ..core.broker import BrokerMachine
 from ..core.patience import DEFAULT, Patience
 from ..core.payloads import Payloads
-from ..core.session import SessionMachine
+from ..core.session import SITES, SessionMachine
 from ..core.sound import check_tasks
-from ..model.effects import Effect, EndPilot, FromAgent, FromClient, JobChanged, Send, StartPilot, StopProgram, Tick
+from ..model.effects import Effect, EndPilot, FromAgent, FromClient, Input, Send, StartPilot, StopProgram, Tick
 from ..model.errors import ErrorForm, JrmError, ProtocolError
 from ..model.messages import (
     PROTOCOL,
     Accepted,
     AgentHello,
     AgentRefused,
+    Answer,
     Attach,
     Attached,
     BrokerStatus,
@@ -56,7 +57,9 @@ from ..runtime.journal import Journal
 from ..wire import codec
 from .feeds import Feeds
 from .jobs import LocalJobs, first_number
+from .remote import RemoteJobs
 from .roads import Roads
+from .sites import check as check_site
 from .store import Store
 
 log = logging.getLogger("jupyter_rm.broker")
@@ -90,6 +93,7 @@ class Broker:
             host=platform.node(),
             patience=patience,
             first_number=first_number(home),
+            check_site=check_site,
         )
         self.store = Store(journal)
         self.drive = Drive(self.clock, self._round)
@@ -103,7 +107,16 @@ class Broker:
         self._client_socket = self._bind(str(client_path), codec.LOCAL_LIMIT)
         self._agent_socket = self._bind(str(agent_path), codec.AGENT_LIMIT)
         self.feeds = Feeds(self._to_client)
-        self.jobs = LocalJobs(home, self.drive, f"ipc://{agent_path}", self._job)
+        self.jobs = LocalJobs(home, self.drive, f"ipc://{agent_path}", self._news)
+        self.remote = RemoteJobs(
+            home,
+            self.drive,
+            self.context,
+            self._news,
+            self._remote_frame,
+            self._say,
+            lambda session: self.feeds.count(session) > 0,
+        )
         self._reads: dict[type[Message], Callable[[bytes, Any], None]] = {
             Hello: self._hello,
             Attach: self._attach,
@@ -113,6 +126,7 @@ class Broker:
             FetchValues: self._values,
             FetchStory: self._story,
             Status: self._status,
+            Answer: self._answer,
         }
         self.drive.watch(self._client_socket, lambda: drain(self._client_socket, self._client_frames))
         self.drive.watch(self._agent_socket, lambda: drain(self._agent_socket, self._agent_frames))
@@ -146,6 +160,7 @@ class Broker:
         try:
             self.drive.run()
         finally:
+            self.remote.close()
             self._client_socket.close()
             self._agent_socket.close()
             self.context.term()
@@ -200,14 +215,15 @@ class Broker:
             else:
                 self._to_agent(effect.to, effect.message)
         elif isinstance(effect, StartPilot):
-            self.jobs.start(effect)
+            (self.jobs if effect.spec.site in SITES else self.remote).start(effect)
         elif isinstance(effect, EndPilot):
             self.jobs.end(effect)
+            self.remote.end(effect)
         elif isinstance(effect, StopProgram):
             self.stop(effect.reason)
 
-    def _job(self, change: JobChanged) -> None:
-        self.machine.handle(self.clock.now(), change)
+    def _news(self, news: Input) -> None:
+        self.machine.handle(self.clock.now(), news)
         self.drive.wake()
 
     def _tick(self) -> None:
@@ -222,7 +238,7 @@ class Broker:
             self._dirty = False
             if self.journal.checkpoint() >= self.journal.last:
                 self.machine.kept()
-        busy = self._clients or self.jobs.alive
+        busy = self._clients or self.jobs.alive or self.remote.alive
         if busy:
             self._idle_since = now
         elif self.idle and now - self._idle_since > self.idle:
@@ -242,7 +258,18 @@ class Broker:
         except ProtocolError as error:
             log.warning("frame from an agent dropped: %s", error)
 
+    def _remote_frame(self, key: tuple[str, int], frame: bytes) -> None:
+        try:
+            message = codec.from_agent.decode(frame)
+            if (message.session, message.pilot) != key:
+                raise ProtocolError(f"the agent of {key} speaks of {message.session} p.{message.pilot}", code="JRM-N02")
+            self.machine.handle(self.clock.now(), FromAgent(message))
+        except ProtocolError as error:
+            log.warning("frame from an agent dropped: %s", error)
+
     def _to_agent(self, to: object, message: Message) -> None:
+        if self.remote.links.send(to, message):
+            return
         route = self._agents.to(to, getattr(message, "epoch", -1))
         if route is not None:
             self._send(self._agent_socket, route, message)
@@ -260,6 +287,10 @@ class Broker:
 
     def _to_client(self, client: bytes, message: Message) -> bool:
         return self._send(self._client_socket, client, message)
+
+    def _say(self, session: str, make: Callable[[str], Message]) -> None:
+        for client, label in self.feeds.followers(session):
+            self._to_client(client, make(label))
 
     def _forget_client(self, client: bytes) -> None:
         self._clients.pop(client, None)
@@ -311,6 +342,8 @@ class Broker:
                 self._to_client(client, Feed(message.session, cursor, tip, missed))
         else:
             self._to_client(client, Attached(message.req, message.session, tip, session.ledger.dump(), created))
+        for asked in self.remote.came(key, message.session):
+            self._to_client(client, asked)
 
     def _missed(self, key: str, cursor: int) -> tuple[msgspec.Raw, ...] | None:
         """Return the facts after ``cursor``; None when they are too long for one message (results travel in facts)."""
@@ -324,6 +357,10 @@ class Broker:
 
     def _detach(self, client: bytes, message: Detach) -> None:
         self.feeds.leave(client, self.machine.find(message.session).key)
+        self._to_client(client, Accepted(message.req))
+
+    def _answer(self, client: bytes, message: Answer) -> None:
+        self.remote.answer(self.machine.find(message.session).key, message)
         self._to_client(client, Accepted(message.req))
 
     def _seen(self, client: bytes, message: Seen) -> None:
@@ -370,7 +407,7 @@ class Broker:
                 self.journal.report.state,
                 len(self.machine.sessions),
                 len(self._clients),
-                self.jobs.alive,
+                self.jobs.alive + self.remote.alive,
                 usage // 1024 if sys.platform == "darwin" else usage,
             ),
         )

@@ -1,0 +1,144 @@
+"""Pilots elsewhere, as the broker's loop sees them: orders in, news out, nothing that blocks.
+
+Each site has a thread of its own (:mod:`jupyter_rm.broker.site`). Here stands what they share: connections, roads to
+agents, questions to people. Read next: :mod:`jupyter_rm.broker.site`.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import zmq
+
+from ..model.effects import EndPilot, Input, JobChanged, StartPilot
+from ..model.errors import JrmError
+from ..model.messages import Answer, Message
+from ..model.states import Cause
+from ..runtime.connect import Connections, ConnectSettings
+from ..runtime.drive import Drive
+from ..runtime.home import Home, private_directory
+from .links import Key, Links
+from .places import Places
+from .questions import Questions
+from .site import Site
+from .sites import parse
+
+log = logging.getLogger("jupyter_rm.broker")
+
+
+def settings_of(home: Home) -> ConnectSettings:
+    """Return how connections are made: what the environment says, sockets in the profile's own directory."""
+    config = os.environ.get("JUPYTER_RM_SSH_CONFIG", "")
+    return ConnectSettings(
+        control_dir=private_directory(home.run / "ssh"),
+        transport=os.environ.get("JUPYTER_RM_SSH_TRANSPORT", "") or "auto",
+        ssh_config=Path(config) if config else None,
+        use_agent=os.environ.get("JUPYTER_RM_SSH_AGENT", "1") != "0",
+    )
+
+
+class RemoteJobs:
+    """All sites but this machine's own.
+
+    Args:
+        tell: hands an input to the machine; runs in the loop. take: gets frames of agents with the pilot they are of.
+        say: sends a message about a session to its followers. followed: says whether it has any.
+    """
+
+    def __init__(
+        self,
+        home: Home,
+        drive: Drive,
+        context: zmq.Context[Any],
+        tell: Callable[[Input], None],
+        take: Callable[[Key, bytes], None],
+        say: Callable[[str, Callable[[str], Message]], None],
+        followed: Callable[[str], bool],
+    ) -> None:
+        self._home, self._drive = home, drive
+        self._tell_machine, self._followed = tell, followed
+        self.links = Links(context, drive, take, self._road_changed)
+        self.questions = Questions(drive, say, followed)
+        self._connections: Connections | None = None
+        self._places: Places | None = None
+        self._sites: dict[str, Site] = {}
+        self._of: dict[Key, Site] = {}
+
+    @property
+    def alive(self) -> int:
+        """Return how many pilots are looked after."""
+        return len(self._of)
+
+    def start(self, order: StartPilot) -> None:
+        """Have a pilot submitted at its site, or found again there."""
+        key = (order.session, order.pilot)
+        if key in self._of:
+            return
+        try:
+            site = self._site(order.spec.site)
+        except (JrmError, OSError) as error:
+            self._tell_machine(JobChanged(*key, False, cause=int(Cause.SUBMIT_REJECTED), reason=str(error)))
+            return
+        self._of[key] = site
+        site.start_pilot(order)
+
+    def _site(self, text: str) -> Site:
+        name = parse(text)
+        found = self._sites.get(name.key)
+        if found is None:
+            if self._connections is None:
+                self._connections = Connections(settings_of(self._home))
+                self._places = Places(self._home)
+            assert self._places is not None
+            found = self._sites[name.key] = Site(
+                name,
+                self._connections,
+                self._places,
+                self.links,
+                self.questions,
+                lambda news: self._drive.call(lambda: self._heard(news)),
+                self._drive.call,
+                self._followed,
+            )
+            found.start()
+        return found
+
+    def _heard(self, news: Input) -> None:
+        if isinstance(news, JobChanged) and not news.alive:
+            self._of.pop((news.session, news.pilot), None)
+        self._tell_machine(news)
+
+    def end(self, order: EndPilot) -> None:
+        """Have a pilot's job canceled."""
+        site = self._of.get((order.session, order.pilot))
+        if site is not None:
+            site.end_pilot((order.session, order.pilot))
+
+    def _road_changed(self, key: Key) -> None:
+        site = self._of.get(key)
+        if site is not None:
+            site.look(key)
+
+    def came(self, session: str, label: str) -> list[Message]:
+        """Somebody follows a session now: return what is asked of them."""
+        for site in {site for key, site in self._of.items() if key[0] == session}:
+            site.person_came()
+        return self.questions.came(session, label)
+
+    def answer(self, session: str, message: Answer) -> None:
+        """Hand a person's answer over; RequestError when the question is not open."""
+        self.questions.answer(session, message)
+
+    def close(self) -> None:
+        """Let go of everything; pilots go on."""
+        for site in self._sites.values():
+            site.stop()
+        if self._connections is not None:
+            self._connections.close()
+        for site in self._sites.values():
+            site.join(5.0)
+        self.links.close_all()

@@ -1,0 +1,350 @@
+"""One site: a thread that logs in once, surveys once, and looks after all pilots there.
+
+Everything that blocks (a login that waits for a person, a submission, a transfer) happens here, never in the broker's
+loop; news goes there through ``call``. However many pilots there are: one connection, one status command in at least
+30 s. A lost connection concludes nothing about any pilot; it is tried again, and when that needs a person, a question
+waits for one. Read next: :mod:`jupyter_rm.broker.faraway` (one pilot), :mod:`jupyter_rm.runtime.connect`.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+
+from ..batch import BatchError, BatchSystem, load, recognise
+from ..model.effects import Input, StartPilot
+from ..model.errors import JrmError, LinkError, SiteError
+from ..model.states import Cause
+from ..runtime.batchsite import BatchSite
+from ..runtime.bootstrap import SiteFacts, survey
+from ..runtime.connect import Connection, Connections, Event, Question
+from .faraway import Faraway
+from .links import Key, Links
+from .places import NEW, OVER, Places
+from .questions import Questions
+from .sites import AUTO, PLAIN, SiteName, search_path
+
+log = logging.getLogger("jupyter_rm.broker")
+# At most one status command a site in this time, s; once all pilots answer themselves, one in the second.
+STATUS_LEAST, STATUS_CALM = 30.0, 120.0
+# Pauses after a login that failed, s: the first, doubled up to the last.
+LOGIN_AGAIN, LOGIN_LAST = 5.0, 300.0
+# Codes of errors that a person must mend.
+PERSON = frozenset({"JRM-T24", "JRM-T25", "JRM-T26", "JRM-T29"})
+
+
+class Site(threading.Thread):
+    """One site and its pilots.
+
+    Args:
+        name: what was asked for. connections: shared by all sites.
+        tell: hands news to the broker's machine; call: runs something in the broker's loop; both from any thread.
+        followed: says whether anybody follows a session.
+    """
+
+    def __init__(
+        self,
+        name: SiteName,
+        connections: Connections,
+        places: Places,
+        links: Links,
+        questions: Questions,
+        tell: Callable[[Input], None],
+        call: Callable[[Callable[[], None]], None],
+        followed: Callable[[str], bool],
+    ) -> None:
+        super().__init__(name=f"site {name.text}"[:60], daemon=True)
+        self.site = name
+        self.places, self.links = places, links
+        self.tell, self.call = tell, call
+        self._connections, self._questions, self._followed = connections, questions, followed
+        self._pilots: dict[Key, Faraway] = {}
+        self._box: deque[Callable[[], None]] = deque()
+        self._change = threading.Condition()
+        self._stopped = False
+        self._connection: Connection | None = None
+        self._unlisten: Callable[[], None] = lambda: None
+        self._facts: SiteFacts | None = None
+        self._system: BatchSystem | None = None
+        self._batch: BatchSite | None = None
+        self._login_at = 0.0
+        self._login_pause = LOGIN_AGAIN
+        self._needs_person = False
+        self._status_at = 0.0
+        self._asked_at = float("-inf")
+
+    # ------------------------------------------------------------ any thread
+
+    def post(self, what: Callable[[], None]) -> None:
+        """Have something done in this thread soon."""
+        with self._change:
+            self._box.append(what)
+            self._change.notify()
+
+    def start_pilot(self, order: StartPilot) -> None:
+        """Take a pilot in."""
+        self.post(lambda: self._take_in(order))
+
+    def end_pilot(self, key: Key) -> None:
+        """End a pilot."""
+        self.post(lambda: self._end(key))
+
+    def look(self, key: Key) -> None:
+        """Something about the road to a pilot has changed."""
+        self.post(lambda: self._look(key))
+
+    def person_came(self) -> None:
+        """Somebody follows one of the sessions now: questions can be asked again."""
+        self.post(self._try_again)
+
+    def stop(self) -> None:
+        """End the thread soon; pilots go on."""
+        with self._change:
+            self._stopped = True
+            self._change.notify()
+
+    @property
+    def pilots(self) -> list[Key]:
+        """The pilots that are looked after now."""
+        return list(self._pilots)
+
+    # ------------------------------------------------------------ this thread: what pilots ask
+
+    @property
+    def system(self) -> BatchSystem:
+        """The batch system; known once the site was reached."""
+        assert self._system is not None
+        return self._system
+
+    @property
+    def batch(self) -> BatchSite:
+        """The batch system behind the connection."""
+        assert self._batch is not None
+        return self._batch
+
+    @property
+    def checks_tokens(self) -> bool:
+        """Whether a listing shows tokens, so that a number given to another job is noticed."""
+        return self.system.name != PLAIN
+
+    def reached(self) -> tuple[Connection, SiteFacts]:
+        """Return the connection and what the machine is like."""
+        assert self._connection is not None
+        assert self._facts is not None
+        return self._connection, self._facts
+
+    def hurry(self) -> None:
+        """Ask the batch system as soon as politeness allows."""
+        self._status_at = min(self._status_at, self._asked_at + self._least())
+
+    # ------------------------------------------------------------ the thread
+
+    def run(self) -> None:
+        """Look after the pilots until told to stop."""
+        while True:
+            with self._change:
+                while not self._box and not self._stopped and (wait := self._wait()) > 0:
+                    self._change.wait(min(wait, 60.0))
+                box, self._box = list(self._box), deque()
+                if self._stopped:
+                    break
+            for what in box:
+                what()
+            try:
+                self._turn()
+            except Exception:
+                log.exception("site %s", self.site.text)
+                self._login_at = time.monotonic() + LOGIN_AGAIN
+        self._unlisten()
+        for pilot in self._pilots.values():
+            pilot.close()
+
+    def _wait(self) -> float:
+        """Return for how long nothing has to be done, s."""
+        if not self._pilots:
+            return 60.0
+        now = time.monotonic()
+        if self._login_at > now:
+            return self._login_at - now
+        return min(self._status_at, *(pilot.due for pilot in self._pilots.values())) - now
+
+    def _turn(self) -> None:
+        now = time.monotonic()
+        if not self._pilots or now < self._login_at:
+            return
+        try:
+            self._reach()
+            for pilot in list(self._pilots.values()):
+                if pilot.due <= time.monotonic():
+                    pilot.turn()
+            if time.monotonic() >= self._status_at:
+                self._ask_status()
+        except LinkError as error:
+            self._lost(error)
+        except BatchError as error:
+            log.info("%s: %s", self.site.text, error.message)
+        except JrmError as error:
+            self._login_at = time.monotonic() + LOGIN_AGAIN
+            log.warning("%s: %s", self.site.text, error)
+        for key in [key for key, pilot in self._pilots.items() if pilot.over]:
+            del self._pilots[key]
+
+    def _take_in(self, order: StartPilot) -> None:
+        key = (order.session, order.pilot)
+        if key in self._pilots:
+            return
+        record = self.places.open(order)
+        if record.phase == OVER:
+            return
+        self._pilots[key] = Faraway(self, order, record)
+        self._login_at = 0.0 if not self._needs_person else self._login_at
+        self._status_at = max(self._status_at, self._asked_at + self._least())
+
+    def _end(self, key: Key) -> None:
+        pilot = self._pilots.get(key)
+        if pilot is None:
+            return
+        pilot.wants_end = True
+        pilot.due = 0.0
+        if pilot.record.phase == NEW:
+            pilot.turn()  # nothing was submitted: no connection is needed to say that it is over
+            if pilot.over:
+                del self._pilots[key]
+
+    def _look(self, key: Key) -> None:
+        pilot = self._pilots.get(key)
+        if pilot is not None:
+            pilot.due = min(pilot.due, time.monotonic() + 0.2)
+            self.hurry()
+
+    def _try_again(self) -> None:
+        if self._needs_person:
+            self._needs_person = False
+            self._login_at = 0.0
+
+    # ------------------------------------------------------------ the login
+
+    def _reach(self) -> None:
+        """Log in, look around and find the batch system, as far as that is not done."""
+        if self._connection is None or self._connection.state in ("failed", "closed"):
+            again = self._connection is not None
+            self._say("connect", "start", f"logging in at {self.site.target}")
+            self._unlisten()
+            connection = self._connections.get(self.site.target, self)
+            self._connection = connection
+            self._unlisten = connection.listen(lambda event: self.post(lambda: self._event(event)))
+            self._say("connect", "ok", f"logged in at {connection.name}")
+            self._login_pause = LOGIN_AGAIN
+            self._needs_person = False
+            if again:
+                for pilot in self._pilots.values():
+                    pilot.due = 0.0
+        connection = self._connection
+        if connection.state == "lost":
+            raise LinkError(f"the connection to {connection.name} is lost", code="JRM-T21", retry=True)
+        if self._facts is None:
+            self._say("survey", "start", f"looking at {connection.name}")
+            self._facts = survey(connection)
+            self._say("survey", "ok", f"{self._facts.host}: {self._facts.system} {self._facts.arch}")
+        if self._batch is None:
+            system = load(self._recognised(self._facts), search_path())
+            user = self._facts.user
+            self._batch = BatchSite(connection, system, user, float(self._facts.utc_offset_s), self._paths())
+            self._system = system
+
+    def _paths(self) -> dict[str, str]:
+        """Commands of a batch system are often found in login shells only."""
+        assert self._facts is not None
+        return {"PATH": self._facts.path} if self._facts.path else {}
+
+    def _recognised(self, facts: SiteFacts) -> str:
+        if self.site.system != AUTO:
+            return self.site.system
+        found = recognise(facts.commands, search_path())
+        if not found:
+            raise SiteError(
+                f"{facts.host}: no batch system was recognised there",
+                code="JRM-S33",
+                hint="name it (slurm+ssh://...), or use ssh:// to run on that machine itself",
+            )
+        return found[0]
+
+    def ask(self, question: Question) -> None:
+        """Put a question of the login before whoever waits for it."""
+        self._say("connect", "progress", f"{question.host} asks: {question.text.strip() or question.kind}")
+        self._questions.ask(question, self._pilots)
+
+    def _lost(self, error: LinkError) -> None:
+        """No connection: pilots that were never submitted cannot be had, all others are left as they are."""
+        connected = self._connection is not None
+        person = error.code in PERSON
+        asked = any(self._followed(key[0]) for key in self._pilots)
+        for pilot in list(self._pilots.values()):
+            if pilot.record.phase == NEW and not connected and (asked or not person):
+                pilot.fail(error, "connect", Cause.BOOT_STEP_FAILED)
+            else:
+                pilot.step("connect", "fail" if person else "progress", _told(error))
+        if connected and self._connection is not None and self._connection.state == "lost":
+            self._login_at = time.monotonic() + 1.0  # it is tried again by itself, and says so
+            return
+        self._needs_person = person
+        self._login_at = time.monotonic() + (LOGIN_LAST if person else self._login_pause)
+        self._login_pause = min(LOGIN_LAST, 2 * self._login_pause)
+
+    def _event(self, event: Event) -> None:
+        """Something happened to the connection."""
+        if event.kind == "reconnected":
+            self._say("connect", "ok", event.text)
+            self._login_at = 0.0
+            for pilot in self._pilots.values():
+                pilot.due = 0.0
+        elif event.kind == "failed":
+            error = self._connection.error if self._connection is not None else None
+            self._needs_person = error is not None and error.code in PERSON
+            self._say("connect", "fail", event.text)
+            if not any(self._followed(key[0]) for key in self._pilots):
+                self._login_at = time.monotonic() + LOGIN_LAST
+        else:
+            self._say("connect", "progress", event.text)
+
+    def _say(self, step: str, status: str, text: str) -> None:
+        for pilot in self._pilots.values():
+            pilot.step(step, status, text)
+
+    # ------------------------------------------------------------ the batch system
+
+    def _least(self) -> float:
+        if self._system is None:
+            return STATUS_LEAST
+        every = float(self._system.poll.get("every_s", STATUS_LEAST))
+        # Processes of a plain machine are nobody's queue.
+        return every if self._system.name == PLAIN else max(STATUS_LEAST, every)
+
+    def _ask_status(self) -> None:
+        """Ask for all jobs at once; a failure concludes nothing."""
+        asked = [pilot for pilot in self._pilots.values() if pilot.record.job_id]
+        now = time.monotonic()
+        calm = all(pilot.linked and not pilot.wants_end for pilot in asked)
+        self._status_at = now + (max(STATUS_CALM, self._least()) if calm else self._least())
+        if not asked or now - self._asked_at < self._least():
+            self._status_at = max(now + 1.0, self._asked_at + self._least())
+            return
+        self._asked_at = now
+        tokens = {pilot.record.job_id: pilot.record.token for pilot in asked} if self.checks_tokens else None
+        try:
+            said = {record.id: record for record in self.batch.status([p.record.job_id for p in asked], tokens)}
+        except BatchError as error:
+            for pilot in asked:
+                if not pilot.linked:
+                    pilot.step("queue", "progress", f"{error.message}; what was known stands")
+            return
+        for pilot in asked:
+            if pilot.record.job_id in said:
+                pilot.listed(said[pilot.record.job_id])
+
+
+def _told(error: JrmError) -> str:
+    return f"{error.message} [{error.code}]" + (f"; next: {error.hint}" if error.hint else "")
