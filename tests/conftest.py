@@ -8,12 +8,13 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from cluster_kit import cluster, sge, slurm
 from world_kit import end_world, eventually, left_behind, set_home
 
 from jupyter_rm.client import session as sessions
 from jupyter_rm.client.session import Session
 
-__all__ = ["end_world", "eventually", "left_behind", "set_home"]
+__all__ = ["cluster", "end_world", "eventually", "left_behind", "set_home", "sge", "slurm"]
 
 _numbers = itertools.count()
 

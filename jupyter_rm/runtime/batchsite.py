@@ -184,18 +184,20 @@ class BatchSite:
         """Ask for the end of jobs; ``missing`` are those it does not know (any more), a hint and no proof.
 
         Args:
-            ids: job ids; tokens: by id; with them a number that belongs to another job now is left alone and missing.
+            ids: job ids; tokens: by id; with them a number that is not listed, or belongs to another job
+                now, is left alone and missing.
 
         Raises:
             BatchError, LinkError: some of them may not have been asked.
         """
         wanted = list(dict.fromkeys(ids))
-        foreign: list[str] = []
+        missing: list[str] = []
         if tokens:
-            foreign = [record.id for record in self.status(wanted, tokens) if record.reason_text == FOREIGN]
-            wanted = [id for id in wanted if id not in foreign]
+            # Not every batch system says which numbers it does not know.
+            missing = [record.id for record in self.status(wanted, tokens) if record.state is JobState.UNKNOWN]
+            wanted = [id for id in wanted if id not in missing]
         said = self._tell("cancel", wanted)
-        return Acknowledged((*said.missing, *foreign), said.text)
+        return Acknowledged((*missing, *said.missing), said.text)
 
     def hold(self, ids: Iterable[str]) -> Acknowledged:
         """Keep waiting jobs from starting. Raises as ``cancel``; RequestError where this is not possible."""
