@@ -8,11 +8,14 @@ follows, a login that needs a person ends at once and says so. Read next: :mod:`
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING
 
 from ..model.errors import RequestError
 from ..model.messages import Answer, Asked, AskOver, Message
-from ..runtime.connect import Nobody, Question
 from ..runtime.drive import Drive
+
+if TYPE_CHECKING:
+    from ..runtime.connect import Question
 
 Key = tuple[str, int]
 LOOK_EVERY = 0.5
@@ -52,6 +55,8 @@ class Questions:
         """
         pilots = tuple(key for key in whom if self._followed(key[0]))
         if not pilots:
+            from ..runtime.connect import Nobody
+
             Nobody().ask(question)
         self._drive.call(lambda: self._put(question, pilots))
 

@@ -10,28 +10,42 @@ import logging
 import os
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import zmq
 
+from ..core.session import SITES
 from ..model.effects import EndPilot, Input, JobChanged, StartPilot
 from ..model.errors import JrmError
 from ..model.messages import Answer, Message
 from ..model.states import Cause
-from ..runtime.connect import Connections, ConnectSettings
 from ..runtime.drive import Drive
 from ..runtime.home import Home, private_directory
 from .links import Key, Links
-from .places import Places
 from .questions import Questions
-from .site import Site
-from .sites import parse
+
+if TYPE_CHECKING:  # a broker without pilots elsewhere starts without all this
+    from ..model.facts import PilotSpec
+    from ..runtime.connect import Connections, ConnectSettings
+    from .places import Places
+    from .site import Site
 
 log = logging.getLogger("jupyter_rm.broker")
 
 
+def check_site(spec: PilotSpec) -> None:
+    """Refuse a pilot that its site cannot give (RequestError)."""
+    if spec.site in SITES:
+        return
+    from .sites import check
+
+    check(spec)
+
+
 def settings_of(home: Home) -> ConnectSettings:
     """Return how connections are made: what the environment says, sockets in the profile's own directory."""
+    from ..runtime.connect import ConnectSettings
+
     config = os.environ.get("JUPYTER_RM_SSH_CONFIG", "")
     return ConnectSettings(
         control_dir=private_directory(home.run / "ssh"),
@@ -87,6 +101,11 @@ class RemoteJobs:
         site.start_pilot(order)
 
     def _site(self, text: str) -> Site:
+        from ..runtime.connect import Connections
+        from .places import Places
+        from .site import Site
+        from .sites import parse
+
         name = parse(text)
         found = self._sites.get(name.key)
         if found is None:

@@ -57,9 +57,8 @@ from ..runtime.journal import Journal
 from ..wire import codec
 from .feeds import Feeds
 from .jobs import LocalJobs, first_number
-from .remote import RemoteJobs
+from .remote import RemoteJobs, check_site
 from .roads import Roads
-from .sites import check as check_site
 from .store import Store
 
 log = logging.getLogger("jupyter_rm.broker")
