@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import difflib
 import os
+import platform
 import shutil
 import time
 from collections.abc import Mapping, Sequence
@@ -19,11 +20,15 @@ import numpy.typing as npt
 
 from ..core.holdings import HeldBulk
 from ..model.columns import Picks, Scalar
+from ..model.errors import RequestError
 from ..model.ids import INDEX_BITS
 from ..model.resources import Node
 from ..model.states import Cause
+from ..runtime.home import write_private
 from ..runtime.process import Launch
 from .environments import Captured, Environments
+from .launch import Chosen, Rank, for_ranks, ranks_line
+from .launch.choose import launcher_on
 
 Slots = list[tuple[int, int, list[int], list[tuple[int, int]]]]
 # Constant text; the user's lines are its first argument and the program the rest. Lines run only when the program ended
@@ -50,7 +55,8 @@ class Site:
     """Where an agent works.
 
     ``here``: number of the node on which it starts processes, of several (None: there is but one). ``spread``: the
-    nodes of an allocation of which only the ranks here are known.
+    nodes of an allocation of which only the ranks here are known. ``methods``: launch methods of the site, the best
+    first; ``launch``: the one that was asked for.
     """
 
     sandbox: str
@@ -61,6 +67,8 @@ class Site:
     here: int | None = None
     grace: float = 5.0
     spread: dict[int, tuple[int, ...]] = field(default_factory=dict)
+    methods: tuple[str, ...] = ()
+    launch: str = ""
 
     @property
     def cores(self) -> int:
@@ -127,20 +135,22 @@ class Plan:
         if "OMP_NUM_THREADS" not in captured.env:
             fixed.setdefault("OMP_NUM_THREADS", str(request.cores))
         self.path = dict(template.environment).get("PATH", captured.env.get("PATH", os.defpath))
-        launcher: list[str] = []
-        self._openmpi = False
+        self._chosen: dict[bool, Chosen | None] = {}
+        self._captured = captured.env
+        self._exports: list[str] = []
         if self.mpi:
-            found = find_launcher(self.path)
-            if found is None:
+            if self._method(False) is None:
                 raise Unstartable(
                     "mpi=True, but neither mpirun (Open MPI) nor mpiexec.hydra (MPICH) is on PATH; "
                     "install openmpi or mpich, or load its module in pre_exec"
                 )
-            launcher, self._openmpi = found
             fixed.pop("JRM_RANK")
-            if self._openmpi:
+            found = launcher_on(self.path)
+            if found is not None and found[1]:
                 fixed.setdefault("OMPI_MCA_mpi_yield_when_idle", "1")
-        self._launcher = launcher
+            made = {name for name, value in captured.env.items() if environments.base.get(name) != value}
+            made |= fixed.keys() | {"PATH", "LD_LIBRARY_PATH", "PYTHONPATH"} & captured.env.keys()
+            self._exports = sorted(made | {"JRM_TASK_UID", "JRM_TASK_ATTEMPT", "JRM_SANDBOX", "JRM_CORES"})
         self.env = environments.register(captured, tuple(sorted(fixed.items())))
         self.gpus = request.gpus > 0
         # Processes that need nothing of their allocation but its CPUs may pass it on inside the spawner.
@@ -202,7 +212,7 @@ class Plan:
                 arguments = [self._fill(text, f"arguments[{n}]", row) for n, text in enumerate(template.arguments)]
                 argv = self._command(self._fill(template.executable, "executable", row), arguments)
             if self.mpi:
-                argv = self._spread(argv, lane)
+                argv = self._spread(argv, lane, f"{self.bulk}.{index}.{attempt}")
             names = [self._fill(getattr(template, name), name, row) for name in ("stdin", "stdout", "stderr")]
             extra = [f"{key}={self._fill(text, f'environment[{key!r}]', row)}" for key, text in self._open_env]
             extra += [f"JRM_TASK_UID=t.{self.bulk}.{index}", f"JRM_TASK_ATTEMPT={attempt}", f"JRM_SANDBOX={cwd}"]
@@ -214,6 +224,8 @@ class Plan:
         stdin, stdout, stderr = map(os.fsencode, names)
         if lane is not None:
             items += self._of_lane(lane, None if self.mpi else 0)
+            if self.mpi and self.site.here is not None:
+                items.append(os.fsencode("JRM_NODES=" + ",".join(self._names(lane))))
         cpus = lane.cpus if lane is not None else []
         token = (self.bulk << INDEX_BITS) + index + 1
         return Launch(
@@ -316,19 +328,45 @@ class Plan:
             return argv  # the launcher comes in front once the allocation is known
         return [b"/bin/sh", b"-c", _WITH_POST.encode(), b"sh", self._post, *argv] if self._post else argv
 
-    def _spread(self, argv: list[bytes], lane: Lane | None) -> list[bytes]:
-        request, hosts = self.template.request, ""
-        command = [*self._launcher, "-n", str(request.ranks)]
-        command += ["--oversubscribe", "--bind-to", "none"] if self._openmpi else ["-bind-to", "none"]
-        if self._openmpi and os.geteuid() == 0:
-            command.append("--allow-run-as-root")
-        if lane is not None and len({node for _, node, _, _ in lane.ranks}) > 1:
-            counts: dict[int, int] = {}
-            for _, node, _, _ in lane.ranks:
-                counts[node] = counts.get(node, 0) + 1
-            hosts = ",".join(f"{self.site.nodes[node].name}:{count}" for node, count in counts.items())
-            command += ["--host" if self._openmpi else "-hosts", hosts]
-        whole = [*map(os.fsencode, command), *argv]
+    def _method(self, wide: bool) -> Chosen | None:
+        """Return what starts the ranks of a task on one node or (``wide``) several."""
+        if wide not in self._chosen:
+            pmi = dict(self.template.environment).get("SLURM_MPI_TYPE", self._captured.get("SLURM_MPI_TYPE", ""))
+            site = self.site
+            found = for_ranks(site.launch, site.methods, self.path, self._captured, 2 if wide else 1, pmi)
+            self._chosen[wide] = found
+        return self._chosen[wide]
+
+    def _spread(self, argv: list[bytes], lane: Lane | None, name: str) -> list[bytes]:
+        """Return the launcher's command line; ``name`` tells its host file from those of other tasks."""
+        site, request = self.site, self.template.request
+        ranks = [Rank(platform.node())] * request.ranks
+        if lane is not None:
+            ranks = [Rank(site.nodes[n].name, tuple(cores), tuple(gpus), n) for _, n, cores, gpus in lane.ranks]
+        wide = len({rank.place for rank in ranks}) > 1
+        chosen = self._method(wide)
+        if chosen is None:
+            raise Unstartable(f"no MPI launcher here can start ranks on {len({rank.host for rank in ranks})} nodes")
+        file = Path(site.sandbox, ".launch", name)
+        try:
+            line = ranks_line(
+                chosen.method,
+                ranks,
+                list(map(os.fsdecode, argv)),
+                program=chosen.program,
+                exports=self._exports,
+                file=str(file),
+                pmi=chosen.pmi,
+                root=os.geteuid() == 0,
+            )
+            if line.file:
+                file.parent.mkdir(mode=0o700, exist_ok=True)
+                write_private(file, line.file.encode())
+        except (RequestError, OSError) as error:
+            raise Unstartable(str(error)) from None
+        whole = [os.fsencode(part) for part in line.argv]
+        if line.env:
+            whole = [b"/usr/bin/env", *(os.fsencode(f"{key}={value}") for key, value in line.env.items()), *whole]
         return [b"/bin/sh", b"-c", _WITH_POST.encode(), b"sh", self._post, *whole] if self._post else whole
 
     def _resolve(self, name: str) -> str:
@@ -361,25 +399,3 @@ def missing(name: str, path: str) -> str:
     near = difflib.get_close_matches(name, [n for n in names if abs(len(n) - len(name)) < 3], 1, 0.7)
     hint = f" (did you mean {near[0]}?)" if near else ""
     return f"executable {name!r} not found on PATH{hint}"
-
-
-def find_launcher(path: str) -> tuple[list[str], bool] | None:
-    """Return (command, is it Open MPI's) of the MPI launcher on ``path``, None if there is none.
-
-    They are told apart by the files they lead to and lie beside, without running them.
-    """
-    for name in ("mpirun", "mpiexec", "mpiexec.hydra", "orterun", "prterun"):
-        file = shutil.which(name, path=path)
-        if file is None:
-            continue
-        real = Path(file).resolve()
-        if "hydra" in real.name or "mpich" in real.name:
-            return [file], False
-        if real.name.split(".")[0] in ("orterun", "prterun") or "openmpi" in real.name:
-            return [file], True
-        beside = [Path(file).parent, real.parent]
-        if any((folder / "ompi_info").exists() for folder in beside):
-            return [file], True
-        if any((folder / "mpiexec.hydra").exists() for folder in beside):
-            return [file], False
-    return None

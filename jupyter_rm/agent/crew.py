@@ -15,7 +15,6 @@ import shutil
 import signal
 import struct
 import sys
-import tempfile
 import time
 from collections import deque
 from dataclasses import dataclass
@@ -32,6 +31,7 @@ from ..runtime.process import ENDED, STARTED, Launch, SpawnerLike
 from . import worker as far
 from .commands import Site
 from .environments import Captured
+from .leftovers import own_folder
 from .notes import code_note, tail
 
 RESULTS, GIVEN_BACK, HELLO = far.RESULTS, far.GIVEN_BACK, far.HELLO
@@ -121,7 +121,7 @@ class Worker:
         self._functions: dict[bytes, int] = {}
         self._plans: dict[int, tuple[int, object]] = {}
         self._pidfd = -1
-        self._folder = tempfile.mkdtemp(prefix="jrm-py-")
+        self._folder = own_folder("py")
         self._base = os.path.join(self._folder, "w")  # noqa: PTH118
         self.err_file = self._base + ".err"
         self._source = self._sink = -1

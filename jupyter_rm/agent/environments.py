@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 import shutil
-import tempfile
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -16,6 +15,7 @@ from pathlib import Path
 import numpy as np
 
 from ..runtime.process import ENDED, STARTED, Launch, SpawnerLike
+from .leftovers import own_folder
 
 Lines = tuple[str, ...]
 # What every shell sets for itself; it says nothing about the environment the lines made.
@@ -107,7 +107,7 @@ class Environments:
         env_program = shutil.which("env", path=self.base.get("PATH") or os.defpath) or "/usr/bin/env"
         try:
             if not self._folder:
-                self._folder = tempfile.mkdtemp(prefix="jrm-env-")
+                self._folder = own_folder("env")
             here = Path(self._folder, str(made.serial))
             script, dump = Path(f"{here}.sh"), Path(f"{here}.env")
             with open(os.open(script, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:

@@ -50,6 +50,7 @@ class Performer:
         grace: s between asking a task to end and killing it.
         spawner: starts the processes; made when None.
         noop: end every task at once instead of running it, see :class:`~jupyter_rm.agent.noop.NoopPerformer`.
+        methods: launch methods of the site, the best first; ``launch``: the one that was asked for.
     """
 
     def __init__(
@@ -67,6 +68,8 @@ class Performer:
         grace: float = 5.0,
         spawner: SpawnerLike | None = None,
         noop: bool = False,
+        methods: Sequence[str] = (),
+        launch: str = "",
     ) -> None:
         self._noop = NoopPerformer() if noop else None
         self._holdings = holdings
@@ -82,6 +85,7 @@ class Performer:
         self._closed = False
         self._broken = False
         self.site = site = Site(os.fspath(sandbox.absolute()), session, pilot, nodes, pin, here, grace)
+        site.methods, site.launch = tuple(methods), launch
         base = task_environment(os.environ if environ is None else environ)
         self.environments = Environments(self._spawner, self._internal, base)
         self.executables = Executables(

@@ -115,9 +115,10 @@ class Slay(Word, tag=19, frozen=True):
 
 
 class Names(Word, tag=20, frozen=True):
-    """What the nodes are called now."""
+    """What the nodes are called now, and which of them this one is."""
 
     names: tuple[str, ...]
+    number: int
 
 
 class Forgotten(Word, tag=21, frozen=True):

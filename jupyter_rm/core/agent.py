@@ -62,7 +62,7 @@ from .endings import honest, joined
 from .held import HeldSet
 from .holdings import Holdings, cut_assign
 from .patience import DEFAULT, Patience
-from .placing import Floor
+from .placing import Floor, NodeChanged
 
 BROKER = "broker"
 # Reports under way at once; beyond that, news is gathered into fewer, larger reports.
@@ -149,6 +149,10 @@ class AgentMachine:
                 priorities = {bulk: self.holdings.bulks[bulk].template.priority for bulk, _, _ in by_bulk(news.tokens)}
                 self.floor.taken_back(news.pool, news.tokens, priorities)
                 self._replace = True
+        elif isinstance(news, NodeChanged):
+            self._replace = True
+            if self.floor.change(news) and self.welcomed and not self.ended:
+                self._say_hello(now)  # the broker is to know what the node is called
         else:
             self._tick(now)
         return self._out()

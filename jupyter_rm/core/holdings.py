@@ -63,6 +63,19 @@ class Segment:
         self.left -= int(np.count_nonzero(~self._gone[rows]))
         self._gone[rows] = True
 
+    def rows(self, index: npt.NDArray[np.int64]) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.bool_]]:
+        """Return (rows, which of ``index`` they are) of those tasks of ``index`` that this cut still holds."""
+        here = (index >= self.lo) & (index < self.hi)
+        rows = index[here] - self.lo
+        if self.index is not None:
+            rows = np.searchsorted(self.index, index[here])
+            found = self.index[rows] == index[here]
+            here[here] = found
+            rows = rows[found]
+        still = ~self._gone[rows]
+        here[here] = still
+        return rows[still], here
+
     def has(self, row: int, end: int = -1) -> bool:
         """Say whether the tasks of rows ``row`` .. ``end`` (one, if it is left out) are all still held by this cut."""
         return not self._gone[row] if end < 0 else not self._gone[row:end].any()

@@ -22,6 +22,9 @@ class Patience(msgspec.Struct, frozen=True, kw_only=True):
         ahead: run-ahead queues hold about this much work per allocation.
         ahead_longest: tasks longer than this are never queued ahead.
         stock: an agent asks to hold about this much work.
+        aside: a pilot that ruined its tasks is not used for this long, if there is another.
+        node: a node agent that has not heard its head agent for this long ends, and all it runs with it.
+        node_grace: what that takes at most; after both together its head counts on it.
         kept: longest time between two moments at which the journal is made safe for good.
     """
 
@@ -34,6 +37,9 @@ class Patience(msgspec.Struct, frozen=True, kw_only=True):
     ahead: float = 0.2
     ahead_longest: float = 0.2
     stock: float = 0.5
+    aside: float = 30.0
+    node: float = 20.0
+    node_grace: float = 10.0
     kept: float = 5.0
 
 

@@ -8,13 +8,15 @@ pool's tasks take. It knows nothing about links or processes. Read next: :mod:`j
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
+import msgspec
 import numpy as np
 import numpy.typing as npt
 
 from ..model.describe import Template
-from ..model.effects import Effect, Launch, Retract, RunAhead, Tokens
+from ..model.effects import Effect, Input, Launch, Retract, RunAhead, Tokens
 from ..model.ids import INDEX_BITS
 from ..model.resources import Node, Request
 from .patience import Patience
@@ -58,6 +60,15 @@ def shape_of(placer: Any, request: Request, partition: int = -1) -> int:
             numa=request.numa,
         )
     )
+
+
+@dataclass(frozen=True, slots=True)
+class NodeChanged(Input):
+    """A node is lost (what ran there was reported before), or can be used (again), by now perhaps another machine."""
+
+    number: int
+    up: bool
+    node: Node | None = None
 
 
 class Ground:
@@ -152,6 +163,18 @@ class Floor:
         """Take back those of ``tokens`` that still wait here; return them."""
         removed: Tokens = self.placer.remove(tokens)
         return removed
+
+    def change(self, news: NodeChanged) -> bool:
+        """Let a node out of the placing, or in; say whether it is another one now than it was."""
+        old = self.nodes[news.number]
+        node = news.node if news.node is not None else old
+        # What is placed on it was counted out for the node that was there first.
+        small = node.cores < old.cores or node.gpus < old.gpus or node.mem < old.mem
+        self.placer.node_state(news.number, "up" if news.up and not small else "down")
+        if news.up and not small:
+            node = msgspec.structs.replace(old, name=node.name, core_ids=node.core_ids)
+            self.nodes = (*self.nodes[: news.number], node, *self.nodes[news.number + 1 :])
+        return self.nodes[news.number] != old
 
     def free(self, allocs: npt.NDArray[np.uint64]) -> None:
         """Take allocations back from the performer."""
