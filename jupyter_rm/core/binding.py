@@ -86,6 +86,8 @@ class Binding(Books):
                 parts.append(f"pilot {name} is {row.state.name}" + (f" ({row.reason})" if row.reason else ""))
             elif row.state == PilotState.DRAINING:
                 parts.append(f"pilot {name} is draining")
+            elif port is not None and port.breaker.until is not None:
+                parts.append(f"pilot {name} is {row.reason}")
             elif row.silent or port is None or not port.ready:
                 parts.append(f"pilot {name} is not in contact")
             elif not self._fit(row.number, template):
@@ -125,7 +127,9 @@ class Binding(Books):
                 rooms = {
                     port: room
                     for port in open_ports
-                    if (room := self._room(port, alone)) > 0 and self._fit(port.pilot, template)
+                    if (room := self._room(port, alone)) > 0
+                    and self._fit(port.pilot, template)
+                    and (port.breaker.until is None or not self._others(port, template))
                 }
                 if not rooms:
                     break
@@ -143,6 +147,17 @@ class Binding(Books):
             open_ports = [port for port in open_ports if port.room > 0]
             if not open_ports:
                 return
+
+    def _others(self, port: Port, template: Template) -> bool:
+        """Say whether another pilot in contact, with nothing held against it, could run tasks of this kind."""
+        return any(
+            other.ready
+            and other is not port
+            and other.breaker.until is None
+            and self.ledger.pilots[other.pilot].state == PilotState.ACTIVE
+            and self._fit(other.pilot, template)
+            for other in self.ports.values()
+        )
 
     def _room(self, port: Port, alone: bool) -> int:
         """Return how many tasks a pilot is to get now: beside others, not more than it will begin in a moment."""

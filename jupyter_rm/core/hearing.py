@@ -196,7 +196,10 @@ class Hearing(Binding):
         where = report.picks.where
         if bool((state == TaskState.DONE).all()):
             again = None
+            port.breaker.succeeded()
         else:
+            report = self._spare(port, report, state, cause)
+            cause = unpack(report.ends.cause, "<u1", count)
             spare = table.failures[where] < table.form.template.retries
             again = (state == TaskState.FAILED) & spare & ~np.isin(cause, _HOPELESS)
             lost = (state == TaskState.FAILED) & np.isin(cause, _INFRASTRUCTURE)
@@ -221,6 +224,24 @@ class Hearing(Binding):
         port.held -= before - table.open_held(port.pilot, where)
         self._ended_bulks.add(report.bulk)
         self._settle()
+
+    def _spare(self, port: Port, report: Ended, state: Array, cause: Array) -> Ended:
+        """Charge the pilot, not its tasks, with what it ruins beyond measure while another one could do its work."""
+        beyond = port.breaker.uncharged(state, cause)
+        template = self.ledger.bulks[report.bulk].form.template
+        if not port.breaker.tripped or not self._others(port, template):
+            return report
+        if port.breaker.until is None:
+            why = f"set aside: it ruined {port.breaker.in_a_row} tasks in a row; other pilots get its work"
+            row = self.ledger.pilots[port.pilot]
+            self._fact(PilotChanged(port.pilot, int(row.state), self.wall(), int(row.cause), why))
+        port.breaker.until = port.heard_at + self.patience.aside
+        if bool((beyond & (self.ledger.bulks[report.bulk].attempt[report.picks.where] > LOST_MOST)).any()):
+            return report  # whatever is tried ends like this: it is the tasks after all
+        told = cause.copy()
+        told[beyond] = int(Cause.PILOT_FAULTY)
+        ends = msgspec.structs.replace(report.ends, cause=pack(told, "<u1"))
+        return msgspec.structs.replace(report, ends=ends)
 
     def _returned(self, port: Port, report: Returned) -> None:
         """Attempts came back unstarted: they wait again, as a new attempt, and nothing is counted against them."""
@@ -371,6 +392,11 @@ class Hearing(Binding):
         """Notice silence; nothing is ever ended because of it."""
         for port in list(self.ports.values()):
             row = self.ledger.pilots[port.pilot]
+            if port.breaker.until is not None and now >= port.breaker.until:
+                port.breaker.until = None
+                why = "in use again, on trial: it ruined many tasks in a row"
+                self._fact(PilotChanged(port.pilot, int(row.state), self.wall(), int(row.cause), why))
+                self._assignable = True
             if row.state < PilotState.ACTIVE or now - port.heard_at < self.patience.silent:
                 continue
             if not row.silent:

@@ -10,6 +10,7 @@ from ..model.effects import Effect, Send
 from ..model.messages import AgentHello, AgentWelcome, Down, Order, Up
 from ..wire import codec
 from ..wire.link import Inbox, Outbox
+from .breaker import Breaker
 from .patience import Patience
 
 
@@ -40,6 +41,7 @@ class Port:
         self.functions: set[bytes] = set()
         self.owes_ack = False
         self.silent_since: float | None = None
+        self.breaker = Breaker()
 
     @property
     def peer(self) -> tuple[str, int]:

@@ -95,6 +95,7 @@ class Cause(IntEnum):
     DISK_FULL = 20
     OUT_OF_MEMORY = 21
     PROTOCOL_VERSION = 22
+    PILOT_FAULTY = 23
 
 
 CAUSE_TEXT: dict[Cause, str] = {
@@ -121,12 +122,20 @@ CAUSE_TEXT: dict[Cause, str] = {
     Cause.DISK_FULL: "no space left on the device",
     Cause.OUT_OF_MEMORY: "killed for memory",
     Cause.PROTOCOL_VERSION: "agent and broker speak different versions",
+    Cause.PILOT_FAULTY: "its pilot ruined everything it was given",
 }
 
 # Ends that say nothing about the task itself. They lead to a new attempt unless the task forbids a second start, and
 # they do not use up its retries.
 INFRASTRUCTURE: frozenset[Cause] = frozenset(
-    {Cause.AGENT_LOST, Cause.NODE_LOST, Cause.PILOT_LOST, Cause.WALLTIME, Cause.PROTOCOL_VERSION}
+    {
+        Cause.AGENT_LOST,
+        Cause.NODE_LOST,
+        Cause.PILOT_LOST,
+        Cause.WALLTIME,
+        Cause.PROTOCOL_VERSION,
+        Cause.PILOT_FAULTY,
+    }
 )
 # Ends that no further attempt can mend.
 HOPELESS: frozenset[Cause] = frozenset(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import signal
 from pathlib import Path
 
@@ -127,3 +128,20 @@ def test_nothing_outlives_the_root_of_a_pilot(session: Session, tmp_path: Path, 
         return found
 
     eventually(lambda: not left(), f"no descendant of the pilot is left: {left()}", 10)
+
+
+def test_a_pilot_that_ruins_what_it_gets_is_set_aside(bare: Session, tmp_path: Path) -> None:
+    """Its sandbox is lost under it, so everything fails at once there; the other pilot does the work (G22)."""
+    room = tmp_path / "room"
+    bad = bare.pilot("local", cores=2, sandbox=str(room), name="bad")
+    assert bad.wait(timeout=30) == "ACTIVE"
+    shutil.rmtree(room)
+    room.write_text("in the way")
+    good = bare.pilot("local", cores=2, name="good")
+    assert good.wait(timeout=30) == "ACTIVE"
+    bulk = bare.array(jrm.Task("/bin/true", ["{n}"]), n=range(2000))
+    assert bulk.wait(60), bulk.counts()
+    counts = bulk.counts()
+    assert 0 < counts["FAILED"] <= 20, counts
+    assert counts["DONE"] == 2000 - counts["FAILED"]
+    assert "set aside" in bad.reason
