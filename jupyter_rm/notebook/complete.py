@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..client.session import _open
+from ..model.errors import JrmError
 from ..model.states import TaskState
-from .words import CELL_PARSERS, LINE_PARSERS, NAME_VERBS, SITES, UID_VERBS, options
+from .words import CELL_PARSERS, LINE_PARSERS, NAME_VERBS, UID_VERBS, options
 
 if TYPE_CHECKING:
+    from ..client.session import Session
     from .magics import Magics
 
 MOST = 50
@@ -43,8 +46,12 @@ def _values(words: list[str], magics: Magics) -> list[str]:
         return sorted({name for _, name in _open})
     if verb == "help":
         return [*LINE_PARSERS, *CELL_PARSERS]
-    if verb == "pilot" and len(words) == 1:
-        return list(SITES)
+    if verb in ("pilot", "form") and len(words) == 1:
+        return sites(session)
+    if verb == "sh" and len(words) == 1:
+        return ["local", *hosts()]
+    if last == "--set":
+        return _attributes(words[1])
     if session is None:
         return []
     ledger = session._replica.ledger
@@ -59,6 +66,34 @@ def _values(words: list[str], magics: Magics) -> list[str]:
         ]
         return uids + ([f"p.{row.number}" for row in ledger.pilots] if verb == "cancel" else [])
     return []
+
+
+def sites(session: Session | None) -> list[str]:
+    """Return what may be asked for a pilot: known sites, those this session used, beginnings of URLs."""
+    from ..batch import known
+
+    used = [] if session is None else [row.spec.site for row in session._replica.ledger.pilots]
+    systems = [f"{name}+ssh://" for name in sorted(known()) if name not in ("base", "local")]
+    return list(dict.fromkeys(["local", "noop", *reversed(used), "ssh://", "auto+ssh://", *systems]))
+
+
+def hosts() -> list[str]:
+    """Return the aliases of the user's SSH configuration."""
+    try:
+        lines = (Path.home() / ".ssh" / "config").read_text(encoding="utf-8", errors="replace").splitlines()
+    except OSError:
+        return []
+    words = [line.split() for line in lines if line.strip().lower().startswith("host ")]
+    return [name for each in words for name in each[1:] if not set(name) & set("*?!")]
+
+
+def _attributes(site: str) -> list[str]:
+    from ..views.forms import offered, system_of
+
+    try:
+        return [f"{each.name}=" for each in offered(system_of(site), site)]
+    except JrmError:
+        return []
 
 
 def matcher(magics: Magics) -> Any:

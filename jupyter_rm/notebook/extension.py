@@ -83,6 +83,7 @@ class Extension:
     def unload(self) -> None:
         """Take everything away."""
         shell = self.shell
+        self.magics.close()
         for kind in ("line", "cell"):
             shell.magics_manager.magics[kind].pop("jrm", None)
         if self.options in shell.configurables:

@@ -10,15 +10,14 @@ Read next: :mod:`.feeder`, :mod:`.still`, ``pages/view.js``.
 
 from __future__ import annotations
 
-import sys
 import weakref
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..client import show
+from ..client import overview, show
 from ..model.errors import JrmError
-from . import look, still
+from . import look, still, widgets
 
 if TYPE_CHECKING:
     from ..client.session import Session
@@ -60,11 +59,22 @@ class View:
         except Exception as error:  # a cell must show something, and say that it is our fault
             said = f"<{self.name} of session {session.name!r}: the picture broke: {type(error).__name__}: {error}>"
             return {"text/plain": said}
-        plain = still.text(picture, self.name, session.name) if self.name != "summary" else show.session_line(session)
         return {
-            "text/plain": plain,
+            "text/plain": self._text(),
             "text/html": still.markup(picture, self.name, look.title_of(self.name, session.name)),
         }
+
+    def _text(self) -> str:
+        session = self._session
+        line = show.session_line(session)
+        if self.name == "summary":
+            return line
+        if self.name == "tasks":
+            limit = min(self.window.get("limit", overview.ROWS), overview.ROWS)
+            return f"{line}\n{overview.tasks(session, self.window.get('state', ''), limit)!r}"
+        if self.name in ("nodes", "queue"):
+            return f"{line}\n{overview.nodes(session) if self.name == 'nodes' else overview.queue(session)!r}"
+        return f"{line}: {self.name}"
 
     def _repr_mimebundle_(self, **_: Any) -> dict[str, Any]:
         bundle = self._bundle()
@@ -74,7 +84,7 @@ class View:
             "window": self.window,
             "version": VERSION,
         }
-        if self._session._replica.error is None and somebody_looks():
+        if self._session._replica.error is None and widgets.somebody_looks():
             bundle |= self._fallback()
         return bundle
 
@@ -83,22 +93,7 @@ class View:
             from . import fed  # brings ipywidgets
 
             self._widget = fed.widget(self._session, self.name, self.window)
-        if self._widget is None:
-            return {}
-        return {"application/vnd.jupyter.widget-view+json": {**_WIDGET, "model_id": self._widget.model_id}}
-
-
-_WIDGET = {"version_major": 2, "version_minor": 1}
-
-
-def somebody_looks() -> bool:
-    """Is there a person's page at this kernel? Programs that run notebooks ask kernels never to ask questions."""
-    if "ipykernel" not in sys.modules or "IPython" not in sys.modules:
-        return False
-    from IPython import get_ipython
-
-    kernel = getattr(get_ipython(), "kernel", None)
-    return bool(getattr(kernel, "_allow_stdin", False))
+        return widgets.bundle(self._widget)
 
 
 def view(session: Session, name: str, window: Mapping[str, Any]) -> View:

@@ -15,7 +15,7 @@ from argparse import Namespace
 from collections.abc import Callable
 from typing import Any
 
-from ..client import overview, session, show
+from ..client import session, show
 from ..client.bulk import Bulk
 from ..client.pilot import Pilot
 from ..client.session import Session
@@ -62,6 +62,8 @@ class Magics:
         show.viewer = _live
         self._session: Session | None = None
         self._ended: Session | None = None  # the last one that was closed or detached here
+        self._shells: dict[str, Any] = {}
+        self._connections: Any = None
         self.show_last_error: Callable[[], None] = lambda: None
 
     @property
@@ -176,6 +178,8 @@ class Magics:
         given = {
             key: value for key, value in vars(options).items() if value is not None and key not in ("site", "wait")
         }
+        if options.options:
+            given["options"] = _pairs(options.options, "--set")
         pilot = self._working().pilot(options.site, **given)
         if options.wait:
             pilot.wait()
@@ -184,16 +188,28 @@ class Magics:
     def _pilots(self, _: Namespace) -> Any:
         return self.session.pilots()
 
-    def _nodes(self, _: Namespace) -> Any:
-        return overview.nodes(self.session)
+    def _form(self, options: Namespace) -> Any:
+        from .launch import Launch
+
+        return Launch(self._working(), options.site)
 
     # ------------------------------------------------------------ tasks
 
     def _tasks(self, options: Namespace) -> Any:
-        return overview.tasks(self.session, options.state.upper(), options.limit)
+        state = options.state.upper()
+        return self.session.view("tasks", limit=options.limit, order="desc", **({"state": state} if state else {}))
+
+    def _nodes(self, _: Namespace) -> Any:
+        return self.session.view("nodes")
 
     def _queue(self, _: Namespace) -> Any:
-        return overview.queue(self.session)
+        return self.session.view("queue")
+
+    def _timeline(self, _: Namespace) -> Any:
+        return self.session.view("timeline")
+
+    def _usage(self, _: Namespace) -> Any:
+        return self.session.view("usage")
 
     def _sql(self, options: Namespace) -> Any:
         return self.session.sql(" ".join(options.query))
@@ -253,15 +269,61 @@ class Magics:
     def _help(self, _: Namespace) -> Any:
         raise AssertionError("unreachable")  # parse answers help itself
 
+    # ------------------------------------------------------------ shells on other machines
+
+    def _sh(self, options: Namespace) -> show.Text:
+        known = self._shells
+        if options.close:
+            if options.host not in known:
+                hint = "open: " + (", ".join(known) or "none")
+                raise RequestError(f"%jrm sh: no shell at {options.host!r}", hint=hint, code="JRM-Q40")
+            known.pop(options.host).close()
+            return show.Text(f"the shell at {options.host} was closed")
+        lines = [f"{host}  in {shell.directory or 'its home'}" for host, shell in known.items()]
+        return show.Text("\n".join(lines) or "no shells; %%jrm sh HOST starts one")
+
+    def _cell_sh(self, options: Namespace, body: str) -> None:
+        from ..runtime.connect import Connections
+        from .asking import Desk
+        from .shell import RemoteShell
+
+        if self._connections is None:
+            self._connections = Connections()
+        shell = self._shells.get(options.host)
+        if shell is None:
+            shell = RemoteShell(options.host, self._connections)
+        desk = Desk()
+        desk.during(lambda: shell.start(desk))
+        self._shells[options.host] = shell
+        heard: list[str] = []
+
+        def out(text: str) -> None:
+            heard.append(text)
+            if not options.out:
+                sys.stdout.write(text)
+                sys.stdout.flush()
+
+        code = shell.run(body, out, lambda text: sys.stderr.write(text))
+        if options.out:
+            self.space[options.out] = "".join(heard)
+        if code:
+            sys.stderr.write(f"jupyter_rm: exit code {code} at {options.host}\n")
+
+    def close(self) -> None:
+        """End the shells on other machines and hang up there."""
+        for shell in self._shells.values():
+            shell.close()
+        self._shells.clear()
+        if self._connections is not None:
+            self._connections.close()
+            self._connections = None
+
     # ------------------------------------------------------------ cells
 
     def _cell_run(self, options: Namespace, body: str) -> TaskHandle | None:
         fields = _fields(options, ("name", "cores", "gpus", "mem", "timeout", "retries", "pilot", "priority", "ranks"))
         if options.env:
-            pairs = [each.partition("=") for each in options.env]
-            if any(not mark for _, mark, _ in pairs):
-                raise RequestError("--env: write NAME=VALUE", hint="--env SEED=7", code="JRM-Q40")
-            fields["environment"] = {name: value for name, _, value in pairs}
+            fields["environment"] = _pairs(options.env, "--env")
         if options.after:
             fields["after"] = options.after
         if not body.strip():
@@ -319,6 +381,13 @@ class Magics:
                     continue
                 found[name] = self.space[name]
         return found
+
+
+def _pairs(given: list[str], option: str) -> dict[str, str]:
+    pairs = [each.partition("=") for each in given]
+    if any(not mark for _, mark, _ in pairs):
+        raise RequestError(f"{option}: write NAME=VALUE", hint=f"{option} SEED=7", code="JRM-Q40")
+    return {name: value for name, _, value in pairs}
 
 
 def _live() -> Any:

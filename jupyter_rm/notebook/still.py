@@ -24,14 +24,6 @@ _TIMES = frozenset({"at", "since", "started", "ended", "asked_at", "opened_at"})
 _NUMBERS = frozenset({"exit_code", "attempt", "nodes", "cores", "gpus", "running", "tasks"})
 
 
-def text(picture: Picture, view: str, session: str) -> str:
-    """Return one line about a picture."""
-    values = picture.values
-    counts = show.counts_text(values.get("counts", {}))
-    closed = " (closed)" if values.get("state") == "closed" else ""
-    return f"<{view} of session {session!r}{closed}: {counts}>"
-
-
 def markup(picture: Picture, view: str, title: str) -> str:
     """Return the HTML of a picture, with the time it was made."""
     values = picture.values

@@ -57,8 +57,12 @@ _LINE: dict[str, str] = {
     "pilots": "list the pilots",
     "status": "show the current session",
     "tasks": "list tasks",
-    "nodes": "list the nodes of the pilots",
-    "queue": "show what waits",
+    "nodes": "show the nodes of the pilots",
+    "queue": "show what waits, and where the pilots stand in their queues",
+    "timeline": "show what ran where and when",
+    "usage": "show cores, GPUs and memory busy against those held",
+    "form": "fill in a form for a pilot at a site",
+    "sh": "list the shells on other machines, or close one",
     "log": "show what a task wrote",
     "follow": "show what a task writes until it ends",
     "story": "show everything that happened to a task",
@@ -72,10 +76,14 @@ _LINE: dict[str, str] = {
     "traceback": "show the last error in full",
     "help": "show this",
 }
-_CELL = {"run": "run the cell as a shell script", "python": "run the cell's Python in a worker"}
+_CELL = {
+    "run": "run the cell as a shell script, as a task",
+    "python": "run the cell's Python in a worker",
+    "sh": "run the cell in a shell on another machine that keeps directory and variables",
+}
 UID_VERBS = ("log", "follow", "story", "explain", "cancel")
 NAME_VERBS = ("open", "attach")
-SITES = ("local", "noop")
+VIEW_VERBS = ("tasks", "nodes", "queue", "timeline", "usage")
 
 
 def _build(verb: str, cell: bool) -> Parser:
@@ -88,9 +96,22 @@ def _build(verb: str, cell: bool) -> Parser:
         add("site", nargs="?", default="local", help="local, noop, or a URL such as slurm+ssh://me@login")
         for option, kind in (("cores", int), ("gpus", int), ("nodes", int)):
             add(f"--{option}", type=kind)
-        for option in ("mem", "walltime", "queue", "project", "name", "sandbox"):
+        for option in ("mem", "walltime", "queue", "project", "name", "sandbox", "qos", "reservation", "constraint"):
             add(f"--{option}")
+        for option in ("launch", "env", "env-mode", "drain"):
+            add(f"--{option}")
+        add("--backup", type=int, help="nodes beyond --nodes that stand in for lost ones")
+        add("--exclusive", action="store_true", default=None, help="share the nodes with nobody")
+        add("--set", dest="options", action="append", metavar="NAME=VALUE", help="another attribute of the site")
         add("--wait", action="store_true", help="block until it is active")
+    elif verb == "form":
+        add("site", nargs="?", default="local", help="as for %%jrm pilot")
+    elif verb == "sh":
+        add("host", nargs=None if cell else "?", default="", help="me@host, an alias of ~/.ssh/config, or local")
+        if cell:
+            add("-o", "--out", default="", help="store what it printed under this name")
+        else:
+            add("--close", action="store_true", help="end the shell at this host")
     elif verb == "tasks":
         add("--state", default="", help="only those in this state")
         add("--limit", type=int, default=50)

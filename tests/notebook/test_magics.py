@@ -142,7 +142,9 @@ def test_looking(shell: InteractiveShell) -> None:
     assert value(shell, "%jrm wait --timeout 20").name == "nb"
 
 
-@pytest.mark.parametrize("verb", ["status", "pilots", "tasks", "nodes", "queue", "sessions", "doctor"])
+@pytest.mark.parametrize(
+    "verb", ["status", "pilots", "tasks", "nodes", "queue", "timeline", "usage", "form", "sh", "sessions", "doctor"]
+)
 def test_everything_shows_itself(shell: InteractiveShell, verb: str) -> None:
     shown = value(shell, f"%jrm {verb}")._repr_mimebundle_()
     assert shown["text/plain"]

@@ -211,7 +211,7 @@ def test_a_view_of_a_closed_session_shows_its_end(home: Path) -> None:
     session.close()
     eventually(lambda: feeder.resting, "it rests")
     assert sent[-1]["values"]["state"] == "closed", sent[-1]
-    assert "(closed)" in view._repr_mimebundle_()["text/plain"]
+    assert "closed" in view._repr_mimebundle_()["text/plain"]
 
 
 def test_a_view_of_a_session_that_was_left_says_so_and_comes_back(home: Path) -> None:

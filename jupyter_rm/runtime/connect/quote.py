@@ -63,7 +63,7 @@ def command_line(argv: Sequence[str], env: Mapping[str, str] | None = None, mark
     # The subshell's exec always means a program, never a builtin or function; the shell above it stays to turn a death
     # by signal into 128 + n, which survives every transport.
     script += f"(exec {' '.join(map(_single, argv))});exit $?"
-    line = f"exec /bin/sh -c 'eval \"$(printf %b \"$0\")\"' '{_encode(script)}'"
+    line = f"exec /bin/sh -c 'eval \"$(printf %b \"$0\")\"' '{encoded(script)}'"
     if len(line) > LIMIT:
         raise RequestError(
             f"argv: {len(line)} bytes as a command line; the limit is {LIMIT}",
@@ -77,5 +77,6 @@ def _single(word: str) -> str:
     return "'" + word.replace("'", "'\\''") + "'"
 
 
-def _encode(script: str) -> str:
+def encoded(script: str) -> str:
+    """Return text that ``printf %b`` turns back into ``script`` and that may stand between single quotes anywhere."""
     return "".join(chr(byte) if byte in _PLAIN else f"\\0{byte:03o}" for byte in os.fsencode(script))
