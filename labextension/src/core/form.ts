@@ -1,0 +1,223 @@
+// The form that asks for a pilot: where, how much, how long. Its fields are what the site's description says; each
+// change is checked by the server, which also tells the very command that would be run.
+
+import { allow, append, button, fill, h, write, type Trans } from './dom';
+import { later, notice, trouble } from './parts';
+import type { Server } from './server';
+
+interface Field {
+  name: string;
+  label: string;
+  help: string;
+  type: string;
+  unit: string;
+  value: unknown;
+  default: unknown;
+  choices: string[];
+  required: boolean;
+  read_only: boolean;
+  shown: boolean;
+  error: string;
+  min: number | null;
+  max: number | null;
+  max_length: number | null;
+}
+
+interface Form {
+  title: string;
+  fields: Field[];
+  errors: Record<string, string>;
+  ready: boolean;
+  command: string;
+  stdin: string;
+  note: string;
+  pilot: Record<string, unknown> | null;
+}
+
+interface Row {
+  element: HTMLElement;
+  input: HTMLInputElement | HTMLSelectElement;
+  error: HTMLElement;
+}
+
+// What nearly everybody asks for stands first, the rest behind "More".
+const FIRST = new Set(['name', 'nodes', 'cores_per_node', 'walltime', 'queue', 'project']);
+
+export class PilotForm {
+  readonly element: HTMLFormElement;
+  private readonly id = `jrm-form-${Math.random().toString(36).slice(2, 8)}`;
+  private readonly site: HTMLInputElement;
+  private readonly fields = h('div', { class: 'jrm-form' });
+  private readonly more = h('details', {}, h('summary', {}, ''));
+  private readonly rest = h('div', { class: 'jrm-form' });
+  private readonly preview = h('details', {});
+  private readonly command = h('pre', { class: 'jrm-out', tabindex: 0 });
+  private readonly said = h('div', {});
+  private readonly submit: HTMLButtonElement;
+  private readonly rows = new Map<string, Row>();
+  private values: Record<string, unknown> = {};
+  private form: Form | null = null;
+  private asked = 0;
+  private key = crypto.randomUUID();
+
+  constructor(
+    private readonly server: Server,
+    private readonly session: string,
+    private readonly trans: Trans,
+    private readonly done: (uid: string | null) => void
+  ) {
+    const list = `${this.id}-sites`;
+    this.site = h('input', {
+      ...{ type: 'text', value: 'local', list, id: `${this.id}-site`, autocomplete: 'off', spellcheck: 'false' },
+      placeholder: 'slurm+ssh://me@login.example.org',
+      oninput: later(() => this.load(true), 400)
+    });
+    this.submit = button(trans.__('Start pilot'), () => void this.send(), { class: 'jrm-primary' });
+    append(this.more.firstElementChild as Element, [trans.__('More')]);
+    this.more.append(this.rest);
+    this.preview.append(h('summary', {}, trans.__('What will be run')), this.command);
+    this.command.setAttribute('aria-label', trans.__('What will be run'));
+    this.element = h(
+      'form',
+      {
+        ...{ class: 'jrm-form', 'aria-label': trans.__('Start a pilot for session %1', session) },
+        onsubmit: (event: Event) => {
+          event.preventDefault();
+          void this.send();
+        },
+        onkeydown: (event: KeyboardEvent) => {
+          if (event.key === 'Escape') this.done(null);
+        }
+      },
+      h('div', { class: 'jrm-row2' }, h('label', { for: this.site.id }, trans.__('Site')), this.site),
+      h('datalist', { id: list }),
+      this.fields,
+      this.more,
+      this.preview,
+      this.said,
+      h('div', { class: 'jrm-actions' }, this.submit, button(trans.__('Not now'), () => this.done(null)))
+    );
+    void this.sites();
+    void this.load(true);
+  }
+
+  focus(): void {
+    this.site.focus();
+  }
+
+  private async sites(): Promise<void> {
+    try {
+      const told = await this.server.ask('sites');
+      const list = this.element.querySelector('datalist') as HTMLElement;
+      const options = [
+        ...told.sites.map((each: any) => h('option', { value: each.name }, each.title)),
+        ...told.systems.map((each: any) => h('option', { value: `${each.name}+ssh://` }, each.title))
+      ];
+      fill(list, ...options);
+    } catch {
+      // Only suggestions: a name can be typed all the same.
+    }
+  }
+
+  /** Ask the server for the form with what is filled in. */
+  private async load(anew = false): Promise<void> {
+    const asked = ++this.asked;
+    try {
+      const site = encodeURIComponent(this.site.value.trim() || 'local');
+      const form = (await this.server.ask(`sites/${site}/form`, 'POST', { values: this.values })) as Form;
+      if (asked !== this.asked) return;
+      this.form = form;
+      fill(this.said);
+      this.draw(anew);
+    } catch (error) {
+      if (asked !== this.asked) return;
+      this.form = null;
+      allow(this.submit, this.trans.__('The form cannot be checked now'));
+      fill(this.said, notice(trouble(error), this.trans, () => void this.load(anew)));
+    }
+  }
+
+  private draw(anew: boolean): void {
+    const { form, trans } = this;
+    if (!form) return;
+    const names = form.fields.map(each => each.name);
+    if (anew || names.join() !== [...this.rows.keys()].join()) {
+      this.rows.clear();
+      fill(this.fields);
+      fill(this.rest);
+      for (const field of form.fields) {
+        const row = this.row(field);
+        this.rows.set(field.name, row);
+        (FIRST.has(field.name) ? this.fields : this.rest).append(row.element);
+      }
+    }
+    for (const field of form.fields) {
+      const row = this.rows.get(field.name);
+      if (!row) continue;
+      row.element.hidden = !field.shown;
+      write(row.error, field.error);
+      row.input.setAttribute('aria-invalid', String(Boolean(field.error)));
+    }
+    this.more.hidden = ![...this.rest.children].some(each => !(each as HTMLElement).hidden);
+    const whole = form.errors[''];
+    if (whole) fill(this.said, notice({ code: '', message: whole, hint: '', retry: false }, trans));
+    const text = [form.command, form.stdin].filter(Boolean).join('\n\n');
+    write(this.command, text || form.note);
+    const first = Object.values(form.errors)[0];
+    allow(this.submit, form.ready ? '' : trans.__('Not yet: %1', first ?? ''), trans.__('Ask %1 for it', form.title));
+  }
+
+  private row(field: Field): Row {
+    const id = `${this.id}-${field.name}`;
+    const help = [field.help, field.unit && `(${field.unit})`].filter(Boolean).join(' ');
+    const hint = field.default === null || field.default === undefined ? '' : String(field.default);
+    const told = this.values[field.name] ?? field.value;
+    const change = (): void => {
+      const value = input instanceof HTMLInputElement && input.type === 'checkbox' ? input.checked : input.value.trim();
+      if (value === '') delete this.values[field.name];
+      else this.values[field.name] = value;
+      // Another form is another wish.
+      this.key = crypto.randomUUID();
+      void this.load();
+    };
+    const common = {
+      ...{ id, 'aria-describedby': `${id}-error`, 'aria-required': field.required ? 'true' : null },
+      disabled: field.read_only,
+      title: help
+    };
+    let input: HTMLInputElement | HTMLSelectElement;
+    if (field.type === 'choice' || field.choices.length) {
+      input = h('select', { ...common, onchange: change });
+      input.append(h('option', { value: '' }, hint ? `${hint}` : '–'));
+      for (const each of field.choices) if (each !== hint) input.append(h('option', { value: each }, each));
+      input.value = told === null || told === undefined ? '' : String(told);
+    } else if (field.type === 'bool' || field.type === 'flag') {
+      input = h('input', { ...common, type: 'checkbox', onchange: change });
+      input.checked = told === true || (told === undefined && field.default === true);
+    } else {
+      const size = { maxlength: field.max_length, inputmode: field.type === 'int' ? 'numeric' : null };
+      const value = told === null || told === undefined ? '' : String(told);
+      input = h('input', { ...common, ...size, type: 'text', placeholder: hint, value, oninput: later(change, 300) });
+    }
+    const error = h('div', { class: 'jrm-bad', id: `${id}-error`, 'aria-live': 'polite' });
+    const label = h('label', { for: id, title: help }, field.label, field.required ? ' *' : '');
+    if (field.unit) label.append(h('span', { class: 'jrm-faint' }, ` (${field.unit})`));
+    const element = h('div', { class: 'jrm-row2' }, label, input, error);
+    return { element, input, error };
+  }
+
+  private async send(): Promise<void> {
+    const { form, trans } = this;
+    if (!form?.pilot || this.submit.getAttribute('aria-disabled') === 'true') return;
+    allow(this.submit, trans.__('It is being asked for'));
+    try {
+      const { site, ...fields } = form.pilot;
+      const body = { site: site ?? this.site.value, ...fields, key: this.key };
+      const pilot = await this.server.ask(`sessions/${encodeURIComponent(this.session)}/pilots`, 'POST', body);
+      this.done(pilot.uid);
+    } catch (error) {
+      allow(this.submit, '');
+      fill(this.said, notice(trouble(error), trans));
+    }
+  }
+}

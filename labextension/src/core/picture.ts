@@ -1,0 +1,101 @@
+// What a view shows: named values and keyed tables, and the rule by which a frame changes them.
+// The same rule in Python is jupyter_rm.views.feed.patch; docs/server.md says it in words. Read next: feed.ts.
+
+export type Cell = string | number | boolean | null | readonly unknown[] | Record<string, unknown>;
+
+/** Rows in order; the first cell of a row is its key. */
+export interface Table {
+  readonly columns: readonly string[];
+  readonly rows: readonly (readonly Cell[])[];
+}
+
+export interface Picture {
+  readonly values: Readonly<Record<string, any>>;
+  readonly tables: Readonly<Record<string, Table>>;
+}
+
+/** What happened and what to do; how the server words errors. */
+export interface Trouble {
+  readonly code: string;
+  readonly message: string;
+  readonly hint: string;
+  readonly retry: boolean;
+}
+
+interface TablePart {
+  gone?: Cell[];
+  rows?: Cell[][];
+  at?: [Cell, number][];
+}
+
+export interface Frame extends Partial<Trouble> {
+  kind: 'hello' | 'snapshot' | 'delta' | 'same' | 'lost' | 'error';
+  id?: string | null;
+  seq?: number;
+  cursor?: string;
+  at?: number;
+  values?: Record<string, any>;
+  dropped?: string[];
+  tables?: Record<string, any>;
+}
+
+export const EMPTY: Picture = { values: {}, tables: {} };
+
+/** Return what is shown after a frame; throws when the frame does not belong to what is shown. */
+export function patch(shown: Picture, frame: Frame): Picture {
+  if (frame.kind === 'same') return shown;
+  if (frame.kind === 'snapshot') return { values: frame.values ?? {}, tables: frame.tables ?? {} };
+  const values: Record<string, any> = { ...shown.values };
+  for (const name of frame.dropped ?? []) delete values[name];
+  Object.assign(values, frame.values);
+  const tables: Record<string, Table> = { ...shown.tables };
+  for (const [name, part] of Object.entries(frame.tables ?? {})) {
+    const before = tables[name];
+    if (!before) throw new Error(`a change of a table that is not shown: ${name}`);
+    tables[name] = { columns: before.columns, rows: merge(before.rows, part as TablePart) };
+  }
+  return { values, tables };
+}
+
+function merge(before: Table['rows'], part: TablePart): Table['rows'] {
+  const gone = new Set(part.gone ?? []);
+  const fresh = new Map((part.rows ?? []).map(row => [row[0], row]));
+  const kept: (readonly Cell[])[] = [];
+  for (const row of before) {
+    const key = row[0] as Cell;
+    if (!gone.has(key)) kept.push(fresh.get(key) ?? row);
+  }
+  const at = part.at ?? [];
+  if (at.length === 0) return kept;
+  // Positions rise and are those in the result, so that one walk puts all of them in.
+  const rising = at.every(([, place], index) => index === 0 || place > (at[index - 1] as [Cell, number])[1]);
+  const row = (key: Cell): Cell[] => {
+    const found = fresh.get(key);
+    if (!found) throw new Error(`a row without cells: ${String(key)}`);
+    return found;
+  };
+  if (!rising) {
+    for (const [key, place] of at) kept.splice(place, 0, row(key));
+    return kept;
+  }
+  const merged: (readonly Cell[])[] = [];
+  let next = 0;
+  for (const [key, place] of at) {
+    while (merged.length < place && next < kept.length) merged.push(kept[next++] as readonly Cell[]);
+    merged.push(row(key));
+  }
+  while (next < kept.length) merged.push(kept[next++] as readonly Cell[]);
+  return merged;
+}
+
+/** Return the rows of a table as objects; no rows when the table is not there. */
+export function records(picture: Picture, name: string): Record<string, any>[] {
+  const table = picture.tables[name];
+  if (!table) return [];
+  return table.rows.map(row => Object.fromEntries(table.columns.map((column, index) => [column, row[index]])));
+}
+
+/** Return a table by columns, as BokehJS wants it. */
+export function columns(table: Table): Record<string, Cell[]> {
+  return Object.fromEntries(table.columns.map((name, index) => [name, table.rows.map(row => row[index] ?? null)]));
+}
