@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable, Generator
 from typing import TYPE_CHECKING, Any
 
+from . import ask
 from .progress import Progress
 
 if TYPE_CHECKING:
@@ -94,8 +95,15 @@ def wait(
     try:
         while True:
             left = step if deadline is None else min(step, deadline - time.monotonic())
-            if (replica.wait_cheaply if cheap else replica.wait)(ready, max(0.0, left)):
+            if cheap and replica.wait_cheaply(ready, max(0.0, left)):
                 return True
+            if not cheap and replica.wait(lambda: ready() or replica.asking() is not None, max(0.0, left)):
+                with replica.changed:
+                    if ready():
+                        return True
+            if (asked := replica.asking()) is not None:
+                ask.put(asked)
+                continue
             now = time.monotonic()
             if deadline is not None and now >= deadline:
                 return False

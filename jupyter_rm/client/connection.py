@@ -21,6 +21,8 @@ import msgspec
 
 from ..model.errors import JrmError, LinkError, RequestError
 from ..model.messages import (
+    Asked,
+    AskOver,
     Attach,
     Attached,
     Detach,
@@ -32,6 +34,7 @@ from ..model.messages import (
     Submit,
     Values,
 )
+from .ask import Desk
 from .line import Line, dial
 from .replica import Replica
 from .settings import Settings, current
@@ -58,12 +61,14 @@ class Connection:
 
     Attributes:
         home: the places of the profile. functions: pickled functions by sha256 that calls name.
+        desk: questions of logins that wait for a person.
     """
 
     def __init__(self, home: Home, settings: Settings) -> None:
         self.home = home
         self.settings = settings
         self.functions: dict[bytes, bytes] = {}
+        self.desk = Desk(self)
         self._sent_functions: set[bytes] = set()
         self._numbers = itertools.count(1)
         self._outbox: collections.deque[tuple[int, Message, Reply | None]] = collections.deque()
@@ -166,6 +171,7 @@ class Connection:
             if replica is not None and replica.error is None:
                 return replica
             replica = Replica(name, self.settings.value_cache_mib << 20)
+            replica.asking = lambda: self.desk.unshown(name)
             self._replicas[name] = replica
         try:
             self.request(Attach(self.number(), name, create, 0, _user()))
@@ -304,6 +310,7 @@ class Connection:
         if self._line is not None:
             self._line.close()
             self._line = None
+            self.desk.forget()
 
     def _reconnect(self) -> None:
         try:
@@ -376,12 +383,26 @@ class Connection:
             if isinstance(message, Feed):
                 self._feed(message, len(frame))
                 continue
+            if isinstance(message, Asked):
+                self.desk.asked(message)
+                self._nudge(message.session)
+                continue
+            if isinstance(message, AskOver):
+                self.desk.over(message.session, message.ask)
+                continue
             number = getattr(message, "req", 0)
             if isinstance(message, Attached):
                 self._attached(message)
             entry = self._pending.pop(number, None)
             if entry is not None:
                 entry[1](message)
+
+    def _nudge(self, session: str) -> None:
+        """Wake whoever waits for something of a session: a person is asked."""
+        replica = self._replicas.get(session)
+        if replica is not None:
+            with replica.changed:
+                replica.changed.notify_all()
 
     def _feed(self, message: Feed, size: int) -> None:
         replica = self._replicas.get(message.session)

@@ -24,6 +24,7 @@ from .results import ValueStore
 
 if TYPE_CHECKING:
     from ..model.messages import Attached, Feed
+    from .ask import Ask
 
 Callback = Callable[[], None]
 
@@ -60,6 +61,7 @@ class Replica:
         self.cursor = 0
         self.changed = threading.Condition()
         self.error: JrmError | None = None
+        self.asking: Callable[[], Ask | None] = lambda: None  # a question that nobody has shown to a person yet
         self.attached = False
         self.created = False
         self.batches: dict[bytes, Batch] = {}

@@ -28,6 +28,7 @@ from ..model.resources import Request
 from ..model.states import TaskState
 from . import blocking, capacity, limits, show
 from .again import Payloads, retry
+from .ask import Ask
 from .bulk import Bulk, joined
 from .calls import CallQueue, Templates
 from .connection import Connection
@@ -94,6 +95,11 @@ class Session:
 
     def _pilot(self, number: int) -> Pilot:
         return Pilot(self, number)
+
+    @property
+    def questions(self) -> list[Ask]:
+        """What logins for pilots of this session ask a person now (host key, password, one-time code)."""
+        return self._connection.desk.questions(self.name)
 
     def pilots(self) -> Pilots:
         """Return all pilots, first to last."""
