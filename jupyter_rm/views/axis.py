@@ -39,9 +39,10 @@ class Axis:
         # Clocks differ: a session may seem to open in the future.
         first = min(first, last)
         span = max(1.0, last - first)
-        width = next((width for width in WIDTHS if span / width < bins), math.ceil(span / bins))
+        width = next((width for width in WIDTHS if span / width < bins - 1), math.ceil(span / (bins - 1)))
         left = math.floor(first / width)
-        return cls(width, left, min(bins, math.floor(last / width) - left + 1))
+        # A moment on an edge ends a bin, it begins none.
+        return cls(width, left, max(1, min(bins, math.ceil(last / width) - left)))
 
     @property
     def edges(self) -> Array:

@@ -6,11 +6,13 @@ The same pictures feed pages, notebook cells and exported files. Read next: :mod
 from __future__ import annotations
 
 from ..model.errors import RequestError
-from . import pictures, tables, usage
+from . import nodes, pictures, tables, usage
 from .gather import gather
 from .pictures import Picture, Words
 from .tables import Source
 from .windows import LISTS, VIEWS, Window
+
+LIMIT = 100  # rows of a table, unless the window says otherwise
 
 
 def picture(view: str, source: Source, words: Words, window: Window, now: float) -> Picture:
@@ -29,13 +31,17 @@ def picture(view: str, source: Source, words: Words, window: Window, now: float)
     if view == "activity":
         return pictures.activity(source, now, window.bins, window.begin)
     if view == "usage":
-        return usage.usage(source, now, window.bins, window.begin, window.at)
+        by, width = window.by or "cores", window.width or usage.WIDTH
+        return usage.usage(source, now, window.bins, window.begin, window.at, by, width)
+    if view == "nodes":
+        return nodes.nodes(source, window, now)
     known = ", ".join(name for name in VIEWS if name != LISTS[0])
     raise RequestError(f"view {view[:40]!r}: no such view of a session", hint=f"views: {known}", code="JRM-Q65")
 
 
 def _tasks(source: Source, words: Words, window: Window, now: float) -> Picture:
-    made = pictures.tasks(source, words, tables.Query.of(window.filters()), window.offset, window.limit)
+    limit = LIMIT if window.limit is None else window.limit
+    made = pictures.tasks(source, words, tables.Query.of(window.filters()), window.offset, limit)
     if window.bins:
         gathered = gather(source)
         made.tables["history"] = usage.history(gathered, gathered.latest(now, pilots=False), window.bins, window.begin)

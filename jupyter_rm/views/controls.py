@@ -22,7 +22,50 @@ _HIGHLIGHT = {"kind": "text", "field": "select", "label": "Highlight", "hint": "
 
 CONTROLS: dict[str, list[dict[str, Any]]] = {
     "tasks": [],
-    "usage": [_REPLAY],
+    "nodes": [
+        {"kind": "crumbs", "field": "focus", "table": "crumbs", "key": "key", "label": "label"},
+        {"kind": "drill", "field": "focus", "table": "cells", "key": "key", "when": "deeper"},
+        {"kind": "select", "table": "cells", "key": "uid"},
+        {
+            "kind": "choice",
+            "field": "color",
+            "label": "Colour",
+            "choices": [
+                ["state", "state"],
+                ["load", "load"],
+                ["task", "submission"],
+                ["pilot", "pilot"],
+                ["user", "user"],
+            ],
+            "default": "state",
+        },
+        {
+            "kind": "choice",
+            "field": "layout",
+            "label": "Layout",
+            "choices": [["physical", "as nodes stand"], ["logical", "by pilot"]],
+            "default": "physical",
+        },
+        {
+            "kind": "choice",
+            "field": "level",
+            "label": "Show",
+            "choices": [["", "racks"], ["node", "nodes"]],
+            "default": "",
+        },
+        _HIGHLIGHT,
+        _REPLAY,
+    ],
+    "usage": [
+        {
+            "kind": "choice",
+            "field": "by",
+            "label": "Resource",
+            "choices": [["cores", "cores"], ["gpus", "GPUs"], ["mem", "memory"]],
+            "default": "cores",
+        },
+        _REPLAY,
+    ],
 }
 # Columns that are milliseconds since 1970, UTC. Bokeh shows them as they are: a page adds its own time zone.
 TIMES: dict[str, list[str]] = {

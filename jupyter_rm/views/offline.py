@@ -95,13 +95,18 @@ def loader() -> str:
     return _LOAD % {"version": bokeh.__version__, "packed": packed}
 
 
-def drawing(model: Any) -> str:
-    """Return the HTML that draws a figure or a layout of figures in a page with :func:`loader`."""
+def drawing(model: Any, themed: bool = True) -> str:
+    """Return the HTML that draws a figure or a layout of figures in a page with :func:`loader`.
+
+    Args:
+        themed: make it fit for light and dark pages; not for figures that have their colours already.
+    """
     from bokeh.embed import json_item
     from bokeh.themes import Theme
 
     # A script ends at the first "</", even within a string.
-    item = json.dumps(json_item(model, theme=Theme(json=_THEME)), separators=(",", ":")).replace("</", "<\\/")
+    whole = json_item(model, theme=Theme(json=_THEME) if themed else None)
+    item = json.dumps(whole, separators=(",", ":")).replace("</", "<\\/")
     title = getattr(getattr(model, "title", None), "text", None) or "plot"
     label = html.escape(str(title), quote=True)
     return _SHOW % {"id": f"plot-{uuid.uuid4()}", "label": label, "item": item}

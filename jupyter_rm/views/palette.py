@@ -69,7 +69,7 @@ _COMMON = {
     "DRAINING": "#9a83cf",
     "IDLE": "#e3e7ec",
     "PARTLY": "#8cc5ea",
-    "BUSY": "#1f78b4",
+    "BUSY": "#6cb2e0",
     "DRAINED": "#b7a5dd",
     "SILENT": "#e2b33c",
     "DOWN": "#d55e00",
@@ -92,7 +92,7 @@ _DARK = {
     "DRAINING": "#a896d8",
     "IDLE": "#3a4049",
     "PARTLY": "#2f6b96",
-    "BUSY": "#4aa3df",
+    "BUSY": "#2b7ab3",
     "DRAINED": "#8f7cc0",
     "SILENT": "#d9a92f",
     "DOWN": "#ee7a1f",
@@ -133,14 +133,16 @@ class Palette:
     lit: str
 
     def keys(self) -> tuple[list[str], list[str]]:
-        """Return all colour keys (states, ``c0``.., ``l0``..) and their colours, for a categorical mapper."""
-        keys = [*self.states, *(f"c{n}" for n in range(CATEGORIES)), *(f"l{n}" for n in range(LOADS))]
-        return keys, [*self.states.values(), *self.categories, *self.loads]
+        """Return all colour keys (``INK``, ``PAPER``, states, ``c0``.., ``l0``..) and the colour of each."""
+        keys = ["INK", "PAPER", *self.states, *(f"c{n}" for n in range(CATEGORIES)), *(f"l{n}" for n in range(LOADS))]
+        return keys, [self.strong, self.paper, *self.states.values(), *self.categories, *self.loads]
 
     def of(self, key: str) -> str:
         """Return the colour of a key; that of the text for an unknown one."""
         if key in self.states:
             return self.states[key]
+        if key == "PAPER":
+            return self.paper
         row = {"c": self.categories, "l": self.loads}.get(key[:1], ())
         return row[int(key[1:])] if key[1:].isdecimal() and int(key[1:]) < len(row) else self.text
 

@@ -10,18 +10,19 @@ from typing import Any
 
 import numpy as np
 
+from ..model.errors import RequestError
 from ..model.states import TaskState
 from .axis import Axis
 from .gather import Gathered, gather
+from .grid import LEGEND_COLUMNS, legend
 from .pictures import Picture, Table, head
 from .tables import Array, Source
 
 # ``key`` numbers the bin; ``x`` is its right edge, milliseconds since 1970 as browsers count.
 HISTORY_COLUMNS = ("key", "x", "waiting", "running", "done", "failed", "canceled")
-USAGE_COLUMNS = (
-    *("key", "x", "cores", "cores_busy", "gpus", "gpus_busy", "mem", "mem_busy"),
-    *("started", "ended", "failed", "rate", "used"),
-)
+USAGE_COLUMNS = ("key", "x", "held", "busy", "used", "started", "ended", "failed", "rate")
+WIDTH = 960  # of a figure that does not say its size, pixels
+RESOURCES = {"cores": "cores", "gpus": "GPUs", "mem": "GiB of memory"}
 
 
 def until(gathered: Gathered, now: float, at: float | None) -> float:
@@ -61,71 +62,83 @@ def history(gathered: Gathered, now: float, bins: int = 200, begin: float | None
     return Table(HISTORY_COLUMNS, rows)
 
 
-def usage(source: Source, now: float, bins: int = 200, begin: float | None = None, at: float | None = None) -> Picture:
-    """Return cores, GPUs and memory held and busy per bin of time, and how many tasks started and ended in it.
+def usage(
+    source: Source,
+    now: float,
+    bins: int = 200,
+    begin: float | None = None,
+    at: float | None = None,
+    by: str = "cores",
+    width: int = WIDTH,
+) -> Picture:
+    """Return cores, GPUs or memory held and busy per bin of time, and how many tasks started and ended in it.
 
     Args:
         now: seconds since 1970. bins: at most so many. begin: left edge; default: the session's opening.
-        at: show the session as it was at this moment.
+        at: show the session as it was at this moment. by: ``cores``, ``gpus``, ``mem`` (GiB).
+        width: of the figure, px.
 
     Raises:
-        RequestError: bins out of range; JRM-Q60.
+        RequestError: bins out of range, no such resource; JRM-Q60.
     """
+    if by not in RESOURCES:
+        raise RequestError(f"by: {by!r} is unknown", hint="use " + ", ".join(RESOURCES), code="JRM-Q60")
     with source.changed:
         values = head(source.ledger)
         gathered = gather(source)
     last = until(gathered, now, at)
     axis = Axis.of(gathered.opened_at if begin is None else begin, last, bins)
-    busy, held = _busy(gathered, axis, last), _held(gathered, axis, last)
+    kind = list(RESOURCES).index(by)
+    busy, held = _busy(gathered, axis, last, kind), _held(gathered, axis, last, kind)
     # The last bin is not over yet: what was measured of it counts for the whole of it.
     lengths = np.minimum(axis.edges[1:], max(last, axis.edges[-2] + 1e-3)) - axis.edges[:-1]
-    busy, held = busy / lengths, held / lengths
     happened = [axis.amounts(times)[1:-1].astype(np.int64) for times in _events(gathered, last)]
-    used = np.divide(busy[0], held[0], out=np.zeros(axis.count), where=held[0] > 0)
-    rows = []
-    for place in range(axis.count):
-        counts = [int(column[place]) for column in happened]
-        rows.append(
-            [
-                axis.left + place,
-                round((axis.left + place + 1) * axis.width * 1000),
-                *(round(float(each[place]), 2) for pair in zip(held, busy, strict=True) for each in pair),
-                *counts,
-                round(counts[1] / axis.width, 3),
-                round(100 * min(1.0, float(used[place])), 1),
-            ]
-        )
-    values |= {"bin_s": axis.width, "begin": float(axis.edges[0]), "end": float(axis.edges[-1]), "at": at}
+    columns = [
+        (axis.left + np.arange(axis.count)).tolist(),
+        np.rint(axis.edges[1:] * 1000).astype(np.int64).tolist(),
+        np.round(held / lengths, 2).tolist(),
+        np.round(busy / lengths, 2).tolist(),
+        np.round(100 * np.clip(np.divide(busy, held, out=np.zeros(axis.count), where=held > 0), 0, 1), 1).tolist(),
+        *(each.tolist() for each in happened),
+        np.round(happened[1] / lengths, 3).tolist(),
+    ]
+    values |= {"bin_s": axis.width, "begin": float(axis.edges[0]), "end": float(axis.edges[-1]), "at": at, "by": by}
     values |= _now(gathered, last)
-    return Picture(values, {"usage": Table(USAGE_COLUMNS, rows)})
+    unit = RESOURCES[by]
+    meanings = [("BUSY", "", f"{unit} that tasks asked for"), ("INK", "", f"{unit} that pilots hold")]
+    return Picture(
+        values,
+        {
+            "usage": Table(USAGE_COLUMNS, [list(row) for row in zip(*columns, strict=True)]),
+            "legend": Table(LEGEND_COLUMNS, legend(meanings, width)),
+        },
+    )
 
 
 def _weights(gathered: Gathered) -> tuple[Array, Array, Array]:
     return gathered.cores, gathered.gpus, gathered.mem / 1024
 
 
-def _busy(gathered: Gathered, axis: Axis, last: float) -> Array:
-    """Return core, GPU and GiB seconds that tasks held per bin, shape (3, bins)."""
+def _busy(gathered: Gathered, axis: Axis, last: float, kind: int) -> Array:
+    """Return the core, GPU or GiB seconds that tasks held per bin, shape (bins,)."""
+    weight = _weights(gathered)[kind]
+    if not bool(weight.any()):
+        return np.zeros(axis.count)
     ran = np.flatnonzero((gathered.started > 0) & (gathered.started <= last))
     starts = gathered.started[ran]
     ends = np.minimum(np.where(gathered.state[ran] >= TaskState.DONE, gathered.ended[ran], np.inf), last)
-    bulk = gathered.bulk(ran) if len(gathered.sizes) > 1 else None
-    out = np.zeros((3, axis.count))
-    for row, weight in enumerate(_weights(gathered)):
-        if not len(weight) or not bool(weight.any()):
-            continue
-        each = np.full(len(ran), weight[0]) if bulk is None else weight[bulk]
-        out[row] = axis.held(starts, each) - axis.held(ends, each)
-    return np.maximum(out, 0.0)
+    each = weight[gathered.bulk(ran)] if len(weight) > 1 else np.full(len(ran), weight[0])
+    result: Array = np.maximum(axis.held(starts, each) - axis.held(ends, each), 0.0)
+    return result
 
 
-def _held(gathered: Gathered, axis: Axis, last: float) -> Array:
-    """Return core, GPU and GiB seconds that pilots held per bin, shape (3, bins)."""
+def _held(gathered: Gathered, axis: Axis, last: float, kind: int) -> Array:
+    """Return the core, GPU or GiB seconds that pilots held per bin, shape (bins,)."""
     rows = [pilot for pilot in gathered.pilots if pilot.active is not None and pilot.active <= last]
     starts = np.array([pilot.active for pilot in rows], float)
-    ends = np.array([min(last, pilot.until or last) for pilot in rows])
-    sizes = np.array([size(pilot.nodes) for pilot in rows], float).reshape(len(rows), 3)
-    return np.stack([axis.held(starts, sizes[:, kind]) - axis.held(ends, sizes[:, kind]) for kind in range(3)])
+    ends = np.array([min(last, pilot.until or last) for pilot in rows], float)
+    sizes = np.array([size(pilot.nodes)[kind] for pilot in rows], float)
+    return axis.held(starts, sizes) - axis.held(ends, sizes)
 
 
 def size(nodes: tuple[Any, ...]) -> tuple[int, int, float]:

@@ -9,7 +9,7 @@ import msgspec
 
 # Views of the feed. Those with a figure are drawn from their tables; the others are lists.
 LISTS = ("sessions", "summary", "activity")
-DRAWN = ("tasks", "usage")
+DRAWN = ("tasks", "nodes", "usage")
 VIEWS = (*LISTS, *DRAWN)
 # Their pictures change while time goes on, even when nothing happens.
 MOVING = ("activity", "tasks", "usage")
@@ -19,14 +19,15 @@ class Window(msgspec.Struct, forbid_unknown_fields=True):
     """What part of a view is on the screen; which fields mean something depends on the view.
 
     Attributes:
-        offset, limit: rows of the table. state ... order: see :meth:`jupyter_rm.views.tables.Query.of`.
+        offset, limit: rows of the table, or cells of a map; None: as many as suit the view.
+        state ... order: see :meth:`jupyter_rm.views.tables.Query.of`.
         bins: most columns of a time axis (0: no such table where there is another one). begin, end: its edges, seconds
         since 1970; None: all of it. at: show the session as it was at this moment.
         level, focus, color, layout, by, select: see the view. width, height: the figure's size, CSS pixels.
     """
 
     offset: int = 0
-    limit: int = 100
+    limit: int | None = None
     state: str = ""
     bulk: str = ""
     pilot: str = ""

@@ -6,9 +6,10 @@ from typing import Any
 
 from bokeh.layouts import column
 
+from ..grid import LEGEND_COLUMNS
 from ..palette import PHASES, Palette
 from ..usage import HISTORY_COLUMNS, USAGE_COLUMNS
-from .style import Sources, hover, legend, plot
+from .style import Sources, explain, hover, legend, plot
 
 TOOLS = "xpan,xwheel_zoom,xbox_zoom,reset,save"
 
@@ -43,51 +44,27 @@ def tasks(palette: Palette, sources: Sources) -> Any:
 
 
 def usage(palette: Palette, sources: Sources) -> Any:
-    """Return cores, GPUs and memory busy against those held, and the rate at which tasks end."""
+    """Return what is busy against what is held, and the rate at which tasks end."""
     source = sources.of("usage", USAGE_COLUMNS)
-    parts: list[Any] = []
-    for held, busy, title, colour, height in (
-        ("cores", "cores_busy", "Cores", palette.states["RUNNING"], 190),
-        ("gpus", "gpus_busy", "GPUs", palette.categories[3], 130),
-        ("mem", "mem_busy", "Memory, GiB", palette.categories[6], 130),
-    ):
-        options = {"x_range": parts[0].x_range} if parts else {}
-        made = plot(palette, title, height=height, tools=TOOLS, name=f"usage-{held}", **options)
-        area = made.varea_step("x", 0, busy, source=source, fill_color=colour, fill_alpha=0.75, step_mode="before")
-        edge = made.step("x", held, source=source, line_color=palette.text, line_width=1.5, mode="before")
-        made.y_range.start = 0
-        made.y_range.min_interval = 1
-        made.x_range.range_padding = 0
-        point = made.line("x", busy, source=source, line_alpha=0)
-        tips = [("until", "@x{%F %T}"), ("busy", f"@{busy}{{0,0.[0]}}"), ("held", f"@{held}{{0,0.[0]}}")]
-        if held == "cores":
-            tips.append(("used", "@used{0.[0]} %"))
-        hover(made, [point], tips, mode="vline", formatters={"@x": "datetime"})
-        legend(made, palette, [("busy", [area]), ("held by pilots", [edge])])
-        parts.append(made)
-    rate = plot(
-        palette,
-        "Tasks ended per second",
-        height=150,
-        tools=TOOLS,
-        name="usage-rate",
-        x_range=parts[0].x_range,
-    )
-    bars = rate.varea_step("x", 0, "rate", source=source, fill_color=palette.states["DONE"], step_mode="before")
+    made = plot(palette, "Held and busy", height=240, tools=TOOLS, name="usage")
+    made.varea_step("x", 0, "busy", source=source, fill_color=palette.states["BUSY"], step_mode="before")
+    made.step("x", "held", source=source, line_color=palette.strong, line_width=1.5, mode="before")
+    point = made.line("x", "busy", source=source, line_alpha=0)
+    made.y_range.start = 0
+    made.x_range.range_padding = 0
+    tips = [("until", "@x{%F %T}"), ("busy", "@busy{0,0.[0]} of @held{0,0.[0]}"), ("used", "@used{0.[0]} %")]
+    hover(made, [point], tips, mode="vline", formatters={"@x": "datetime"})
+    rate = plot(palette, "Tasks ended per second", height=150, tools=TOOLS, name="rate", x_range=made.x_range)
+    rate.varea_step("x", 0, "rate", source=source, fill_color=palette.states["DONE"], step_mode="before")
     point = rate.line("x", "rate", source=source, line_alpha=0)
     rate.y_range.start = 0
-    hover(
-        rate,
-        [point],
-        [
-            ("until", "@x{%F %T}"),
-            ("per second", "@rate{0,0.[00]}"),
-            ("started", "@started{0,0}"),
-            ("ended", "@ended{0,0}"),
-            ("failed", "@failed{0,0}"),
-        ],
-        mode="vline",
-        formatters={"@x": "datetime"},
-    )
-    legend(rate, palette, [("all ends", [bars])])
-    return column(*parts, rate, sizing_mode="stretch_width", spacing=4)
+    tips = [
+        ("until", "@x{%F %T}"),
+        ("per second", "@rate{0,0.[00]}"),
+        ("started", "@started{0,0}"),
+        ("ended", "@ended{0,0}"),
+        ("failed", "@failed{0,0}"),
+    ]
+    hover(rate, [point], tips, mode="vline", formatters={"@x": "datetime"})
+    words = explain(palette, sources.of("legend", LEGEND_COLUMNS))
+    return column(words, made, rate, sizing_mode="stretch_width", spacing=0)

@@ -135,3 +135,66 @@ def legend(made: Any, palette: Palette, items: Sequence[tuple[str, Sequence[Any]
         ),
         place,
     )
+
+
+def empty(height: int, tools: str = "", **options: Any) -> Any:
+    """Return a figure without axes, 1000 x 1000 units."""
+    made: Any = figure(
+        height=height,
+        sizing_mode="stretch_width",
+        toolbar_location="right" if tools else None,
+        tools=tools,
+        background_fill_color=None,
+        border_fill_color=None,
+        outline_line_color=None,
+        min_border=2,
+        x_range=models.Range1d(0, 1000),
+        y_range=models.Range1d(0, 1000),
+        **options,
+    )
+    made.axis.visible = False
+    made.grid.visible = False
+    made.toolbar.logo = None
+    made.toolbar.autohide = True
+    return made
+
+
+def texts(made: Any, palette: Palette, source: Any, **options: Any) -> Any:
+    """Write small texts in the colour that their ``ink`` names."""
+    return made.text(
+        source=source,
+        text_font={"value": FONT},
+        text_font_size="11px",
+        text_color={"field": "ink", "transform": mapper(palette)},
+        **options,
+    )
+
+
+def explain(palette: Palette, source: Any, height: int = 26) -> Any:
+    """Return a line that says what colours mean: a square and a text each, from a table of legend rows."""
+    made = empty(height)
+    colour = {"field": "color", "transform": mapper(palette)}
+    made.scatter(
+        x="x",
+        y=500,
+        source=source,
+        marker="square",
+        size=11,
+        fill_color=colour,
+        line_color=palette.faint,
+        hatch_pattern="hatch",
+        hatch_color=palette.strong,
+        hatch_alpha=0.5,
+        hatch_scale=5,
+    )
+    made.text(
+        x="tx",
+        y=500,
+        text="text",
+        source=source,
+        text_baseline="middle",
+        text_font={"value": FONT},
+        text_font_size="11px",
+        text_color=palette.text,
+    )
+    return made

@@ -1,0 +1,109 @@
+"""A view as a file: a page of its own, with its figure, its tables as text and BokehJS inside; no network, no server.
+
+The figure is the template that pages use, filled from the same picture. Needs Bokeh. Knows no sessions. Read next:
+:mod:`.figures`, :mod:`.offline`.
+"""
+
+from __future__ import annotations
+
+import html
+import time
+from typing import Any
+
+from . import offline
+from .controls import TIMES
+from .figures import build
+from .palette import palette
+from .pictures import Picture, Table
+
+MOST_LINES = 200
+_PAGE = """<!DOCTYPE html>
+<html lang="en"><head><meta charset="utf-8"><title>%(title)s</title><style>
+body { margin: 16px; background: %(paper)s; color: %(text)s; font: 13px/1.45 system-ui, "Segoe UI", Arial, sans-serif; }
+h1 { font-size: 16px; } table { border-collapse: collapse; } th, td { text-align: left; padding: 2px 10px 2px 0; }
+th { border-bottom: 1px solid %(faint)s; } small { opacity: 0.8; }
+</style></head><body><h1>%(title)s</h1><small>as of %(when)s</small>
+%(loader)s
+%(drawing)s
+%(table)s
+</body></html>
+"""
+
+
+def columns(table: Table, times: tuple[str, ...] = (), offset_s: float | None = None) -> dict[str, list[Any]]:
+    """Return a table by columns, as figures take it; columns named in ``times`` get the time zone added.
+
+    Args:
+        offset_s: what to add, seconds; default: this machine's time zone at each moment.
+    """
+    made: dict[str, list[Any]] = {}
+    for place, name in enumerate(table.columns):
+        values = [row[place] for row in table.rows]
+        made[name] = [_local(value, offset_s) for value in values] if name in times else values
+    return made
+
+
+def _local(value: Any, offset_s: float | None) -> Any:
+    if value is None:
+        return None
+    zone = time.localtime(value / 1000).tm_gmtoff if offset_s is None else offset_s
+    return value + 1000 * zone
+
+
+def figure(view: str, picture: Picture, theme: str = "light", offset_s: float | None = None) -> Any:
+    """Return the figure of a view with its data, to be shown by ``bokeh.io.show``.
+
+    Raises:
+        RequestError: no such view or theme; JRM-Q65.
+    """
+    made, sources = build(view, theme)
+    for name, source in sources.made.items():
+        if name in picture.tables:
+            source.data = columns(picture.tables[name], tuple(TIMES.get(name, ())), offset_s)
+    return made
+
+
+def page(view: str, picture: Picture, theme: str = "light", at: float | None = None) -> str:
+    """Return an HTML page that shows a view as it is now, for ever, without any network (about 0.6 MB).
+
+    Args:
+        theme: ``light`` or ``dark``. at: when the picture was made, seconds since 1970; default now.
+
+    Raises:
+        RequestError: no such view or theme; JRM-Q65.
+    """
+    made = figure(view, picture, theme)
+    colours = palette(theme)
+    title = f"{view} of {picture.values.get('session', '')}"
+    return _PAGE % {
+        "title": html.escape(title),
+        "paper": colours.paper,
+        "text": colours.text,
+        "faint": colours.faint,
+        "when": time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(at)),
+        "loader": offline.loader(),
+        "drawing": offline.drawing(made, themed=False),
+        "table": "".join(_text(name, picture.tables[name]) for name in ("tasks", "queue") if name in picture.tables),
+    }
+
+
+def _cell(column: str, value: Any) -> str:
+    if value is None:
+        return ""
+    if column in ("started", "ended", "asked_at", "since", "estimate") and value:
+        return time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(float(value)))
+    return str(value)
+
+
+def _text(name: str, table: Table) -> str:
+    """Return a table of texts; what programs wrote is escaped."""
+    head = "".join(f'<th scope="col">{html.escape(str(column))}</th>' for column in table.columns)
+    rows = "".join(
+        "<tr>"
+        + "".join(f"<td>{html.escape(_cell(*cell))}</td>" for cell in zip(table.columns, row, strict=True))
+        + "</tr>"
+        for row in table.rows[:MOST_LINES]
+    )
+    more = f"<small>first {MOST_LINES} of {len(table.rows)}</small>" if len(table.rows) > MOST_LINES else ""
+    caption = f"<caption>{html.escape(name)}</caption>"
+    return f"<table>{caption}<thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table>{more}"

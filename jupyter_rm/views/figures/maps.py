@@ -1,0 +1,73 @@
+"""The figure of the node map: cells filled as far as they are busy, their names, and what the colours mean."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from bokeh.layouts import column
+
+from ..grid import LEGEND_COLUMNS
+from ..nodes import CELL_COLUMNS, LABEL_COLUMNS
+from ..palette import Palette
+from .style import Sources, empty, explain, hover, mapper, texts
+
+
+def nodes(palette: Palette, sources: Sources) -> Any:
+    """Return the map and the line above it that says what colours mean."""
+    source = sources.of("cells", CELL_COLUMNS)
+    colour = {"field": "color", "transform": mapper(palette)}
+    made = empty(height=420, tools="tap,pan,wheel_zoom,box_zoom,reset,save", name="map")
+    frame = made.vbar(
+        x="x",
+        bottom="y",
+        top="top",
+        width="w",
+        source=source,
+        fill_color=palette.states["IDLE"],
+        line_color=palette.faint,
+        line_width=0.5,
+    )
+    fill = made.vbar(
+        x="x",
+        bottom="y",
+        top="fill",
+        width="w",
+        source=source,
+        fill_color=colour,
+        line_color=None,
+        hatch_pattern="hatch",
+        hatch_color=palette.strong,
+        hatch_alpha=0.45,
+        hatch_scale=8,
+    )
+    lit = made.vbar(
+        x="x",
+        bottom="y",
+        top="top",
+        width="w",
+        source=source,
+        fill_color=None,
+        line_color=palette.lit,
+        line_width=2.5,
+        line_alpha="lit",
+    )
+    for each in (frame, fill, lit):
+        each.nonselection_glyph = None
+    labels = sources.of("labels", LABEL_COLUMNS)
+    texts(made, palette, labels, x="x", y="y", text="text", text_align="center", text_baseline="top", y_offset=4)
+    hover(
+        made,
+        [frame],
+        [
+            ("", "@label"),
+            ("state", "@state"),
+            ("nodes", "@nodes{0,0}"),
+            ("cores busy", "@busy{0,0.[0]} of @cores{0,0.[0]}"),
+            ("GPUs busy", "@gpus_busy{0,0.[0]} of @gpus{0,0.[0]}"),
+            ("memory, GiB", "@mem_busy{0,0.[0]} of @mem{0,0.[0]}"),
+            ("tasks run", "@running{0,0}"),
+            ("done, failed", "@done{0,0}, @failed{0,0}"),
+            ("", "@text"),
+        ],
+    )
+    return column(explain(palette, sources.of("legend", LEGEND_COLUMNS)), made, sizing_mode="stretch_width", spacing=0)
