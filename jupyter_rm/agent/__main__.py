@@ -7,46 +7,74 @@ from __future__ import annotations
 
 import logging
 import os
-import resource
 import signal
 import sys
+import time
 import traceback
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from ..core.agent import AgentMachine
     from ..model.resources import Node
+    from .fleet import Fleet
+    from .nodes import Hosts
+
+# So much before the batch system ends the job the pilot ends itself, s: its last reports must get through.
+LAST_SECONDS = 5.0
 
 
-def nodes_of(spec: dict[str, Any], place: Path) -> tuple[list[Node], bool]:
-    """Return (nodes, whether tasks may be pinned to cores) for a pilot on this machine or a ``noop`` one."""
+def noop_nodes(spec: Mapping[str, Any]) -> list[Node]:
+    """Return the nodes of a pilot whose tasks end at once."""
     from ..model.resources import Node
 
-    if spec["site"] == "noop":
-        count, cores = max(spec["nodes"], 1), spec["cores"] or 64
-        return [Node(f"noop{n:05d}", cores, spec["gpus"], spec["mem"] or 1 << 20, 1 << 20) for n in range(count)], False
-    from ..core.sound import CORES_MOST, GPUS_MOST
-    from ..runtime.probe import probe_node
+    count, cores = max(spec["nodes"], 1), spec["cores"] or 64
+    return [Node(f"noop{n:05d}", cores, spec["gpus"], spec["mem"] or 1 << 20, 1 << 20) for n in range(count)]
 
-    facts = probe_node(place)
-    # The largest machines have more than one node may have; what is beyond that stays idle.
-    cores = min(spec["cores"] or len(facts.cores), CORES_MOST)
-    gpus = min(spec["gpus"] or len(facts.gpus), GPUS_MOST)
-    pin = cores <= len(facts.cores)
-    even = len({len(group) for group in facts.numa}) == 1 and cores == len(facts.cores)
-    ids = tuple(core for group in facts.numa for core in group) if even else tuple(facts.cores[:cores])
-    node = Node(
-        facts.hostname,
-        cores,
-        gpus,
-        spec["mem"] or facts.mem_mib,
-        facts.lfs_mib,
-        len(facts.numa) if even else 1,
-        # More cores promised than there are: the surplus has no numbers, so nothing is pinned and none is named.
-        core_ids=ids if pin else (),
-    )
-    return [node], pin
+
+def own_node(spec: Mapping[str, Any], hosts: Hosts | None, place: Path) -> tuple[Node, bool]:
+    """Return (what this machine is to the pilot, whether tasks may be bound to its cores)."""
+    from .node import facts_here
+    from .nodes import Host, node_of
+
+    facts = facts_here(-1, place)
+    host = Host("", spec["cores"], spec["gpus"], spec["mem"])
+    if hosts is not None and hosts.own is not None:
+        host = hosts.used[hosts.own]
+    return node_of(host, facts, host.name or facts.names[-1])
+
+
+def all_nodes(hosts: Hosts, fleet: Fleet, own: Node) -> list[Node]:
+    """Return all nodes of a pilot; those that have not come yet are taken to be like one's own."""
+    from ..model.resources import Node
+
+    nodes = []
+    for number, host in enumerate(hosts.used):
+        far = fleet.serving.get(number)
+        if number == hosts.own:
+            nodes.append(own)
+        elif far is not None and far.up:
+            nodes.append(fleet.node(far))
+        else:
+            cores, gpus = host.cores or own.cores, host.gpus or own.gpus
+            nodes.append(Node(fleet.names[number], cores, gpus, host.mem or own.mem, own.lfs))
+    return nodes
+
+
+def seconds_left(spec: Mapping[str, Any], end: float | None, now: float) -> float | None:
+    """Return in how many seconds the pilot's time is over, None: never.
+
+    Args:
+        spec: ``walltime`` s from ``since`` on this machine's steady clock (left out: from now).
+        end: epoch s at which the batch system ends the job; now: steady clock, s.
+    """
+    left = []
+    if spec["walltime"]:
+        left.append(spec.get("since", now) + spec["walltime"] - now)
+    if end is not None:
+        left.append(end - time.time() - LAST_SECONDS)
+    return max(0.0, min(left)) if left else None
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -64,30 +92,62 @@ def main(argv: list[str] | None = None) -> int:
     from ..runtime import logs
     from ..runtime.process import become_subreaper
     from ..runtime.spool import Spool
+    from .leftovers import clear_leftovers, no_core_files
+    from .nodes import hosts_of
     from .service import Agent
 
     logs.setup("jupyter_rm", place / "agent.trace")
     become_subreaper()
-    nodes, pin = nodes_of(spec, place)
+    no_core_files()
+    clear_leftovers()
+    epoch = life()
+    hosts: Hosts | None = None
+    fleet: Fleet | None = None
+    if spec["site"] == "noop":
+        nodes, pin = noop_nodes(spec), False
+    else:
+        hosts = hosts_of(spec, os.environ)
+        own, pin = own_node(spec, hosts, place)
+        nodes = [own]
+    if hosts is not None and (len(hosts.used) > 1 or hosts.spare or hosts.own is None):
+        from .fleet import Fleet
+
+        fleet = Fleet(hosts, spec, epoch)
+        fleet.start()
+        # A node whose agent answers has no tasks of an earlier life of this one any more.
+        fleet.gather()
+        nodes = all_nodes(hosts, fleet, own)
 
     def performer(machine: AgentMachine) -> Any:
         from .perform import Performer
 
-        return Performer(
-            machine.holdings,
-            machine.floor.placer,
-            nodes,
-            sandbox,
-            pin=pin,
-            session=spec["session"],
-            pilot=spec["pilot"],
-            noop=spec["site"] == "noop",
-        )
+        floor = machine.floor
+        told: dict[str, Any] = {
+            "session": spec["session"],
+            "pilot": spec["pilot"],
+            "methods": tuple(spec.get("launches") or ()),
+            "launch": spec.get("launch") or "",
+        }
+        if fleet is None or hosts is None:
+            noop = spec["site"] == "noop"
+            return Performer(machine.holdings, floor.placer, nodes, sandbox, pin=pin, noop=noop, **told)
+        from ..core.placing import NodeChanged
+        from .node import SlotTable
+        from .span import SpanPerformer
+
+        table = SlotTable()
+        local = None
+        if hosts.own is not None:
+            local = Performer(machine.holdings, table, nodes, sandbox, pin=pin, here=hosts.own, **told)
+        for number, far in fleet.serving.items():
+            if not far.up:
+                floor.change(NodeChanged(number, False))
+        return SpanPerformer(machine.holdings, floor.placer, fleet, len(nodes), hosts.own, local, table)
 
     agent = Agent(
         session=spec["session"],
         pilot=spec["pilot"],
-        epoch=life(),
+        epoch=epoch,
         nodes=nodes,
         sandbox=str(sandbox),
         link=open_link(spec),
@@ -98,8 +158,11 @@ def main(argv: list[str] | None = None) -> int:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGPIPE, signal.SIG_IGN)
     agent.drive.on_signal(signal.SIGTERM, agent.terminate)
-    if spec["walltime"]:
-        agent.limit(spec["since"] + spec["walltime"])
+    left = seconds_left(spec, hosts.end if hosts is not None else None, agent.clock.now())
+    if left is not None:
+        agent.limit(agent.clock.now() + left)
+        if spec.get("drain"):
+            agent.drive.later(max(0.0, left - spec["drain"]), agent.drain)
     try:
         return agent.run()
     except Exception:
@@ -107,7 +170,6 @@ def main(argv: list[str] | None = None) -> int:
         logging.getLogger("jupyter_rm.agent").exception("this life of the agent ends here")
         traceback.print_exc()
         sys.stderr.flush()
-        resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
         os.kill(os.getpid(), signal.SIGABRT)
         return 1
 

@@ -11,7 +11,6 @@ from __future__ import annotations
 import json
 import logging
 import os
-import resource
 import secrets
 import signal
 import socket
@@ -348,7 +347,6 @@ def _nothing() -> None:
 def main(argv: list[str] | None = None) -> int:
     """Run the node agent; returns the exit code."""
     os.umask(0o077)
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     arguments = sys.argv[1:] if argv is None else argv
     if len(arguments) != 1:
         sys.stderr.write("usage: python -m jupyter_rm.agent.node SPEC\n")
@@ -356,12 +354,14 @@ def main(argv: list[str] | None = None) -> int:
     spec = json.loads(Path(arguments[0]).read_bytes())
     from ..runtime import logs
     from ..runtime.process import become_subreaper
-    from .leftovers import clear_leftovers
+    from .leftovers import Mark, clear_leftovers, no_core_files
 
-    names = own_names(os.environ)
+    name = own_names(os.environ)[0]
     place = Path(spec["place"])
-    logs.setup("jupyter_rm", place / f"node-{os.environ.get('JRM_NODE_NUMBER') or names[0]}.trace")
+    logs.setup("jupyter_rm", place / f"node-{name}.trace")
+    no_core_files()
     become_subreaper()
+    Mark(place / f"node-{name}.alive").take_over()
     clear_leftovers()
     agent = NodeAgent(spec)
     signal.signal(signal.SIGINT, signal.SIG_IGN)

@@ -119,6 +119,10 @@ class Agent:
         """End the pilot at ``until`` (this machine's steady clock, s): its time is over."""
         self.drive.later(max(0.0, until - self.clock.now()), self._time_over)
 
+    def drain(self) -> None:
+        """Start nothing new: the pilot's time is nearly over."""
+        self._carry_out(self.machine.drain(self.clock.now()))
+
     def _time_over(self) -> None:
         if self._ending is None:
             self._carry_out(self.machine.stop(self.clock.now(), Cause.WALLTIME))

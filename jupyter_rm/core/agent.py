@@ -120,7 +120,7 @@ class AgentMachine:
         self._effects: list[Effect] = []
         self._must_ack = 0  # orders taken since we last spoke
         self._replace = False
-        self._stock = 0
+        self._stock = -1
         self._rate = 0.0
         self._rate_at = now
         self._rate_count = 0
@@ -244,7 +244,7 @@ class AgentMachine:
                 held.append((bulk, Picks.of(index), pack(attempt, "<u2")))
         self._report(Inventory(self.epoch, self.hello, tuple(held)))
         self.holdings.prune()
-        self._stock = 0
+        self._stock = -1
         self._say_stock()
 
     def _forget(self, kept: int) -> None:
@@ -350,6 +350,7 @@ class AgentMachine:
 
     def _drain(self) -> None:
         self.floor.draining = True
+        self._say_stock()
         for bulk, held in list(self._held.items()):
             self._give_back(self.floor.remove(tokens(bulk, held.now()[0])))
 
@@ -514,17 +515,24 @@ class AgentMachine:
     # ------------------------------------------------------------ how much to hold
 
     def _wanted(self) -> int:
+        if self.floor.draining:
+            return 0  # what is given back must not come again
         return int(min(max(64, 4 * self.floor.capacity(), self._rate * self.patience.stock), 262_144))
 
     def _say_stock(self) -> None:
         stock = self._wanted()
-        if self.welcomed and not self.ended and (self._stock == 0 or abs(stock - self._stock) > self._stock // 4):
+        if self.welcomed and not self.ended and (self._stock < 0 or abs(stock - self._stock) > self._stock // 4):
             self._stock = stock
             self._report(Stock(stock, self._rate))
 
     def stop(self, now: float, cause: Cause) -> list[Effect]:
         """End this agent because the system asked for it (a signal): kill what runs, then say goodbye."""
         self._stop(cause)
+        return self._out() + self.flush(now)
+
+    def drain(self, now: float) -> list[Effect]:
+        """Start nothing new because time is running out; end when nothing runs any more."""
+        self._drain()
         return self._out() + self.flush(now)
 
     def learn_rate(self, now: float) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from jupyter_rm.agent.__main__ import nodes_of
+from jupyter_rm.agent.__main__ import own_node
 from jupyter_rm.broker.jobs import LocalJobs, _Job
 from jupyter_rm.runtime import probe
 from jupyter_rm.runtime.probe import NodeFacts
@@ -33,5 +33,5 @@ def test_a_machine_larger_than_a_node_can_be_is_used_as_far_as_that(
     )
     monkeypatch.setattr(probe, "probe_node", lambda place: huge)
     spec = {"site": "local", "nodes": 0, "cores": 0, "gpus": 0, "mem": 0}
-    (node,), pin = nodes_of(spec, tmp_path)
+    node, pin = own_node(spec, None, tmp_path)
     assert (node.cores, len(node.core_ids), pin) == (512, 512, True)
