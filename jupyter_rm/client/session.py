@@ -470,4 +470,5 @@ def open(name: str = "default", *, create: bool = True) -> Session:
         elif session is not None and session._connection is connection and session._replica.error is None:
             return session
         session = _open[key] = Session(connection, name, create)
-        return session
+    show.met(session)
+    return session

@@ -16,6 +16,7 @@ from ..model.ids import pilot_uid
 from ..model.ledger import BulkTable, PilotRow
 from ..model.states import CAUSE_TEXT, Cause, PilotState, TaskState
 from ..model.units import human_mib, human_s
+from .progress import in_notebook
 
 if TYPE_CHECKING:
     from .bulk import Bulk
@@ -58,6 +59,12 @@ def view(session: Session, name: str, window: Mapping[str, Any]) -> Any:
     if viewer is None:
         raise RequestError("views: the notebook side is not loaded", hint="import jupyter_rm as jrm", code="JRM-Q60")
     return viewer().view(session, name, window)
+
+
+def met(session: Session) -> None:
+    """Tell the notebook side, where there is a notebook, of a session that was opened."""
+    if viewer is not None and in_notebook():
+        viewer().met(session)
 
 
 class Text(str):

@@ -12,11 +12,19 @@ import getpass
 import queue
 import sys
 import threading
-from typing import Any, Protocol
+import weakref
+from typing import TYPE_CHECKING, Any, Protocol
 
+from ..model.errors import JrmError
 from . import widgets
 
+if TYPE_CHECKING:
+    from ..client.ask import Ask
+    from ..client.ask import Desk as BrokersDesk
+    from ..client.session import Session
+
 HOST_KEY = "host_key"
+BUSY_S = 0.7  # a cell that waits for the login asks by itself within this time
 _TITLES = {
     "password": "A password",
     "otp": "A one-time code",
@@ -77,19 +85,17 @@ def card(question: Question) -> Any:
     return made
 
 
-def show(question: Question) -> bool:
-    """Show a question as a form below the present cell; False when there is no page for it."""
-    if not widgets.somebody_looks():
-        return False
-    made = card(question)
+def show(question: Question) -> Any:
+    """Show a question as a form below the present cell; return its widget, None when there is no page for it."""
+    made = card(question) if widgets.somebody_looks() else None
     if made is None:
-        return False
+        return None
     from IPython.display import display
 
     told = described(question)
     plain = f"{told['title']} for {told['who']}: {told['text']}"
     display({"text/plain": plain, **widgets.bundle(made)}, raw=True)  # type: ignore[no-untyped-call]
-    return True
+    return made
 
 
 def prompt(question: Question) -> None:
@@ -123,6 +129,64 @@ def _settle(question: Question, said: str | None) -> None:
         question.cancel()
     else:
         question.answer(said)
+
+
+class _FromBroker:
+    """A question that came through the broker, as a :class:`Question`."""
+
+    def __init__(self, one: Ask) -> None:
+        self._one = one
+        self.kind, self.host, self.user, self.text = one.kind, one.host, one.user, one.text
+        self.fingerprint, self.key_type, self.secret = one.fingerprint, one.key_type, one.secret
+
+    @property
+    def settled(self) -> bool:
+        return not self._one.open
+
+    def answer(self, value: str) -> bool:
+        return self._send(lambda: self._one.answer(value))
+
+    def cancel(self) -> bool:
+        return self._send(self._one.cancel)
+
+    def _send(self, send: Any) -> bool:
+        try:
+            send()
+        except JrmError:
+            return False
+        return True
+
+
+_heard: weakref.WeakSet[BrokersDesk] = weakref.WeakSet()
+
+
+def attend(session: Session) -> None:
+    """From now on, show what logins for sessions of this process ask; doing it twice is harmless."""
+    desk = session._connection.desk
+    if desk not in _heard:
+        _heard.add(desk)
+        desk.listen(_came)
+
+
+def _came(one: Ask) -> None:
+    # A kernel that waits in a cell hears nothing from a form: that cell asks in its own input line, and at once.
+    one.shown = False
+    timer = threading.Timer(BUSY_S, _show_form, [one])
+    timer.daemon = True
+    timer.start()
+
+
+def _show_form(one: Ask) -> None:
+    if not one.open or one.shown or not widgets.somebody_looks():
+        return
+    made = show(_FromBroker(one))
+    if made is not None:
+        one.when_over(lambda: _over(made))
+
+
+def _over(made: Any) -> None:
+    if not made.shown.get("over"):
+        made.shown = {**made.shown, "over": "settled"}
 
 
 class Desk:

@@ -36,6 +36,7 @@ class View:
 
     def __init__(self, session: Session, view: str, window: Mapping[str, Any] | None = None) -> None:
         self.name = look.check(view)
+        self._live = "tasks" if view == "summary" else view  # a glance becomes the whole when it is alive
         self.window = {name: value for name, value in (window or {}).items() if value is not None}
         look.window_of(self.window)
         self._session = session
@@ -53,7 +54,7 @@ class View:
     def _bundle(self) -> dict[str, Any]:
         session = self._session
         try:
-            picture = look.picture(session, self.name, self.window)
+            picture = look.picture(session, self.name, self._still_window())
         except JrmError:
             raise
         except Exception as error:  # a cell must show something, and say that it is our fault
@@ -63,6 +64,12 @@ class View:
             "text/plain": self._text(),
             "text/html": still.markup(picture, self.name, look.title_of(self.name, session.name)),
         }
+
+    def _still_window(self) -> dict[str, Any]:
+        """Return the window of the still picture: what fits into it."""
+        if self.name == "nodes":
+            return {"width": 640, "height": 170, **self.window, "limit": min(300, self.window.get("limit", 300))}
+        return {**self.window, "bins": min(120, self.window.get("bins", 120))}
 
     def _text(self) -> str:
         session = self._session
@@ -79,10 +86,12 @@ class View:
     def _repr_mimebundle_(self, **_: Any) -> dict[str, Any]:
         bundle = self._bundle()
         bundle[MIME] = {
-            "view": self.name,
+            "view": self._live,
             "session": self._session.name,
             "window": self.window,
             "version": VERSION,
+            # A page must not take a later session of this name for it.
+            "opened_at": self._session._replica.ledger.opened_at,
         }
         if self._session._replica.error is None and widgets.somebody_looks():
             bundle |= self._fallback()
@@ -92,8 +101,15 @@ class View:
         if self._widget is None:
             from . import fed  # brings ipywidgets
 
-            self._widget = fed.widget(self._session, self.name, self.window)
+            self._widget = fed.widget(self._session, self._live, self.window)
         return widgets.bundle(self._widget)
+
+
+def met(session: Session) -> None:
+    """Take note of a session that was opened here: what its logins ask is shown to the person at the page."""
+    from . import asking
+
+    asking.attend(session)
 
 
 def view(session: Session, name: str, window: Mapping[str, Any]) -> View:

@@ -15,11 +15,11 @@ from ..client.progress import bar
 from ..model.units import human_s
 from ..views.pictures import Picture, Table
 from ..views.texts import line
+from . import paint
 
 MOST = 40_000  # bytes
 ROWS = 20
-# What is drawn, not read.
-_DRAWN = frozenset({"history", "usage", "activity", "cells", "crumbs", "bars", "spark", "lanes", "marks"})
+_READ = frozenset({"tasks", "pilots", "queue", "jobs"})  # other tables are drawn, not read
 _TIMES = frozenset({"at", "since", "started", "ended", "asked_at", "opened_at"})
 _NUMBERS = frozenset({"exit_code", "attempt", "nodes", "cores", "gpus", "running", "tasks"})
 
@@ -32,9 +32,11 @@ def markup(picture: Picture, view: str, title: str) -> str:
     ended = sum(counts.get(name, 0) for name in ("DONE", "FAILED", "CANCELED"))
     told = f"{ended} of {total} tasks ended: {show.counts_text(counts)}" if total else "no tasks yet"
     parts = [bar(counts, told)] if total else [f"<p>{told}</p>"]
+    drawn = paint.image(picture, f"{title}: {told}")
+    parts += [f"<div>{drawn}</div>"] if drawn else []
     size = sum(map(len, parts))
     for name, table in picture.tables.items():
-        if name in _DRAWN:
+        if name not in _READ:
             continue
         made = _table(name, table, MOST - 2_000 - size)
         size += len(made)
@@ -51,7 +53,8 @@ def _table(name: str, table: Table, room: int) -> str:
     if not table.rows:
         return ""
     # Empty columns tell nothing and make narrow pages scroll.
-    kept = [place for place in range(len(table.columns)) if any(row[place] not in ("", None) for row in table.rows)]
+    nothing = ("", None, False)
+    kept = [place for place in range(len(table.columns)) if any(row[place] not in nothing for row in table.rows)]
     names = [html.escape(table.columns[place].replace("_", " ")) for place in kept]
     head = "".join(f'<th scope="col" style="text-align:left">{name}</th>' for name in names)
     rows: list[str] = []
