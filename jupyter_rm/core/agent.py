@@ -442,6 +442,10 @@ class AgentMachine:
         """Take finished tasks out of their pools and learn how long tasks of the pool take."""
         self._rate_count += len(news.tokens)
         for bulk, where, _ in by_bulk(news.tokens):
+            if len(where) == 1:
+                began = float(news.started[where[0]])
+                self.floor.ended(bulk, 1, max(float(news.ended[where[0]]) - began, 0.0) if began > 0 else -1.0)
+                continue
             ran = news.started[where] > 0
             times = (news.ended[where] - news.started[where])[ran]
             self.floor.ended(bulk, len(where), float(np.maximum(times, 0).mean()) if len(times) else -1.0)
@@ -451,7 +455,9 @@ class AgentMachine:
         begun, self._begun = self._begun, []
         brief, self._brief = self._brief, []
         finished, self._finished = self._finished, []
-        over = np.concatenate([news.tokens for news in finished]) if finished else np.zeros(0, np.uint64)
+        over = np.zeros(0, np.uint64)
+        if finished and (brief or begun):
+            over = np.concatenate([news.tokens for news in finished])
         for start in [*brief, *begun]:
             if len(over):
                 alive = ~np.isin(start.tokens, over)
@@ -485,6 +491,7 @@ class AgentMachine:
         attempt = self.holdings.bulks[bulk].attempts(index)
         whole = len(where) == len(news.tokens)
         values, notes = news.values, news.notes
+        part: Any = slice(None) if whole else where
         if not whole:
             if values is not None:
                 values = values.take(Picks.of(where))
@@ -495,16 +502,16 @@ class AgentMachine:
                 bulk,
                 Picks.of(index),
                 pack(attempt, "<u2"),
-                pack(news.state[where], "<u1"),
+                pack(news.state[part], "<u1"),
                 Ends(
-                    pack(news.cause[where], "<u1"),
-                    pack(news.code[where], "<i4"),
-                    pack(news.node[where], "<u4"),
-                    pack(news.started[where], "<f8"),
-                    pack(news.ended[where], "<f8"),
-                    pack(news.user[where], "<f4"),
-                    pack(news.sys[where], "<f4"),
-                    pack(news.rss[where], "<u4"),
+                    pack(news.cause[part], "<u1"),
+                    pack(news.code[part], "<i4"),
+                    pack(news.node[part], "<u4"),
+                    pack(news.started[part], "<f8"),
+                    pack(news.ended[part], "<f8"),
+                    pack(news.user[part], "<f4"),
+                    pack(news.sys[part], "<f4"),
+                    pack(news.rss[part], "<u4"),
                     values,
                     notes,
                 ),

@@ -50,6 +50,7 @@ from .sound import bad_nodes, check_report
 
 # An attempt that infrastructure ended is not the task's fault, but a task that ends every pilot it meets must end too.
 LOST_MOST = 20
+_ALL_DONE = bytes([TaskState.DONE])
 _HOPELESS = np.array(sorted(HOPELESS), np.uint8)
 _INFRASTRUCTURE = np.array(sorted(INFRASTRUCTURE), np.uint8)
 
@@ -141,6 +142,8 @@ class Hearing(Binding):
         Those of nobody too: a damaged journal forgets to whom it gave them, and the pilot that has them may say so.
         """
         holder = self.ledger.bulks[bulk].pilot[picks.where]
+        if len(holder) == 1 and holder[0] == port.pilot:
+            return None
         mine = holder == port.pilot
         return None if bool(mine.all()) else mine | (holder == NOBODY)
 
@@ -192,13 +195,12 @@ class Hearing(Binding):
         table = self.ledger.bulks[report.bulk]
         count = len(report.picks)
         state = unpack(report.state, "<u1", count)
-        cause = unpack(report.ends.cause, "<u1", count)
         where = report.picks.where
-        if bool((state == TaskState.DONE).all()):
+        if report.state == _ALL_DONE or bool((state == TaskState.DONE).all()):
             again = None
             port.breaker.succeeded()
         else:
-            report = self._spare(port, report, state, cause)
+            report = self._spare(port, report, state, unpack(report.ends.cause, "<u1", count))
             cause = unpack(report.ends.cause, "<u1", count)
             spare = table.failures[where] < table.form.template.retries
             again = (state == TaskState.FAILED) & spare & ~np.isin(cause, _HOPELESS)

@@ -25,7 +25,7 @@ class HeldSet:
         self.top = 0
 
     def add(self, index: npt.NDArray[np.int64], attempt: npt.NDArray[Any]) -> None:
-        self.top = max(self.top, int(index.max()) + 1)
+        self.top = max(self.top, int(index[0] if len(index) == 1 else index.max()) + 1)
         self._added.append(index << 16 | attempt.astype(np.int64))
         self.count += len(index)
 

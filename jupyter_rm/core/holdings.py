@@ -32,6 +32,8 @@ def cut_assign(order: Assign, keep: npt.NDArray[np.bool_]) -> Assign:
 
 def _consecutive(index: npt.NDArray[np.int64]) -> bool:
     # Tasks end in any order: 76, 43, 78 has the ends of a run and is none.
+    if len(index) == 1:
+        return True
     return int(index[-1]) - int(index[0]) == len(index) - 1 and bool((np.diff(index) == 1).all())
 
 
@@ -55,6 +57,12 @@ class Segment:
 
     def drop(self, index: npt.NDArray[np.int64]) -> None:
         """Count out those of ``index`` that are here and were not counted out before (as an earlier attempt)."""
+        if len(index) == 1 and self.index is None:
+            row = int(index[0]) - self.lo
+            if self.lo <= index[0] < self.hi and not self._gone[row]:
+                self.left -= 1
+                self._gone[row] = True
+            return
         inside = index[(index >= self.lo) & (index < self.hi)]
         rows = inside - self.lo
         if self.index is not None:
@@ -181,7 +189,7 @@ class HeldBulk:
         left = len(index)
         if left == 0:
             return
-        lo, hi = int(index.min()), int(index.max())
+        lo, hi = (int(index[0]),) * 2 if left == 1 else (int(index.min()), int(index.max()))
         gone = False
         for segment in self.segments:
             if segment.lo > hi or segment.hi <= lo:

@@ -11,6 +11,8 @@ from collections.abc import Callable, Iterable
 
 from ..model.columns import Column
 
+LATEST_BYTES = 1 << 20
+
 
 class Payloads:
     """The pickled arguments and functions of open bulks; opaque bytes, never unpickled here.
@@ -29,6 +31,7 @@ class Payloads:
         self._journalled: set[bytes] = set()
         self._called: dict[tuple[str, int], bytes] = {}  # open bulk -> its function
         self._callers: Counter[bytes] = Counter()
+        self._latest: tuple[bytes, bytes] | None = None  # the function last let go: the next call is often one of it
         self.pending: list[tuple[str, int, Column | None, dict[bytes, bytes]]] = []
 
     def keep(
@@ -65,7 +68,9 @@ class Payloads:
             if self._callers[called] == 0:
                 del self._callers[called]
                 if self._fetch is not None:
-                    self._functions.pop(called, None)
+                    body = self._functions.pop(called, None)
+                    if body is not None and len(body) <= LATEST_BYTES:
+                        self._latest = (called, body)
 
     def payload(self, session: str, bulk: int) -> Column | None:
         """Return the payload column of an open bulk."""
@@ -74,6 +79,10 @@ class Payloads:
     def function(self, sha256: bytes) -> bytes | None:
         """Return a pickled function; None when it never came, or was lost with a part of the journal."""
         body = self._functions.get(sha256)
+        if body is None and self._latest is not None and self._latest[0] == sha256:
+            body = self._latest[1]
+            if self._callers[sha256]:
+                self._functions[sha256] = body
         if body is None and self._fetch is not None and sha256 in self._journalled:
             body = self._fetch(sha256)
             if body is not None and self._callers[sha256]:

@@ -81,20 +81,21 @@ class Ground:
         self.nodes = nodes
         self.cores = sum(node.cores for node in nodes)
         self._placer = make_placer(nodes)
-        self._fits: dict[int, bool] = {}
+        self._why: dict[tuple[Request, int], str] = {}
 
     def fits(self, template: Template) -> bool:
         """Say whether a task of this kind can ever run here."""
-        shape = shape_of(self._placer, template.request, template.partition)
-        fits = self._fits.get(shape)
-        if fits is None:
-            fits = self._fits[shape] = bool(self._placer.explain(shape)["ever"])
-        return fits
+        return not self.why_not(template)
 
     def why_not(self, template: Template) -> str:
         """Return why such a task can never run here, '' when it can."""
-        why = self._placer.explain(shape_of(self._placer, template.request, template.partition))
-        return "" if why["ever"] else str(why["reason"])
+        key = (template.request, template.partition)
+        why = self._why.get(key)
+        if why is None:
+            told = self._placer.explain(shape_of(self._placer, *key))
+            # Of a reason that is not given the answer remains no.
+            why = self._why[key] = "" if told["ever"] else str(told["reason"]) or "its nodes cannot hold it"
+        return why
 
 
 class Pool:
@@ -258,6 +259,8 @@ class Floor:
     def _by_pool(self, tokens: Tokens) -> list[tuple[int, npt.NDArray[np.bool_] | None]]:
         if len(tokens) == 0:
             return []
+        if len(tokens) == 1:
+            return [(self._bulk_pool[int(tokens[0]) >> INDEX_BITS], None)]
         bulks = tokens >> np.uint64(INDEX_BITS)
         first = bulks[0]
         if bool((bulks == first).all()):

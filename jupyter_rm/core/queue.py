@@ -62,9 +62,11 @@ class WaitQueue:
                 else:
                     runs.popleft()
                 picks = Picks.of(run)
-            waiting = table.state[picks.where] == TaskState.WAITING
-            if not bool(waiting.all()):
-                picks = picks.where_true(waiting)
+            if picks.hi - picks.lo == 1:
+                if table.state.item(picks.lo) == TaskState.WAITING:
+                    return picks
+                continue
+            picks = picks.where_true(table.state[picks.where] == TaskState.WAITING)
             if len(picks):
                 return picks
         self._forget(bulk)

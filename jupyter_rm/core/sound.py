@@ -8,6 +8,7 @@ ledger, decides nothing. Read next: :mod:`jupyter_rm.core.session` and :mod:`jup
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import math
 from collections.abc import Iterable
@@ -27,7 +28,9 @@ NODES_MOST, CORES_MOST, GPUS_MOST, PARTITIONS_MOST, RANKS_MOST = 65_536, 512, 64
 _U32 = 1 << 32
 _CAUSES = frozenset(map(int, Cause))
 _ENDS = frozenset({int(TaskState.DONE), int(TaskState.FAILED), int(TaskState.CANCELED)})
-_WIDTHS = {"cause": 1, "code": 4, "node": 4, "started": 8, "ended": 8, "user": 4, "sys": 4, "rss": 4}
+_WIDTHS = (
+    ("cause", 1), ("code", 4), ("node", 4), ("started", 8), ("ended", 8), ("user", 4), ("sys", 4), ("rss", 4),
+)  # fmt: skip
 
 
 def check_tasks(ledger: Ledger, bulk: int, picks: Picks, field: str = "") -> None:
@@ -73,6 +76,7 @@ def check_submit(message: Submit) -> None:
     check_template(message.template)
 
 
+@functools.lru_cache(16)  # one call after the other comes with the same description; a refusal is not kept
 def check_template(template: Template) -> None:
     """Refuse a description that no agent could carry out (RequestError JRM-Q05)."""
     _must(template.mode in MODES, "mode", template.mode)
@@ -197,7 +201,10 @@ def _vecs(count: int, **vecs: tuple[bytes, int]) -> None:
 
 
 def _check_ends(ends: Ends, count: int) -> None:
-    _vecs(count, **{name: (getattr(ends, name), width) for name, width in _WIDTHS.items()})
+    for name, width in _WIDTHS:
+        size = len(getattr(ends, name))
+        if size != width and size != width * count:
+            raise ValueError(f"{name}: {size} bytes for {count} tasks")
     if not _CAUSES.issuperset(ends.cause):
         raise ValueError("an unknown cause")
     if ends.values is not None:

@@ -87,6 +87,8 @@ class Column(msgspec.Struct, frozen=True, array_like=True):
 
     @classmethod
     def _joined(cls, kind: str, items: Sequence[bytes]) -> Column:
+        if len(items) == 1:
+            return cls(kind, 1, data=bytes(items[0]), ends=len(items[0]).to_bytes(8, "little"))
         ends = np.cumsum(np.fromiter(map(len, items), "<u8", len(items)), dtype="<u8")
         return cls(kind, len(items), data=b"".join(items), ends=ends.tobytes())
 
@@ -108,6 +110,10 @@ class Column(msgspec.Struct, frozen=True, array_like=True):
         elif self.kind in ("text", "bytes"):
             if len(self.ends) != 8 * self.count:
                 raise ValueError(f"{len(self.ends)} bytes for {self.count} ends")
+            if self.count == 1:
+                if int.from_bytes(self.ends, "little") != len(self.data):
+                    raise ValueError("ends that do not divide the data")
+                return
             ends = np.frombuffer(self.ends, "<u8")
             if bool((ends[1:] < ends[:-1]).any()) or int(ends[-1] if self.count else 0) != len(self.data):
                 raise ValueError("ends that do not divide the data")
@@ -126,8 +132,9 @@ class Column(msgspec.Struct, frozen=True, array_like=True):
             return int(np.frombuffer(self.data, "<i8", 1, index * 8)[0])
         if self.kind == "float":
             return float(np.frombuffer(self.data, "<f8", 1, index * 8)[0])
-        ends = np.frombuffer(self.ends, "<u8")
-        raw = self.data[int(ends[index - 1]) if index else 0 : int(ends[index])]
+        place = 8 * index
+        start = int.from_bytes(self.ends[place - 8 : place], "little") if index else 0
+        raw = self.data[start : int.from_bytes(self.ends[place : place + 8], "little")]
         return raw if self.kind == "bytes" else raw.decode("utf-8", "surrogateescape")
 
     def values(self) -> list[Scalar]:
@@ -227,6 +234,8 @@ class Picks(msgspec.Struct, frozen=True, array_like=True):
         if count == 0:
             return cls(0, 0)
         first, last = int(array[0]), int(array[-1])
+        if count == 1:
+            return cls(first, first + 1)
         if last - first == count - 1 and (count < 3 or bool((np.diff(array) == 1).all())):
             return cls(first, last + 1)
         return cls(int(array.min()), int(array.max()) + 1, array.astype("<u4").tobytes())
@@ -261,11 +270,18 @@ class Picks(msgspec.Struct, frozen=True, array_like=True):
 
     def where_true(self, mask: Array) -> Picks:
         """Return the picks at which ``mask`` (shape (len,)) is true."""
-        return self if bool(mask.all()) else Picks.of(self.array()[mask])
+        return self if every(mask) else Picks.of(self.array()[mask])
+
+
+def every(mask: Array) -> bool:
+    """Say whether a mask is true everywhere; of one element at the price of one."""
+    return bool(mask[0]) if len(mask) == 1 else bool(mask.all())
 
 
 def pack(values: Array | Sequence[float] | float, dtype: str) -> bytes:
     """Pack one number per pick as ``dtype``; one element alone stands for 'all equal'."""
+    if isinstance(values, np.ndarray) and values.size == 1:
+        return values.astype(dtype).tobytes()
     array = np.ascontiguousarray(values, dtype=dtype).reshape(-1)
     if len(array) > 1 and bool((array[1:] == array[0]).all()):
         array = array[:1]

@@ -21,6 +21,8 @@ _TASK = re.compile(r"t\.(\d+)(?:\.(\d+))?")
 _PILOT = re.compile(r"p\.(\d+)")
 INDEX_BITS = 32
 INDEX_MASK = (1 << INDEX_BITS) - 1
+_FIRST: npt.NDArray[np.int64] = np.zeros(1, np.int64)
+_FIRST.setflags(write=False)
 
 
 def check_name(name: object, field: str) -> str:
@@ -62,7 +64,11 @@ def parse_pilot(uid: str) -> int:
 
 def tokens(bulk: int, index: npt.NDArray[np.int64]) -> npt.NDArray[np.uint64]:
     """Return the tokens of tasks ``index`` of one bulk, shape (n,)."""
-    token: npt.NDArray[np.uint64] = index.astype(np.uint64) | np.uint64(bulk << INDEX_BITS)
+    token: npt.NDArray[np.uint64]
+    if len(index) == 1:
+        token = np.array([bulk << INDEX_BITS | int(index[0])], np.uint64)
+    else:
+        token = index.astype(np.uint64) | np.uint64(bulk << INDEX_BITS)
     return token
 
 
@@ -70,6 +76,9 @@ def by_bulk(token: npt.NDArray[np.uint64]) -> list[tuple[int, npt.NDArray[np.int
     """Group tokens by bulk: (bulk, positions in ``token``, task indices), order kept inside a bulk."""
     if len(token) == 0:
         return []
+    if len(token) == 1:
+        only = int(token[0])
+        return [(only >> INDEX_BITS, _FIRST, np.array([only & INDEX_MASK], np.int64))]
     bulk = (token >> np.uint64(INDEX_BITS)).astype(np.int64)
     index = (token & np.uint64(INDEX_MASK)).astype(np.int64)
     if bool((bulk == bulk[0]).all()):

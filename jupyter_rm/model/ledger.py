@@ -58,6 +58,14 @@ COLUMNS: dict[str, str] = {
     "rss": "u4",
 }
 CANCEL_ASKED = 1
+# Plain numbers: compared for every single task.
+_BOUND, _DONE = int(TaskState.STAGING_IN), int(TaskState.DONE)
+_NOT = np.zeros(1, np.bool_), np.zeros(0, np.int64)
+_STARTED = tuple((name, np.dtype("<" + COLUMNS[name])) for name in ("node", "started"))
+_ENDED = tuple(
+    (name, np.dtype("<" + COLUMNS[name]))
+    for name in ("cause", "code", "node", "started", "ended", "user", "sys", "rss")
+)
 _INFRASTRUCTURE = np.array(sorted(INFRASTRUCTURE), np.uint8)
 
 
@@ -103,13 +111,15 @@ class BulkTable:
     @property
     def open(self) -> int:
         """Return how many tasks have no final state yet."""
-        return int(self.counts[: TaskState.DONE].sum())
+        return sum(self.counts.tolist()[:_DONE])
 
     def advance(self, picks: Picks, attempt: bytes, state: int | Array) -> tuple[Any, Array | None]:
         """Move the picked tasks on where this is news.
 
         Returns (where, mask): the index expression of the accepted ones, and the mask over ``picks`` (None: all).
         """
+        if picks.hi - picks.lo == 1:
+            return self._advance_one(picks.lo, attempt, state)
         where = picks.where
         count = len(picks)
         old = self.state[where]
@@ -134,14 +144,40 @@ class BulkTable:
             self.counts[state] += len(old)
         return accepted, mask
 
-    def set(self, accepted: Any, mask: Array | None, count: int, **columns: bytes) -> None:
-        """Store packed columns at the accepted places."""
-        for name, data in columns.items():
-            values = unpack(data, "<" + COLUMNS[name], count)
-            getattr(self, name)[accepted] = values if mask is None else values[mask]
+    def _advance_one(self, index: int, attempt: bytes, state: int | Array) -> tuple[Any, Array | None]:
+        """Do the same for one task, which is most of what happens when somebody waits for each."""
+        news = int.from_bytes(attempt, "little")
+        after = int(state[0]) if isinstance(state, np.ndarray) else int(state)
+        old, known = self.state.item(index), self.attempt.item(index)
+        if old >= _DONE or news < known or (news == known and old >= after):
+            self.stale += 1
+            return _NOT[1], _NOT[0]
+        self.counts[old] -= 1
+        self.counts[after] += 1
+        self.state[index] = after
+        self.attempt[index] = news
+        return slice(index, index + 1), None
+
+    def set(
+        self,
+        accepted: Any,
+        mask: Array | None,
+        count: int,
+        columns: tuple[tuple[str, np.dtype[Any]], ...],
+        source: object,
+    ) -> None:
+        """Store packed columns, attributes of ``source``, at the accepted places."""
+        for name, dtype in columns:
+            values = np.frombuffer(getattr(source, name), dtype)
+            if mask is not None:
+                values = values[mask] if len(values) == count else values
+            getattr(self, name)[accepted] = values
 
     def open_held(self, pilot: int, where: Any) -> int:
         """Return how many of the tasks at ``where`` this pilot holds without a final state."""
+        if type(where) is slice and where.stop - where.start == 1:
+            one = where.start
+            return int(_BOUND <= self.state.item(one) < _DONE and self.pilot.item(one) == pilot)
         state = self.state[where]
         held = (state >= TaskState.STAGING_IN) & (state < TaskState.DONE) & (self.pilot[where] == pilot)
         return int(held.sum())
@@ -261,12 +297,12 @@ class Ledger:
     def _tasks_started(self, fact: TasksStarted) -> Array | None:
         table = self.bulks[fact.bulk]
         accepted, mask = table.advance(fact.picks, fact.attempt, TaskState.RUNNING)
-        table.set(accepted, mask, len(fact.picks), node=fact.node, started=fact.started)
+        table.set(accepted, mask, len(fact.picks), _STARTED, fact)
         return mask
 
     def _tasks_ended(self, fact: TasksEnded) -> Array | None:
         table = self.bulks[fact.bulk]
-        states = unpack(fact.state, "<u1", len(fact.picks))
+        states = fact.state[0] if len(fact.state) == 1 else unpack(fact.state, "<u1", len(fact.picks))
         accepted, mask = table.advance(fact.picks, fact.attempt, states)
         self._ends(table, fact, accepted, mask)
         if fact.pilot != NOBODY:
@@ -286,19 +322,7 @@ class Ledger:
     @staticmethod
     def _ends(table: BulkTable, fact: TasksEnded | AttemptsEnded, accepted: Any, mask: Array | None) -> None:
         ends: Ends = fact.ends
-        table.set(
-            accepted,
-            mask,
-            len(fact.picks),
-            cause=ends.cause,
-            code=ends.code,
-            node=ends.node,
-            started=ends.started,
-            ended=ends.ended,
-            user=ends.user,
-            sys=ends.sys,
-            rss=ends.rss,
-        )
+        table.set(accepted, mask, len(fact.picks), _ENDED, ends)
         if ends.notes:
             index = fact.picks.array()
             for position, text in ends.notes.items():

@@ -98,6 +98,11 @@ class Cause(IntEnum):
     PILOT_FAULTY = 23
 
 
+# Python 3.11 looks members up by a function of the class that is called when all else failed: not on a hot path.
+for _states in (TaskState, PilotState, Cause):
+    for _member in _states:
+        type.__setattr__(_states, _member.name, _member)
+
 CAUSE_TEXT: dict[Cause, str] = {
     Cause.NONE: "",
     Cause.TASK_EXIT: "the program ended with an error",

@@ -34,6 +34,9 @@ def test_a_function_leaves_with_its_last_caller_and_is_fetched_for_the_next() ->
     payloads.drop("s", 1)
     assert payloads.payload("s", 1) is None
     assert not payloads._functions
+    assert (payloads.function(SHA), asked) == (BODY, []), "the last one let go is still at hand"
+    payloads.keep("s", 3, arguments, {b"other": b"another"}, b"other")
+    payloads.drop("s", 3)
     payloads.keep("s", 2, arguments, {SHA: BODY}, SHA)
     assert payloads.pending[-1][3] == {}, "it is in the journal already"
     assert [payloads.function(SHA) for _ in range(3)] == [BODY] * 3
