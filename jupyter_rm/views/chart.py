@@ -101,11 +101,26 @@ class Chart:
                     found[-1] = Part(above, names[depth], found[-1].begin, high)
                 else:
                     found.append(Part(above, names[depth], low, high))
+        if len(found) <= 1 and end - begin > limit:
+            return self._blocks(begin, end, limit)
         if len(found) <= 1:
             found = [
                 Part(name, name, place, place + 1, True) for place, name in enumerate(self.names[begin:end], begin)
             ]
         return _merged(found, limit)
+
+    def _blocks(self, begin: int, end: int, limit: int) -> list[Part]:
+        """Return blocks of neighbours: what :func:`_merged` makes of single nodes."""
+        size = 2
+        while end - begin > size * limit:
+            size *= 2
+        out = []
+        for low in range(begin, end, size):
+            high = min(low + size, end)
+            first, last = self.names[low], self.names[high - 1]
+            one = high - low == 1
+            out.append(Part(first if one else f"@{low}-{high}", first if one else f"{first} to {last}", low, high, one))
+        return out
 
     def crumbs(self, focus: str) -> list[list[str]]:
         """Return (key, label) of what stands above a focus, from the system to the focus itself."""
@@ -170,6 +185,10 @@ def chart(pilots: list[Pilot], layout: str) -> Chart:
         return _made[mark][1]
 
 
+def _clean(name: str) -> str:
+    return name if len(name) <= 80 and name.isascii() and name.isprintable() else line(name, 80)
+
+
 def _logical(pilots: list[Pilot]) -> Chart:
     names: list[str] = []
     where: dict[int, Array] = {}
@@ -177,7 +196,7 @@ def _logical(pilots: list[Pilot]) -> Chart:
     for pilot in pilots:
         uid = pilot_uid(pilot.number)
         begin = len(names)
-        names += [f"{uid}/{line(node.name, 80)}" for node in pilot.nodes]
+        names += [f"{uid}/{_clean(node.name)}" for node in pilot.nodes]
         where[pilot.number] = np.arange(begin, len(names))
         # A pilot of very many nodes has blocks.
         size = 1 << max(4, (len(pilot.nodes) // 256).bit_length())
@@ -192,7 +211,8 @@ def _logical(pilots: list[Pilot]) -> Chart:
 
 
 def _physical(pilots: list[Pilot], described: list[layouts.Layout]) -> Chart:
-    held = dict.fromkeys(line(node.name, 80) for pilot in pilots for node in pilot.nodes)
+    named = {pilot.number: [_clean(node.name) for node in pilot.nodes] for pilot in pilots}
+    held = dict.fromkeys(name for names in named.values() for name in names)
     plan = max(described, key=lambda each: sum(name in each.hosts for name in held), default=None)
     groups: list[layouts.Group] = []
     marks: dict[str, str] = {}
@@ -211,9 +231,7 @@ def _physical(pilots: list[Pilot], described: list[layouts.Layout]) -> Chart:
         spans.append((group.path, len(names), len(names) + len(group.hosts), group.columns))
         names += group.hosts
     places = {name: place for place, name in enumerate(names)}
-    where = {
-        pilot.number: np.array([places[line(node.name, 80)] for node in pilot.nodes], np.int64) for pilot in pilots
-    }
+    where = {number: np.array([places[name] for name in each], np.int64) for number, each in named.items()}
     return _chart(names, spans, where, pilots, {places[name]: mark for name, mark in marks.items()}, places)
 
 

@@ -56,6 +56,26 @@ CONTROLS: dict[str, list[dict[str, Any]]] = {
         _HIGHLIGHT,
         _REPLAY,
     ],
+    "timeline": [
+        {"kind": "range", "figure": "timeline", "begin": "begin", "end": "end"},
+        {"kind": "select", "table": "bars", "key": "uid"},
+        {
+            "kind": "choice",
+            "field": "by",
+            "label": "Lanes",
+            "choices": [["node", "nodes"], ["pilot", "pilots"], ["task", "tasks"]],
+            "default": "node",
+        },
+        {
+            "kind": "choice",
+            "field": "color",
+            "label": "Colour",
+            "choices": [["state", "state"], ["task", "submission"]],
+            "default": "state",
+        },
+        _HIGHLIGHT,
+        _REPLAY,
+    ],
     "usage": [
         {
             "kind": "choice",
@@ -71,4 +91,6 @@ CONTROLS: dict[str, list[dict[str, Any]]] = {
 TIMES: dict[str, list[str]] = {
     "history": ["x"],
     "usage": ["x"],
+    "bars": ["x", "x1"],
+    "marks": ["x"],
 }

@@ -12,6 +12,11 @@ UNITS = 1000
 LEGEND_COLUMNS = ("key", "x", "tx", "color", "hatch", "text")
 
 
+def pixels(given: int, default: int) -> int:
+    """Return a size that a figure may have."""
+    return min(max(given, 80), 8000) if given > 0 else default
+
+
 def shape(count: int, width: int, height: int, columns: int = 0) -> tuple[int, int]:
     """Return (columns, rows) for ``count`` cells in a figure of ``width`` x ``height`` pixels."""
     if columns <= 0:

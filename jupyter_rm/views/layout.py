@@ -186,7 +186,12 @@ def known() -> list[Layout]:
 
 def natural(name: str) -> tuple[Any, ...]:
     """Return a key that sorts n2 before n10."""
-    return tuple((1, int(part), part) if part.isdecimal() else (0, 0, part) for part in _PARTS.split(name))
+    parts = _PARTS.split(name)
+    if len(parts) == 3:  # most names have one number; a hundred thousand of them must not take a second
+        return parts[0], int(parts[1]), parts[1], parts[2]
+    keys: list[Any] = list(parts)
+    keys[1::2] = [(int(part), part) for part in parts[1::2]]
+    return tuple(each for key in keys for each in (key if isinstance(key, tuple) else (key,)))
 
 
 def derived(hosts: Sequence[str], few: int = 96) -> list[Group]:

@@ -19,7 +19,7 @@ from ..model.states import PilotState, TaskState
 from . import cores as slots
 from .chart import LAYOUTS, Chart, Part, chart
 from .gather import Gathered, Pilot, gather
-from .grid import LEGEND_COLUMNS, cells, legend
+from .grid import LEGEND_COLUMNS, cells, legend, pixels
 from .palette import MARKS, category
 from .pictures import Picture, Table, head
 from .tables import Array, Source
@@ -122,7 +122,7 @@ def nodes(source: Source, window: Window, now: float) -> Picture:
         gathered = gather(source)
     stage = scene(gathered, layout, window.at)
     plan = stage.chart
-    width, height = _size(window.width, WIDTH), _size(window.height, HEIGHT)
+    width, height = pixels(window.width, WIDTH), pixels(window.height, HEIGHT)
     limit = _limit(window, width, height)
     parts = plan.parts(window.focus, limit, window.level)
     values |= {
@@ -140,10 +140,6 @@ def nodes(source: Source, window: Window, now: float) -> Picture:
     if len(parts) == 1 and parts[0].host and parts[0].key == window.focus:
         return _node(stage, parts[0], window, values, color, (width, height))
     return _map(stage, parts, window, values, color, (width, height))
-
-
-def _size(given: int, default: int) -> int:
-    return min(max(given, 80), 8000) if given > 0 else default
 
 
 def _limit(window: Window, width: int, height: int) -> int:

@@ -9,10 +9,10 @@ import msgspec
 
 # Views of the feed. Those with a figure are drawn from their tables; the others are lists.
 LISTS = ("sessions", "summary", "activity")
-DRAWN = ("tasks", "nodes", "usage")
+DRAWN = ("tasks", "nodes", "timeline", "usage")
 VIEWS = (*LISTS, *DRAWN)
 # Their pictures change while time goes on, even when nothing happens.
-MOVING = ("activity", "tasks", "usage")
+MOVING = ("activity", "tasks", "timeline", "usage")
 
 
 class Window(msgspec.Struct, forbid_unknown_fields=True):

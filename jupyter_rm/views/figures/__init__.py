@@ -17,11 +17,16 @@ from typing import Any
 from ...model.errors import RequestError
 from ..controls import CONTROLS, TIMES
 from ..palette import THEMES, Palette, palette
-from . import charts, maps
+from . import bars, charts, maps
 from .style import Sources
 
 Builder = Callable[[Palette, Sources], Any]
-FIGURES: dict[str, Builder] = {"tasks": charts.tasks, "nodes": maps.nodes, "usage": charts.usage}
+FIGURES: dict[str, Builder] = {
+    "tasks": charts.tasks,
+    "nodes": maps.nodes,
+    "timeline": bars.timeline,
+    "usage": charts.usage,
+}
 _ID = re.compile(r"p\d+")
 _made: dict[tuple[str, str], dict[str, Any]] = {}
 _lock = threading.Lock()

@@ -9,13 +9,14 @@ from collections.abc import Sequence
 from typing import Any
 
 import bokeh.models
-from bokeh.plotting import figure
+import bokeh.plotting
 
 from ..palette import Palette
 
 FONT = "system-ui, -apple-system, 'Segoe UI', 'Helvetica Neue', Arial, sans-serif"
 # Its types know less than it has.
 models: Any = bokeh.models
+figure: Any = bokeh.plotting.figure
 _TIMES = models.DatetimeTickFormatter
 
 
@@ -45,16 +46,13 @@ def mapper(palette: Palette) -> Any:
 
 def plot(palette: Palette, label: str, times: bool = True, height: int = 240, **options: Any) -> Any:
     """Return an empty figure in the house style; ``label`` says what it shows to those who cannot see it."""
-    options = {"x_axis_type": "datetime"} | options if times else options
-    made: Any = figure(
+    usual = {"sizing_mode": "stretch_width", "toolbar_location": "right", "min_border_left": 56, "min_border_right": 8}
+    options = usual | ({"x_axis_type": "datetime"} if times else {}) | options
+    made = figure(
         height=height,
-        sizing_mode="stretch_width",
-        toolbar_location=options.pop("toolbar_location", "right"),
         background_fill_color=None,
         border_fill_color=None,
         outline_line_color=None,
-        min_border_left=56,
-        min_border_right=8,
         title=label,
         **options,
     )
@@ -139,7 +137,7 @@ def legend(made: Any, palette: Palette, items: Sequence[tuple[str, Sequence[Any]
 
 def empty(height: int, tools: str = "", **options: Any) -> Any:
     """Return a figure without axes, 1000 x 1000 units."""
-    made: Any = figure(
+    made = figure(
         height=height,
         sizing_mode="stretch_width",
         toolbar_location="right" if tools else None,

@@ -1,0 +1,121 @@
+"""Figures of lanes: what ran when (view ``timeline``)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from bokeh.layouts import column, row
+
+from ..grid import LEGEND_COLUMNS
+from ..palette import Palette
+from ..timeline import BAR_COLUMNS, LANE_COLUMNS, MARK_COLUMNS
+from .style import FONT, Sources, explain, hover, mapper, models, plot
+
+NAMES_PX = 130
+# The frames of the names and of the lanes beside them must be equally high: their borders are, whatever stands there.
+ABOVE, BELOW = 6, 46
+
+
+def timeline(palette: Palette, sources: Sources) -> Any:
+    """Return lanes of bars over time, their names beside them, and what colours mean above them."""
+    names, made = lanes(palette, sources.of("lanes", LANE_COLUMNS), "timeline", 420)
+    drawn = bars(made, palette, sources.of("bars", BAR_COLUMNS))
+    marks = sources.of("marks", MARK_COLUMNS)
+    made.segment(x0="x", x1="x", y0=0, y1=1000, source=marks, line_color=palette.strong, line_dash="dashed")
+    hover(
+        made,
+        [drawn],
+        [("", "@uid"), ("state", "@state"), ("from", "@x{%F %T}"), ("to", "@x1{%F %T}"), ("", "@text")],
+        formatters={"@x": "datetime", "@x1": "datetime"},
+    )
+    return assembled(palette, sources, names, made)
+
+
+def lanes(palette: Palette, source: Any, name: str, height: int) -> tuple[Any, Any]:
+    """Return two figures side by side: for the names of lanes, and for what happened in them."""
+    span = models.Range1d(0, 1000)
+    borders: dict[str, Any] = {"min_border_top": ABOVE, "min_border_bottom": BELOW}
+    made = plot(
+        palette,
+        "",
+        height=height,
+        tools="xpan,xwheel_zoom,xbox_zoom,tap,reset,save",
+        name=name,
+        y_range=span,
+        min_border_left=4,
+        **borders,
+    )
+    made.title = None
+    made.yaxis.visible = False
+    made.ygrid.visible = False
+    made.xgrid.grid_line_color = palette.faint
+    made.x_range.range_padding = 0
+    names = plot(
+        palette,
+        "",
+        times=False,
+        height=height,
+        width=NAMES_PX,
+        sizing_mode="fixed",
+        tools="",
+        toolbar_location=None,
+        x_range=models.Range1d(0, 1),
+        y_range=span,
+        min_border_left=0,
+        min_border_right=0,
+        **borders,
+    )
+    names.title = None
+    names.axis.visible = False
+    names.grid.visible = False
+    names.text(
+        x=1,
+        y="y",
+        text="label",
+        source=source,
+        text_align="right",
+        text_baseline="middle",
+        x_offset=-6,
+        text_font={"value": FONT},
+        text_font_size="11px",
+        text_color=palette.text,
+    )
+    return names, made
+
+
+def bars(made: Any, palette: Palette, source: Any) -> Any:
+    """Draw the rows of a table of bars; return what was drawn."""
+    drawn = made.quad(
+        left="x",
+        right="x1",
+        bottom="y",
+        top="y1",
+        source=source,
+        fill_color={"field": "color", "transform": mapper(palette)},
+        line_color=None,
+        hatch_pattern="hatch",
+        hatch_color=palette.strong,
+        hatch_alpha=0.4,
+        hatch_scale=6,
+    )
+    lit = made.quad(
+        left="x",
+        right="x1",
+        bottom="y",
+        top="y1",
+        source=source,
+        fill_color=None,
+        line_color=palette.lit,
+        line_width=2,
+        line_alpha="lit",
+    )
+    for each in (drawn, lit):
+        each.nonselection_glyph = None
+    return drawn
+
+
+def assembled(palette: Palette, sources: Sources, names: Any, made: Any) -> Any:
+    """Return the line that explains colours above names and lanes."""
+    both = row(names, made, sizing_mode="stretch_width", spacing=0)
+    words = explain(palette, sources.of("legend", LEGEND_COLUMNS))
+    return column(words, both, sizing_mode="stretch_width", spacing=0)
