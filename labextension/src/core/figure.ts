@@ -77,6 +77,17 @@ async function script(server: Server, version: string): Promise<void> {
   }
 }
 
+/** BokehJS 3.9 draws a stepped area of no points for ever (a loop that misses its end): let it draw nothing. */
+function mend(lib: Any): void {
+  const view = lib.Models?.get?.('VAreaStep')?.prototype?.default_view?.prototype;
+  if (!view?._paint || view.jrmMended) return;
+  const paint = view._paint;
+  view.jrmMended = true;
+  view._paint = function (this: Any, context: unknown, indices: unknown, data: Any) {
+    if ((data?.sx ?? this.sx)?.length) paint.call(this, context, indices, data);
+  };
+}
+
 function element(url: string): Promise<void> {
   return new Promise((done, failed) => {
     const made = document.createElement('script');
@@ -128,6 +139,7 @@ export class Figure {
     if (this.gone) return;
     const doc = structuredClone(this.made.doc);
     this.host.replaceChildren();
+    mend(lib);
     const views = await lib.embed.embed_item(doc, this.host);
     this.views = views;
     const root = (views.roots ?? [...views])[0];

@@ -23,6 +23,7 @@ const SHEET = `
   --jrm-brand: var(--jp-brand-color1, #64b5f6); --jrm-chosen: rgba(74, 163, 223, .28);
   --jrm-warn: #3a2a14; --jrm-warn-line: #d9a92f; --jrm-bad: #ffab6b; color-scheme: dark; }
 .jrm *, .jrm *::before { box-sizing: border-box; }
+.jrm [hidden] { display: none !important; }
 .jrm-view { display: flex; flex-direction: column; min-height: 0; }
 .jrm-view.jrm-cell { border: 1px solid var(--jrm-line); border-radius: 4px; overflow: hidden; }
 .jrm-view.jrm-cell.jrm-v-tasks { height: 560px; resize: vertical; }
@@ -43,18 +44,18 @@ const SHEET = `
 .jrm-v-tasks .jrm-figure { padding: 4px 10px; border-bottom: 1px solid var(--jrm-line); min-height: 228px; }
 .jrm-v-tasks .jrm-figure:empty { display: none; }
 .jrm button, .jrm input, .jrm select { font: inherit; color: inherit; }
-.jrm-button { background: var(--jrm-paper); border: 1px solid var(--jrm-line1); border-radius: 4px; padding: 2px 9px; min-height: 26px; cursor: pointer; }
-.jrm-button:hover { background: var(--jrm-paper2); }
-.jrm-button[aria-disabled=true] { color: var(--jrm-faint); cursor: not-allowed; border-style: dashed; }
-.jrm-button[aria-pressed=true] { background: var(--jrm-chosen); border-color: var(--jrm-brand); }
-.jrm-button.jrm-primary { border-color: var(--jrm-brand); font-weight: 600; }
-.jrm-button.jrm-plain { border-color: transparent; background: transparent; padding: 2px 6px; }
-.jrm-button.jrm-plain:hover { background: var(--jrm-paper2); }
+.jrm .jrm-button { background: var(--jrm-paper); border: 1px solid var(--jrm-line1); border-radius: 4px; padding: 2px 9px; min-height: 26px; cursor: pointer; }
+.jrm .jrm-button:hover { background: var(--jrm-paper2); }
+.jrm .jrm-button[aria-disabled=true] { color: var(--jrm-faint); cursor: not-allowed; border-style: dashed; }
+.jrm .jrm-button[aria-pressed=true] { background: var(--jrm-chosen); border-color: var(--jrm-brand); }
+.jrm .jrm-button.jrm-primary { border-color: var(--jrm-brand); font-weight: 600; }
+.jrm .jrm-button.jrm-plain { border-color: transparent; background: transparent; padding: 2px 6px; }
+.jrm .jrm-button.jrm-plain:hover { background: var(--jrm-paper2); }
 .jrm button:focus-visible, .jrm input:focus-visible, .jrm select:focus-visible, .jrm [tabindex]:focus-visible, .jrm summary:focus-visible, .jrm a:focus-visible {
   outline: 2px solid var(--jp-focus-outline-color, var(--jrm-brand)); outline-offset: -1px; }
 .jrm input:not([type=checkbox]):not([type=range]), .jrm select { background: var(--jrm-paper); border: 1px solid var(--jrm-line1); border-radius: 4px; padding: 2px 7px; min-height: 26px; min-width: 0; }
 .jrm ::placeholder { color: var(--jrm-faint); opacity: 1; }
-.jrm-chip { display: inline-flex; align-items: center; gap: 4px; border-radius: 13px; padding: 1px 9px 1px 4px; min-height: 24px; border: 1px solid var(--jrm-line); font-size: 12px; background: var(--jrm-paper); }
+.jrm .jrm-chip { display: inline-flex; align-items: center; gap: 4px; border-radius: 13px; padding: 1px 9px 1px 4px; min-height: 24px; border: 1px solid var(--jrm-line); font-size: 12px; background: var(--jrm-paper); }
 .jrm-mark { display: inline-flex; align-items: center; justify-content: center; width: 16px; height: 16px; border-radius: 4px; font-size: 10px; font-weight: 700; line-height: 1; flex: none; vertical-align: -3px; }
 .jrm-s-FAILED.jrm-mark { border-radius: 50%; }
 .jrm-s-CANCELED.jrm-mark { border-radius: 50%; }
@@ -98,9 +99,9 @@ const SHEET = `
 .jrm-panel-top h2 { font-size: 13px; margin: 0; flex: 1; }
 .jrm-list { list-style: none; margin: 0; padding: 0; }
 .jrm-list > li { border-radius: 4px; }
-.jrm-session { all: unset; display: block; width: 100%; padding: 4px 6px; border-radius: 4px; cursor: pointer; }
-.jrm-session:hover { background: var(--jrm-paper2); }
-.jrm-session[aria-current=true] { background: var(--jrm-chosen); }
+.jrm .jrm-session { all: unset; box-sizing: border-box; display: block; width: 100%; padding: 4px 6px; border-radius: 4px; cursor: pointer; }
+.jrm .jrm-session:hover { background: var(--jrm-paper2); }
+.jrm .jrm-session[aria-current=true] { background: var(--jrm-chosen); }
 .jrm-line { display: flex; gap: 6px; align-items: center; flex-wrap: wrap; }
 .jrm-line b { overflow: hidden; text-overflow: ellipsis; white-space: nowrap; max-width: 100%; }
 .jrm-line .jrm-age { margin-left: auto; }
@@ -117,7 +118,7 @@ const SHEET = `
 .jrm-form pre { margin: 0; }
 .jrm-status { display: inline-flex; gap: 6px; align-items: center; background: transparent; font-size: inherit; }
 .jrm-status .jrm-mark { width: 14px; height: 14px; }
-.jrm-status-button { all: unset; cursor: pointer; display: inline-flex; gap: 8px; align-items: center; height: 100%; padding: 0 6px; }
+.jrm .jrm-status-button { all: unset; cursor: pointer; display: inline-flex; gap: 8px; align-items: center; height: 100%; padding: 0 6px; }
 @media (prefers-reduced-motion: no-preference) { .jrm-meter > i { transition: width .2s; } }
 ${states('light', '')}
 ${states('dark', '.jrm-dark ')}

@@ -73,7 +73,7 @@ export function age(seconds: number): string {
 export function moment(at: number | null): string {
   if (!at) return '';
   const date = new Date(at * 1000);
-  const time = date.toLocaleTimeString([], { hour: '2-digit', minute: '2-digit', second: '2-digit' });
+  const time = date.toLocaleTimeString([], { hour: '2-digit', minute: '2-digit', second: '2-digit', hourCycle: 'h23' });
   return date.toDateString() === new Date().toDateString() ? time : `${date.toLocaleDateString()} ${time}`;
 }
 

@@ -87,6 +87,7 @@ class View implements Mounted {
   private readonly spoken = h('div', { class: 'jrm-hidden', role: 'status', 'aria-live': 'polite' });
   private readonly body: Body;
   private readonly subscription: Subscription;
+  private ready = false;
   private readonly ends: (() => void)[] = [];
   private readonly feed: Feed;
   private window: Window;
@@ -137,6 +138,7 @@ class View implements Mounted {
     };
     this.body = options.view === 'tasks' ? new Tasks(stage) : new Drawn(stage);
     this.subscription = this.feed.subscribe(options.view, options.session, this.window, shown => this.show(shown));
+    this.ready = true;
     this.ends.push(watchSeen(this.element, seen => this.subscription.see(seen)));
     if (!options.theme || options.theme === 'auto') this.ends.push(watchTheme(theme => this.turn(theme)));
     const timer = setInterval(() => this.age(), 1000);
@@ -146,7 +148,8 @@ class View implements Mounted {
 
   update(window: Window): void {
     this.window = { ...window };
-    this.subscription.move(this.window);
+    // A body may choose its window before anything is asked for.
+    if (this.ready) this.subscription.move(this.window);
   }
 
   focus(): void {

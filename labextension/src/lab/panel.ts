@@ -164,7 +164,7 @@ export class SessionsPanel extends Widget {
         const tasks = Object.values(now.tasks).reduce((sum, count) => sum + count, 0);
         const alive = now.pilots.filter(each => ['STARTING', 'ACTIVE', 'DRAINING'].includes(each[2])).length;
         const parts = [tasks ? trans._n('%1 task', '%1 tasks', tasks, number(tasks)) : trans.__('no tasks')];
-        if (open(now.tasks)) parts[0] = trans.__('%1 of %2 tasks open', number(open(now.tasks)), number(tasks));
+        if (open(now.tasks)) parts[0] = trans.__('%1 of %2 open', number(open(now.tasks)), number(tasks));
         if (alive) parts.push(trans._n('%1 pilot', '%1 pilots', alive, alive));
         write(told, parts.join(', '));
         meter.show(now.tasks);
