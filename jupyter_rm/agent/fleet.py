@@ -47,6 +47,8 @@ GATHER_SECONDS = 30.0
 # A launcher that is over, s without a word from its nodes: they are over too.
 LAUNCHER_SECONDS = 2.0
 LOOK = 0.5
+# What a pause between two turns counts at most, s.
+AWAKE_STEP = 1.0
 # Frames taken before they are acknowledged by a frame of its own: node agents send few at once.
 ACK_AFTER = 4
 FRAMES = 512
@@ -148,6 +150,8 @@ class Fleet:
         self._launchers: list[_Launcher] = []
         self._events: list[Event] = []
         self._look_at = 0.0
+        self._seen = self.clock.now()
+        self._awake = 0.0
         self._closing = False
         self._head, self._node = zmq.curve_keypair(), zmq.curve_keypair()
         self._context = zmq.Context()
@@ -209,7 +213,7 @@ class Fleet:
         targets = [(far.host.name, far.host.place) for far in fars]
         lines = agents_lines(self._chosen.method, targets, argv, program=self._chosen.program, root=os.geteuid() == 0)
         left = list(fars)
-        now = self.clock.now()
+        now = self._awake
         with (self._place / "nodes.log").open("ab") as out:
             for line, names in lines:
                 mine, left = left[: len(names)], left[len(names) :]
@@ -277,7 +281,12 @@ class Fleet:
         """Take in what node agents said, look after the silent ones, send what is due; never blocks."""
         events, self._events = self._events, []
         self._judge()
-        now = self.clock.now()
+        clock = self.clock.now()
+        # While this program was itself stopped (a machine that slept, a frozen job) it heard nobody: that is nobody's
+        # silence. A node agent that gave it up meanwhile has ended, and a new one says hello.
+        self._awake += min(max(0.0, clock - self._seen), AWAKE_STEP)
+        self._seen = clock
+        now = self._awake
         for _ in range(FRAMES):
             try:
                 frames = self._socket.recv_multipart(zmq.NOBLOCK)
@@ -285,8 +294,8 @@ class Fleet:
                 break
             if len(frames) == 2:
                 self._heard(now, frames[0], frames[1], events)
-        if now >= self._look_at:
-            self._look_at = now + LOOK
+        if clock >= self._look_at:
+            self._look_at = clock + LOOK
             self._look(now, events)
         for far in self.fars:
             if far.up:
@@ -435,7 +444,7 @@ class Fleet:
         """Give orders to a node agent; they arrive in order, once, or the node is lost."""
         far.out.put(talk.encode(orders))
         if far.up:
-            self._transmit(far, self.clock.now())
+            self._transmit(far, self._awake)
 
     def _transmit(self, far: Far, now: float) -> None:
         if far.out.overdue(now):
@@ -454,11 +463,10 @@ class Fleet:
     def close(self, grace: float = 2.0) -> None:
         """End all node agents with everything they run, and wait for it."""
         self._closing = True
-        now = self.clock.now()
         for far in self.fars:
             if far.up:
                 self.send(far, [talk.Close()])
-        until = now + grace + 5.0
+        until = self.clock.now() + grace + 5.0
         for stop in (None, signal.SIGTERM, signal.SIGKILL):
             for one in self._launchers:
                 if stop is not None and one.process.poll() is None:

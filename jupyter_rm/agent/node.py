@@ -41,6 +41,8 @@ log = logging.getLogger("jupyter_rm.agent")
 # Pause between two looks at the performer while it has work queued ahead, s.
 CALM = 0.02
 TICK = 0.25
+# What a pause between two ticks counts at most, s; and the leases after which a silence counts however it came about.
+AWAKE_STEP, LEASES_MOST = 1.0, 4
 # Frames under way at once; beyond that, news is gathered into fewer, larger ones.
 FLYING = 8
 DIAL_SECONDS, WELCOME_SECONDS = 2.0, 5.0
@@ -109,7 +111,8 @@ class NodeAgent:
         self._dialed = 0.0
         self.welcome: talk.NodeWelcome | None = None
         self._out, self._in = Outbox(), Inbox()
-        self._heard = self._said = self._began = self.clock.now()
+        self._heard = self._said = self._began = self._seen = self.clock.now()
+        self._awake = self._heard_awake = 0.0
         self._owed = 0
         self._holdings, self._table = Holdings(), SlotTable()
         self._performer: Performer | None = None
@@ -179,7 +182,7 @@ class NodeAgent:
                 log.warning("refused: %s", word.reason)
                 self._end(0)
             elif isinstance(word, talk.NodeWelcome):
-                self._heard = self.clock.now()
+                self._heard, self._heard_awake = self.clock.now(), self._awake
                 if self.welcome is None:
                     self._begin(word)
             elif self.welcome is not None:
@@ -189,6 +192,7 @@ class NodeAgent:
 
     def _frame(self, word: talk.Frame) -> None:
         now = self._heard = self.clock.now()
+        self._heard_awake = self._awake
         self._out.ack(word.ack, now)
         self._out.forget(word.ack)
         if word.body:
@@ -213,7 +217,11 @@ class NodeAgent:
                 return  # it is sent again
 
     def _tick(self) -> None:
-        now = self.clock.now()
+        clock = self.clock.now()
+        # A machine that slept, or a job that was frozen, has heard nobody in that time: it asks first whether it is
+        # still wanted. The head refuses it at the first word if it has given it up.
+        self._awake += min(max(0.0, clock - self._seen), AWAKE_STEP)
+        self._seen = now = clock
         if self.welcome is None:
             if now - self._began > self._spec["patience"]:
                 log.warning("the head at %s does not answer", self._targets)
@@ -221,8 +229,9 @@ class NodeAgent:
             elif self._socket is None or now - self._dialed > WELCOME_SECONDS:
                 self._dial()
             return
-        if now - self._heard > self._spec["lease"]:
-            log.warning("the head has been silent for %.0f s: everything ends here", now - self._heard)
+        lease, silent = self._spec["lease"], now - self._heard
+        if self._awake - self._heard_awake > lease or silent > LEASES_MOST * lease:
+            log.warning("the head has been silent for %.0f s: everything ends here", silent)
             self._end(4)
         if self._owed:
             self._owed = 16

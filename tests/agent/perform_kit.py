@@ -164,7 +164,10 @@ class Rig:
             if self.p.busy_ahead:  # as the agent does: nothing here is waited for
                 select.select([], [], [], 0.01)
             else:
-                select.select(self.p.filenos(), [], [], left)
+                self.wait_for_news(left)
+
+    def wait_for_news(self, seconds: float) -> None:
+        select.select(self.p.filenos(), [], [], seconds)
 
     def take(self, news: Input) -> None:
         if isinstance(news, Begun):

@@ -1,0 +1,10 @@
+"""Fixtures of the tests of several nodes."""
+
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parent.parent / "agent"))
+
+from span_kit import spans  # noqa: E402
+
+__all__ = ["spans"]
