@@ -58,6 +58,7 @@ COLUMNS: dict[str, str] = {
     "rss": "u4",
 }
 CANCEL_ASKED = 1
+MOST_PLACES = 200
 # Plain numbers: compared for every single task.
 _BOUND, _DONE = int(TaskState.STAGING_IN), int(TaskState.DONE)
 _NOT = np.zeros(1, np.bool_), np.zeros(0, np.int64)
@@ -198,6 +199,7 @@ class PilotRow:
         "key",
         "nodes",
         "number",
+        "places",
         "queued",
         "reason",
         "sandbox",
@@ -228,6 +230,7 @@ class PilotRow:
         self.times: dict[int, float] = {int(PilotState.SUBMITTED): at}
         self.step: PilotStep | None = None  # the last one on the way to this state
         self.queued: PilotQueued | None = None  # while the batch system lets it wait
+        self.places: tuple[tuple[float, int], ...] = ()  # (at, position) whenever it changed, the last ones
 
 
 class Ledger:
@@ -371,6 +374,8 @@ class Ledger:
         row = self.pilots[fact.pilot]
         if not row.state.final:
             row.queued = fact
+            if fact.position and (not row.places or row.places[-1][1] != fact.position):
+                row.places = (*row.places[-MOST_PLACES:], (fact.at, fact.position))
 
     def _report_applied(self, fact: ReportApplied) -> None:
         row = self.pilots[fact.pilot]
@@ -460,6 +465,7 @@ class _PilotSaved(msgspec.Struct):
     times: dict[int, float]
     step: PilotStep | None = None
     queued: PilotQueued | None = None
+    places: tuple[tuple[float, int], ...] = ()
 
 
 _snapshot = msgspec.msgpack.Decoder(
