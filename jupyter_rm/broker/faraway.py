@@ -32,6 +32,10 @@ if TYPE_CHECKING:
 log = logging.getLogger("jupyter_rm.broker")
 # Looks for the agent's contact: the first after this many s, then rarer up to the second number.
 FIRST_LOOK, LAST_LOOK = 0.3, 5.0
+# The batch system is asked so long after a submission for the first time: most jobs have not begun before, s.
+STATUS_SOON = 2.0
+# Looks into the accounting after a cancel, one each turn.
+ACCOUNT_LOOKS = 4
 # While the road is good nothing has to be looked at but the batch system's listing.
 CALM_LOOK = 60.0
 # A road that does not mend is looked for anew after this long, from letters this much later.
@@ -67,6 +71,7 @@ class Faraway:
         self._canceled = False
         self._resolved = 0
         self._finals = 0
+        self._looks = 0
         self._began = False  # it was seen running
         self._asleep = False  # it was requeued: the contact of its earlier start leads nowhere
         self._again_at = 0.0
@@ -229,6 +234,7 @@ class Faraway:
             self._state(PilotState.QUEUED, f"job {job_id} waits at {self._site.system.title}")
         self._pause = FIRST_LOOK
         self._later(0.1)
+        self._site.hurry(STATUS_SOON)
 
     def _resolve(self) -> None:
         """Find out whether an earlier submission was taken, before anything is submitted again."""
@@ -264,7 +270,7 @@ class Faraway:
         if road is not None and road.up:
             self._later(CALM_LOOK)
             return
-        if self._look_ended():
+        if self._look_ended() or self._look_accounted():
             return
         contact = None if self._asleep else self._read_contact()
         if contact is not None and (contact != self._contact or time.monotonic() >= self._again_at):
@@ -297,6 +303,21 @@ class Faraway:
         reason = str(said.get("reason") or "its agent ended")[:2000]
         self.end(Cause.NONE if self.wants_end else Cause.AGENT_LOST, reason)
         return True
+
+    def _look_accounted(self) -> bool:
+        """Say whether the accounting knows how a canceled job ended; it is asked a few times only."""
+        if not self._canceled or self._looks >= ACCOUNT_LOOKS or not self._site.batch.can("final"):
+            return False
+        self._looks += 1
+        try:
+            proof = self._site.batch.final(self.record.job_id, self.record.token)
+        except BatchError as error:
+            log.info("job %s: %s", self.record.job_id, error.message)
+            return False
+        if proof is not None:
+            self._finals = 1
+            self._final(proof)
+        return self.over
 
     @property
     def requeues(self) -> bool:

@@ -98,7 +98,8 @@ class Site(threading.Thread):
 
     def person_came(self) -> None:
         """Somebody follows one of the sessions now: questions can be asked again."""
-        self.post(self._try_again)
+        if self._needs_person:
+            self.post(self._try_again)
 
     def stop(self) -> None:
         """End the thread soon; pilots go on."""
@@ -136,9 +137,10 @@ class Site(threading.Thread):
         assert self._facts is not None
         return self._connection, self._facts
 
-    def hurry(self) -> None:
-        """Ask the batch system as soon as politeness allows."""
-        self._status_at = min(self._status_at, self._asked_at + self._least())
+    def hurry(self, after: float = 0.0) -> None:
+        """Ask the batch system as soon as politeness allows, ``after`` s from now at the earliest."""
+        soon = max(time.monotonic() + after, self._asked_at + self._least())
+        self._status_at = min(self._status_at, soon)
 
     # ------------------------------------------------------------ the thread
 
@@ -179,18 +181,36 @@ class Site(threading.Thread):
             self._reach()
             for pilot in list(self._pilots.values()):
                 if pilot.due <= time.monotonic():
-                    pilot.turn()
+                    self._one(pilot)
             if time.monotonic() >= self._status_at:
                 self._ask_status()
         except LinkError as error:
             self._lost(error)
-        except BatchError as error:
-            log.info("%s: %s", self.site.text, error.message)
         except JrmError as error:
-            self._login_at = time.monotonic() + LOGIN_AGAIN
-            log.warning("%s: %s", self.site.text, error)
+            self._unfit(error)
         for key in [key for key, pilot in self._pilots.items() if pilot.over]:
             del self._pilots[key]
+
+    def _one(self, pilot: Faraway) -> None:
+        try:
+            pilot.turn()
+        except LinkError:
+            raise
+        except JrmError as error:
+            log.warning("%s %s: %s", self.site.text, pilot.key, error)
+            pilot.step("queue" if pilot.record.job_id else "submit", "progress", _told(error))
+            pilot.due = time.monotonic() + LOGIN_AGAIN
+
+    def _unfit(self, error: JrmError) -> None:
+        """The machine is reached and cannot do what it should: no pilot can be had, those that were are left alone."""
+        log.warning("%s: %s", self.site.text, error)
+        self._login_at = time.monotonic() + self._login_pause
+        self._login_pause = min(LOGIN_LAST, 2 * self._login_pause)
+        for pilot in list(self._pilots.values()):
+            if pilot.record.phase == NEW:
+                pilot.fail(error, "survey", Cause.BOOT_STEP_FAILED)
+            else:
+                pilot.step("survey", "progress", _told(error))
 
     def _take_in(self, order: StartPilot) -> None:
         key = (order.session, order.pilot)
@@ -200,8 +220,7 @@ class Site(threading.Thread):
         if record.phase == OVER:
             return
         self._pilots[key] = Faraway(self, order, record)
-        self._login_at = 0.0 if not self._needs_person else self._login_at
-        self._status_at = max(self._status_at, self._asked_at + self._least())
+        self._try_again()
 
     def _end(self, key: Key) -> None:
         pilot = self._pilots.get(key)
@@ -221,9 +240,8 @@ class Site(threading.Thread):
             self.hurry()
 
     def _try_again(self) -> None:
-        if self._needs_person:
-            self._needs_person = False
-            self._login_at = 0.0
+        self._needs_person = False
+        self._login_at = 0.0
 
     # ------------------------------------------------------------ the login
 
@@ -251,6 +269,7 @@ class Site(threading.Thread):
             self._say("survey", "ok", f"{self._facts.host}: {self._facts.system} {self._facts.arch}")
         if self._batch is None:
             system = load(self._recognised(self._facts), search_path())
+            self._must_have(system, self._facts)
             user = self._facts.user
             self._batch = BatchSite(connection, system, user, float(self._facts.utc_offset_s), self._paths())
             self._system = system
@@ -271,6 +290,19 @@ class Site(threading.Thread):
                 hint="name it (slurm+ssh://...), or use ssh:// to run on that machine itself",
             )
         return found[0]
+
+    @staticmethod
+    def _must_have(system: BatchSystem, facts: SiteFacts) -> None:
+        """Notice a wrong name before anything is sent there."""
+        missing = [name for name in system.detect if name not in facts.commands]
+        if system.detect and len(missing) == len(system.detect):
+            there = recognise(facts.commands, search_path())
+            hint = f"there is {there[0]}: {there[0]}+ssh://..." if there else "check the site's name, or use ssh://"
+            raise SiteError(
+                f"{facts.host}: {system.title} is not there: no command {' or '.join(missing)}",
+                code="JRM-S27",
+                hint=hint,
+            )
 
     def ask(self, question: Question) -> None:
         """Put a question of the login before whoever waits for it."""
@@ -327,10 +359,13 @@ class Site(threading.Thread):
         """Ask for all jobs at once; a failure concludes nothing."""
         asked = [pilot for pilot in self._pilots.values() if pilot.record.job_id]
         now = time.monotonic()
+        if not asked:
+            self._status_at = now + STATUS_CALM
+            return
         calm = all(pilot.linked and not pilot.wants_end for pilot in asked)
         self._status_at = now + (max(STATUS_CALM, self._least()) if calm else self._least())
-        if not asked or now - self._asked_at < self._least():
-            self._status_at = max(now + 1.0, self._asked_at + self._least())
+        if now < self._asked_at + self._least():
+            self._status_at = self._asked_at + self._least()
             return
         self._asked_at = now
         tokens = {pilot.record.job_id: pilot.record.token for pilot in asked} if self.checks_tokens else None
