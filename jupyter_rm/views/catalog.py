@@ -6,7 +6,7 @@ The same pictures feed pages, notebook cells and exported files. Read next: :mod
 from __future__ import annotations
 
 from ..model.errors import RequestError
-from . import nodes, pictures, tables, timeline, usage
+from . import nodes, pictures, queue, tables, timeline, usage
 from .gather import gather
 from .pictures import Picture, Words
 from .tables import Source
@@ -30,6 +30,8 @@ def picture(view: str, source: Source, words: Words, window: Window, now: float)
         return _tasks(source, words, window, now)
     if view == "activity":
         return pictures.activity(source, now, window.bins, window.begin)
+    if view == "queue":
+        return queue.queue(source, words, window, now)
     if view == "timeline":
         return timeline.timeline(source, window, now)
     if view == "usage":

@@ -56,6 +56,11 @@ CONTROLS: dict[str, list[dict[str, Any]]] = {
         _HIGHLIGHT,
         _REPLAY,
     ],
+    "queue": [
+        {"kind": "select", "table": "bars", "key": "uid"},
+        {"kind": "select", "table": "queue", "key": "uid"},
+        {"kind": "text", "field": "select", "label": "Highlight", "hint": "a pilot: p.0"},
+    ],
     "timeline": [
         {"kind": "range", "figure": "timeline", "begin": "begin", "end": "end"},
         {"kind": "select", "table": "bars", "key": "uid"},
@@ -93,4 +98,6 @@ TIMES: dict[str, list[str]] = {
     "usage": ["x"],
     "bars": ["x", "x1"],
     "marks": ["x"],
+    "notes": ["x"],
+    "sparks": ["x", "x1"],
 }

@@ -19,9 +19,12 @@ from .pictures import Picture, Table
 MOST_LINES = 200
 _PAGE = """<!DOCTYPE html>
 <html lang="en"><head><meta charset="utf-8"><title>%(title)s</title><style>
-body { margin: 16px; background: %(paper)s; color: %(text)s; font: 13px/1.45 system-ui, "Segoe UI", Arial, sans-serif; }
-h1 { font-size: 16px; } table { border-collapse: collapse; } th, td { text-align: left; padding: 2px 10px 2px 0; }
-th { border-bottom: 1px solid %(faint)s; } small { opacity: 0.8; }
+body { margin: 16px; background: %(paper)s; color: %(text)s; }
+body { max-width: 1200px; font: 13px/1.45 system-ui, "Segoe UI", Arial, sans-serif; }
+h1 { font-size: 16px; } table { border-collapse: collapse; } small { opacity: 0.8; }
+th, td { text-align: left; padding: 2px 10px 2px 0; vertical-align: top; } td { white-space: nowrap; }
+th { border-bottom: 1px solid %(faint)s; } div.table { overflow-x: auto; }
+caption { text-align: left; font-weight: 600; padding: 10px 0 4px; }
 </style></head><body><h1>%(title)s</h1><small>as of %(when)s</small>
 %(loader)s
 %(drawing)s
@@ -90,20 +93,21 @@ def page(view: str, picture: Picture, theme: str = "light", at: float | None = N
 def _cell(column: str, value: Any) -> str:
     if value is None:
         return ""
-    if column in ("started", "ended", "asked_at", "since", "estimate") and value:
+    if column in ("started", "ended", "since", "estimate") or column.endswith("_at"):
         return time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(float(value)))
     return str(value)
 
 
 def _text(name: str, table: Table) -> str:
     """Return a table of texts; what programs wrote is escaped."""
-    head = "".join(f'<th scope="col">{html.escape(str(column))}</th>' for column in table.columns)
+    places = [place for place in range(len(table.columns)) if any(row[place] not in (None, "") for row in table.rows)]
+    names = [str(table.columns[place]) for place in places]
+    head = "".join(f'<th scope="col">{html.escape(name.replace("_", " "))}</th>' for name in names)
     rows = "".join(
-        "<tr>"
-        + "".join(f"<td>{html.escape(_cell(*cell))}</td>" for cell in zip(table.columns, row, strict=True))
-        + "</tr>"
+        "<tr>" + "".join(f"<td>{html.escape(_cell(table.columns[at], row[at]))}</td>" for at in places) + "</tr>"
         for row in table.rows[:MOST_LINES]
     )
     more = f"<small>first {MOST_LINES} of {len(table.rows)}</small>" if len(table.rows) > MOST_LINES else ""
     caption = f"<caption>{html.escape(name)}</caption>"
-    return f"<table>{caption}<thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table>{more}"
+    whole = f"<table>{caption}<thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table>{more}"
+    return f'<div class="table">{whole}</div>'

@@ -86,7 +86,7 @@ _DARK = {
     "DONE": "#3f9470",
     "FAILED": "#ee7a1f",
     "CANCELED": "#b57fa6",
-    "QUEUED": "#d9a92f",
+    "QUEUED": "#a27d21",
     "STARTING": "#2f6b96",
     "ACTIVE": "#4aa3df",
     "DRAINING": "#a896d8",
@@ -94,7 +94,7 @@ _DARK = {
     "PARTLY": "#2f6b96",
     "BUSY": "#2b7ab3",
     "DRAINED": "#8f7cc0",
-    "SILENT": "#d9a92f",
+    "SILENT": "#a27d21",
     "DOWN": "#ee7a1f",
     "ABSENT": "#262a30",
 }

@@ -9,10 +9,10 @@ import msgspec
 
 # Views of the feed. Those with a figure are drawn from their tables; the others are lists.
 LISTS = ("sessions", "summary", "activity")
-DRAWN = ("tasks", "nodes", "timeline", "usage")
+DRAWN = ("tasks", "nodes", "queue", "timeline", "usage")
 VIEWS = (*LISTS, *DRAWN)
 # Their pictures change while time goes on, even when nothing happens.
-MOVING = ("activity", "tasks", "timeline", "usage")
+MOVING = ("activity", "tasks", "queue", "timeline", "usage")
 
 
 class Window(msgspec.Struct, forbid_unknown_fields=True):

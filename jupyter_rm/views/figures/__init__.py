@@ -24,6 +24,7 @@ Builder = Callable[[Palette, Sources], Any]
 FIGURES: dict[str, Builder] = {
     "tasks": charts.tasks,
     "nodes": maps.nodes,
+    "queue": bars.queue,
     "timeline": bars.timeline,
     "usage": charts.usage,
 }

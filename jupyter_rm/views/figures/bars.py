@@ -1,4 +1,4 @@
-"""Figures of lanes: what ran when (view ``timeline``)."""
+"""Figures of lanes: what ran when (view ``timeline``), and how pilots fare (view ``queue``)."""
 
 from __future__ import annotations
 
@@ -8,8 +8,9 @@ from bokeh.layouts import column, row
 
 from ..grid import LEGEND_COLUMNS
 from ..palette import Palette
+from ..queue import NOTE_COLUMNS, SPARK_COLUMNS
 from ..timeline import BAR_COLUMNS, LANE_COLUMNS, MARK_COLUMNS
-from .style import FONT, Sources, explain, hover, mapper, models, plot
+from .style import FONT, Sources, explain, hover, mapper, models, plot, texts
 
 NAMES_PX = 130
 # The frames of the names and of the lanes beside them must be equally high: their borders are, whatever stands there.
@@ -22,6 +23,33 @@ def timeline(palette: Palette, sources: Sources) -> Any:
     drawn = bars(made, palette, sources.of("bars", BAR_COLUMNS))
     marks = sources.of("marks", MARK_COLUMNS)
     made.segment(x0="x", x1="x", y0=0, y1=1000, source=marks, line_color=palette.strong, line_dash="dashed")
+    hover(
+        made,
+        [drawn],
+        [("", "@uid"), ("state", "@state"), ("from", "@x{%F %T}"), ("to", "@x1{%F %T}"), ("", "@text")],
+        formatters={"@x": "datetime", "@x1": "datetime"},
+    )
+    return assembled(palette, sources, names, made)
+
+
+def queue(palette: Palette, sources: Sources) -> Any:
+    """Return the way of each pilot: asked for, waiting, starting, taking tasks; its place in the queue over it."""
+    names, made = lanes(palette, sources.of("lanes", LANE_COLUMNS), "queue", 260)
+    drawn = bars(made, palette, sources.of("bars", BAR_COLUMNS))
+    sparks = sources.of("sparks", SPARK_COLUMNS)
+    made.segment(x0="x", x1="x1", y0="y", y1="y1", source=sparks, line_color=palette.strong, line_width=1.5)
+    marks = sources.of("marks", MARK_COLUMNS)
+    made.segment(x0="x", x1="x", y0=0, y1=1000, source=marks, line_color=palette.strong, line_dash="dashed")
+    texts(
+        made,
+        palette,
+        sources.of("notes", NOTE_COLUMNS),
+        x="x",
+        y="y",
+        text="text",
+        text_baseline="middle",
+        x_offset=6,
+    )
     hover(
         made,
         [drawn],
@@ -95,7 +123,7 @@ def bars(made: Any, palette: Palette, source: Any) -> Any:
         line_color=None,
         hatch_pattern="hatch",
         hatch_color=palette.strong,
-        hatch_alpha=0.4,
+        hatch_alpha=0.3,
         hatch_scale=6,
     )
     lit = made.quad(

@@ -37,7 +37,7 @@ def nodes(palette: Palette, sources: Sources) -> Any:
         line_color=None,
         hatch_pattern="hatch",
         hatch_color=palette.strong,
-        hatch_alpha=0.45,
+        hatch_alpha=0.3,
         hatch_scale=8,
     )
     lit = made.vbar(
