@@ -115,6 +115,12 @@ class Session:
                     self.drop()
                     raise self._cut(path) from None
                 raise self._failed(path, error) from None
+            except Exception as error:
+                # What paramiko says when the link ends while it waits for an answer; it is loaded only with SSH.
+                if type(error).__name__ != "SSHException":
+                    raise
+                self.drop()
+                raise self._cut(path) from None
             finally:
                 self._busy -= 1
 

@@ -139,6 +139,12 @@ def run(spec_path: str) -> int:
     os.umask(0o077)
     place = str(read(spec_path)["place"])
     lock, mine = take_lock(place)
+    for _ in range(60):  # somebody who only looks holds it for a moment
+        if mine:
+            break
+        os.close(lock)
+        time.sleep(0.05)
+        lock, mine = take_lock(place)
     if not mine:
         sys.stderr.write(f"start: something of this pilot runs already ({place})\n")
         return BUSY
