@@ -24,7 +24,7 @@ from zmq.utils import z85
 
 from ..model.errors import ProtocolError
 from ..runtime.clock import Clock
-from ..runtime.drive import Drive, drain
+from ..runtime.drive import Drive, drain, post
 from ..runtime.home import write_private
 from ..wire import codec, letters
 
@@ -126,8 +126,10 @@ class DialedLink:
 
     def send(self, frame: bytes) -> None:
         """Send a frame, or drop it."""
-        with contextlib.suppress(zmq.Again):
-            self._socket.send(frame, zmq.NOBLOCK, copy=False)
+        try:
+            post(self._socket, frame)
+        except zmq.Again:
+            return
 
     def flush(self) -> None:
         """Nothing is gathered here."""

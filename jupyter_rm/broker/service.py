@@ -51,7 +51,7 @@ from ..model.messages import (
     Welcome,
 )
 from ..runtime.clock import Clock
-from ..runtime.drive import Drive, drain
+from ..runtime.drive import Drive, drain, post
 from ..runtime.home import Home
 from ..runtime.journal import Journal
 from ..wire import codec
@@ -279,8 +279,8 @@ class Broker:
 
     def _send(self, socket: zmq.Socket[bytes], route: bytes, message: Message) -> bool:
         try:
-            socket.send_multipart([route, codec.encode(message)], zmq.NOBLOCK, copy=False)
-        except (zmq.Again, zmq.ZMQError):
+            post(socket, codec.encode(message), route)
+        except zmq.ZMQError:
             return False  # gone, or its queue is full: the link resends, a feed is skipped
         return True
 

@@ -138,6 +138,11 @@ def check_fits(request: Request, rows: Sequence[PilotRow], extra: PilotSpec | No
     Raises:
         RequestError: JRM-Q14, naming what is too large. Says nothing while any pilot is elsewhere.
     """
+    if not request.gpus and not request.mem:  # most often: one look at one node
+        cores = request.ranks * request.cores
+        for row in rows:
+            if row.nodes and row.nodes[0].cores >= cores and not row.state.final:
+                return
     alive = [row for row in rows if not row.state.final]
     if any(row.spec.site != "local" for row in alive):
         return

@@ -36,7 +36,7 @@ from ..model.messages import (
 )
 from .ask import Desk
 from .line import Line, dial
-from .replica import Replica
+from .replica import Callback, Replica, call_all
 from .settings import Settings, current
 from .start import reap
 
@@ -77,6 +77,7 @@ class Connection:
         self._sources: list[Source] = []
         self._replicas: dict[str, Replica] = {}
         self._awake = False
+        self._waiting: list[Callback] = []
         self._closing = False
         self._broken: JrmError | None = None
         self._retry_at = 0.0
@@ -117,8 +118,10 @@ class Connection:
         """Let the thread look at outbox and sources soon."""
         if not self._awake:
             self._awake = True
-            with contextlib.suppress(BlockingIOError, OSError):
+            try:
                 os.write(self._wake_write, b"x")
+            except OSError:  # full, or closed
+                pass
 
     def post(self, message: Message, reply: Reply | None = None) -> None:
         """Send a message soon; ``reply`` gets the answer (or an error) on the connection's thread."""
@@ -127,7 +130,8 @@ class Connection:
         if not self._thread.is_alive():
             raise LinkError("this connection is closed (or of another process)", code="JRM-T06", hint="open it again")
         self._outbox.append((getattr(message, "req", 0), message, reply))
-        self.wake()
+        if threading.get_ident() != self._thread.ident:  # that thread looks before it waits
+            self.wake()
 
     def number(self) -> int:
         """Return a request number never used before on this connection."""
@@ -171,6 +175,7 @@ class Connection:
             if replica is not None and replica.error is None:
                 return replica
             replica = Replica(name, self.settings.value_cache_mib << 20)
+            replica.tell = self._waiting.extend
             replica.asking = lambda: self.desk.unshown(name)
             self._replicas[name] = replica
         try:
@@ -234,6 +239,7 @@ class Connection:
             broken.__cause__ = error
             self._break(broken)
         finally:
+            call_all(self._waiting)
             if self._broken is None:
                 self._break(LinkError("the connection was closed", code="JRM-T06", hint="open the session again"))
             self._hang_up()
@@ -255,7 +261,14 @@ class Connection:
                 for new in mine:
                     poller.register(new, zmq.POLLIN)
                 registered = mine
-            ready = dict(poller.poll(1000 if self._line is not None else int(RETRY_S * 1000)))
+            if self._waiting:
+                # As late as possible: whoever waited needs the interpreter, which this thread is about to give up.
+                waiting, self._waiting[:] = self._waiting[:], []
+                call_all(waiting)
+            wait_s = 1.0 if self._line is not None else RETRY_S
+            if self._outbox and self._line is not None:
+                wait_s = 0.0
+            ready = dict(poller.poll(int(wait_s * 1000)))
             if not ready and self._line is not None:
                 # The broker may be waiting for credit before it feeds us on.
                 for replica in list(self._replicas.values()):
@@ -274,7 +287,8 @@ class Connection:
             if self._line is not None and self._line.monitor in ready:
                 self._hang_up()
                 reap()
-            self._idle.set()
+            if not self._idle.is_set():
+                self._idle.set()
 
     def _needed(self) -> bool:
         """Is there a reason to have a broker now?"""

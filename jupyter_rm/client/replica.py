@@ -71,6 +71,8 @@ class Replica:
         self._value_limit = value_limit
         self._watchers: dict[int, dict[int, list[Callback]]] = {}
         self._conditions: list[tuple[Callable[[], bool], Callback]] = []
+        # Calls back who waited; the connection puts that off until it has nothing else to do.
+        self.tell: Callable[[list[Callback]], None] = call_all
         self.feeds_since_seen = 0
         self.bytes_since_seen = 0
 
@@ -102,7 +104,7 @@ class Replica:
             self.created = message.created
             ready += self._met()
             self.changed.notify_all()
-        _call(ready)
+        call_all(ready)
         return missed
 
     def feed(self, message: Feed) -> bool:
@@ -132,7 +134,8 @@ class Replica:
             if self._conditions:
                 ready += self._met()
             self.changed.notify_all()
-        _call(ready)
+        if ready:
+            self.tell(ready)
         return True
 
     def _numbered(self, fact: BulkSubmitted) -> None:
@@ -188,7 +191,7 @@ class Replica:
             self.changed.notify_all()
         for batch in batches:
             batch.lost(error)
-        _call(ready)
+        call_all(ready)
 
     # ------------------------------------------------------------ waiting (any thread)
 
@@ -220,10 +223,11 @@ class Replica:
         self.when(ready, gate.release)
         try:
             # Open without being ready means that no more news will come: wait() raises that.
-            return gate.acquire(timeout=timeout) and self.wait(ready, 0.0)
+            return gate.acquire(timeout=timeout) and (ready() or self.wait(ready, 0.0))
         finally:
-            with self.changed:
-                self._conditions[:] = [entry for entry in self._conditions if entry[0] is not ready]
+            if self._conditions:  # whoever was called back is not among them any more
+                with self.changed:
+                    self._conditions[:] = [entry for entry in self._conditions if entry[0] is not ready]
 
     def watch(self, bulk: int, index: int, callback: Callback) -> None:
         """Call ``callback`` once when the task has ended (at once when it has), on another thread perhaps."""
@@ -243,7 +247,7 @@ class Replica:
 
     def final(self, bulk: int, index: int) -> bool:
         """Say whether a task has its final state."""
-        return bulk < len(self.ledger.bulks) and bool(self.ledger.bulks[bulk].state[index] >= TaskState.DONE)
+        return bulk < len(self.ledger.bulks) and self.ledger.bulks[bulk].state.item(index) >= TaskState.DONE
 
     def _ready(self, touched: set[int]) -> list[Callback]:
         ready: list[Callback] = []
@@ -277,7 +281,8 @@ def _another(name: str) -> LinkError:
     )
 
 
-def _call(callbacks: list[Callback]) -> None:
+def call_all(callbacks: list[Callback]) -> None:
+    """Call back who waited; what one of them raises is logged."""
     for callback in callbacks:
         try:
             callback()

@@ -212,9 +212,11 @@ class TaskHandle:
         Raises:
             TimeoutError: it has not ended in time. TaskError: it ended otherwise; or the call's own exception.
         """
-        error = self.exception(timeout)
-        if error is not None:
-            raise error
+        self.wait(timeout)
+        if not self._done_well():
+            error = self.exception(0)
+            if error is not None:
+                raise error
         if self._is_call():
             raw = self._raw()
             value, failed = decode(raw) if raw else (None, None)
@@ -245,6 +247,13 @@ class TaskHandle:
                         error.uid, error.cause = self.uid, self.cause or ""
                     return error
         return self._error()
+
+    def _done_well(self) -> bool:
+        """Say whether it ended DONE, at the price of one look."""
+        if self._bulk < 0:
+            return False
+        bulks = self._session._replica.ledger.bulks
+        return self._bulk < len(bulks) and bulks[self._bulk].state.item(self._index) == TaskState.DONE
 
     def _is_call(self) -> bool:
         return self._table().form.template.mode == "call"

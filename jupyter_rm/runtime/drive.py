@@ -25,6 +25,12 @@ from .clock import Clock
 # Inputs taken from one socket before the others get their turn.
 ROUND_FRAMES = 256
 ROUND_BYTES = 32 << 20
+# Frames up to this length are copied: sharing one costs more.
+COPIED = 1 << 16
+# Plain numbers: combining and converting zmq's own flags takes longer than receiving.
+_NOBLOCK, _MORE, _EVENTS, _HAS_MORE, _READABLE = map(
+    int, (zmq.NOBLOCK, zmq.SNDMORE, zmq.EVENTS, zmq.RCVMORE, zmq.POLLIN)
+)
 
 
 class Drive:
@@ -148,12 +154,22 @@ def _pipe() -> tuple[int, int]:
 def drain(socket: zmq.Socket[bytes], take: Callable[[list[bytes]], None]) -> None:
     """Pass the messages waiting in a socket to ``take``, at most one round's worth."""
     size = 0
+    get: Callable[[int], Any] = socket.getsockopt
+    receive = socket.recv
     for _ in range(ROUND_FRAMES):
-        try:
-            frames = socket.recv_multipart(zmq.NOBLOCK)
-        except zmq.Again:
+        if not get(_EVENTS) & _READABLE:
             return
+        frames = [receive(_NOBLOCK)]
+        while get(_HAS_MORE):
+            frames.append(receive(_NOBLOCK))
         take(frames)
         size += sum(map(len, frames))
         if size > ROUND_BYTES:
             return
+
+
+def post(socket: zmq.Socket[bytes], frame: bytes, route: bytes | None = None) -> None:
+    """Send a frame, to ``route`` when the socket is a router; zmq.ZMQError when it does not leave at once."""
+    if route is not None:
+        socket.send(route, _NOBLOCK | _MORE)
+    socket.send(frame, _NOBLOCK, len(frame) <= COPIED)
