@@ -108,7 +108,7 @@ class Cluster:
         """Bring up ``slurm`` or ``sge`` with its login node, or a further server of ``sshd-up.sh`` by name."""
         for name in names:
             if name not in self._up:
-                if name in DAEMONS:
+                if name in DAEMONS and (self.mine or not (self.state / name).exists()):
                     self.script(DAEMONS[name])
                 self.script("sshd-up.sh", env={"TB_SERVERS": name})
                 self._up.add(name)

@@ -9,7 +9,7 @@ import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
-from .records import JobRecord, JobState
+from .records import JobRecord, JobState, NodeRecord, QueueRecord
 
 
 @dataclass(frozen=True)
@@ -79,4 +79,70 @@ def picture(jobs: Iterable[JobRecord], user: str, whole: bool = True) -> QueuePi
         tuple(job for job in ordered if job.user != user),
         places,
         whole,
+    )
+
+
+@dataclass(frozen=True)
+class Part:
+    """How fresh one part of a picture is: ``at`` heard last (epoch s, 0: never); ``failure``: why not since then."""
+
+    at: float = 0.0
+    failure: str = ""
+
+
+@dataclass(frozen=True)
+class SitePicture:
+    """All that is known of a site at one moment.
+
+    Attributes:
+        number: grows with every change.
+        jobs: own jobs by id; estimates: believed starts (epoch s) that no listing of jobs holds, by id.
+        queue: the last listing of everybody's jobs; nodes, queues: of the site.
+        parts: by name (``jobs, queue, estimate, nodes, queues``) how fresh each is; a missing one was never asked for.
+    """
+
+    number: int = 0
+    jobs: Mapping[str, JobRecord] = field(default_factory=dict)
+    estimates: Mapping[str, float] = field(default_factory=dict)
+    queue: QueuePicture = QueuePicture()
+    nodes: tuple[NodeRecord, ...] = ()
+    queues: tuple[QueueRecord, ...] = ()
+    parts: Mapping[str, Part] = field(default_factory=dict)
+
+    def age(self, part: str, now: float) -> float | None:
+        """Return how many seconds old a part is at ``now`` (epoch s); None when it was never heard."""
+        at = self.parts.get(part, Part()).at
+        return max(0.0, now - at) if at else None
+
+
+@dataclass(frozen=True)
+class Change:
+    """What a later picture has that an earlier one had not: jobs of the line and nodes, and what is gone."""
+
+    number: int
+    jobs: tuple[JobRecord, ...] = ()
+    gone: tuple[str, ...] = ()
+    nodes: tuple[NodeRecord, ...] = ()
+    nodes_gone: tuple[str, ...] = ()
+    places: Mapping[str, tuple[int, int]] = field(default_factory=dict)
+
+    @property
+    def empty(self) -> bool:
+        """True when a view has nothing to draw anew."""
+        return not (self.jobs or self.gone or self.nodes or self.nodes_gone)
+
+
+def change(old: SitePicture, new: SitePicture) -> Change:
+    """Return the way from ``old`` to ``new``; own jobs and others are told apart by their user, as in a listing."""
+    before = {job.id: job for job in (*old.queue.mine, *old.queue.others)} | dict(old.jobs)
+    after = {job.id: job for job in (*new.queue.mine, *new.queue.others)} | dict(new.jobs)
+    nodes_before = {node.name: node for node in old.nodes}
+    nodes_after = {node.name: node for node in new.nodes}
+    return Change(
+        new.number,
+        tuple(job for id, job in after.items() if before.get(id) != job),
+        tuple(id for id in before if id not in after),
+        tuple(node for name, node in nodes_after.items() if nodes_before.get(name) != node),
+        tuple(name for name in nodes_before if name not in nodes_after),
+        new.queue.places,
     )

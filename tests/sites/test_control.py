@@ -1,4 +1,4 @@
-"""The whole control contract, against real Slurm and real Grid Engine, on this machine and through SSH."""
+"""The whole control contract, against real Slurm and real Grid Engine, here and through SSH; and a new system."""
 
 from __future__ import annotations
 
@@ -8,23 +8,33 @@ from contextlib import contextmanager
 
 import pytest
 from cluster_kit import Cluster, eventually
-from sites_kit import Hand, hand
+from sites_kit import Hand, hand, zorp_hand
 
 from jupyter_rm.batch import BatchError, JobState, load
 
 OVER = (JobState.DONE, JobState.FAILED, JobState.CANCELED, JobState.ENDED, JobState.UNKNOWN)
 
 
-@pytest.fixture(scope="module", params=["slurm-local", "slurm-paramiko", "sge-local", "sge-paramiko"])
-def there(request: pytest.FixtureRequest, cluster: Cluster) -> Iterator[Hand]:
-    name, transport = request.param.split("-")
-    yield from hand(cluster.need(name), name, transport)
+@pytest.fixture(scope="module", params=["zorp", "slurm-local", "slurm-paramiko", "sge-local", "sge-paramiko"])
+def there(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Hand]:
+    name, _, transport = request.param.partition("-")
+    if name == "zorp":
+        # A system that nobody has ever seen, added with one file.
+        yield from zorp_hand(tmp_path_factory.mktemp("zorp"))
+    else:
+        yield from hand(request.getfixturevalue(name), name, transport)
+
+
+@pytest.fixture(scope="module", params=["slurm", "sge"])
+def far(request: pytest.FixtureRequest, cluster: Cluster) -> Iterator[Hand]:
+    yield from hand(cluster.need(request.param), request.param, "paramiko")
 
 
 @pytest.fixture(autouse=True)
-def tidy(there: Hand) -> Iterator[None]:
+def tidy(request: pytest.FixtureRequest) -> Iterator[None]:
     yield
-    there.clear()
+    for name in {"there", "far"} & set(request.fixturenames):
+        request.getfixturevalue(name).clear()
 
 
 def test_a_job_from_submit_to_its_end(there: Hand) -> None:
@@ -59,8 +69,8 @@ def test_an_exit_code_and_a_cancel(there: Hand) -> None:
     assert there.site.cancel([endless.id], {endless.id: endless.token}).missing == ()
     assert endless.ends().state in (JobState.CANCELED, JobState.FAILED)
     assert endless.becomes(*OVER)
-    again = there.site.cancel([endless.id, "999999"], {endless.id: endless.token, "999999": endless.token})
-    assert "999999" in again.missing, "a hint, no proof"
+    again = there.site.cancel([endless.id, there.nobody], {endless.id: endless.token, there.nobody: endless.token})
+    assert there.nobody in again.missing, "a hint, no proof"
 
 
 def test_held_released_and_seen_in_the_queue(there: Hand) -> None:
@@ -79,10 +89,10 @@ def test_held_released_and_seen_in_the_queue(there: Hand) -> None:
 
 def test_what_it_does_not_know_is_unknown(there: Hand) -> None:
     job = there.submit(hold=True)
-    first, second = there.site.status(["999998", job.id])
-    assert (first.id, first.state, first.alive) == ("999998", JobState.UNKNOWN, True)
+    first, second = there.site.status([there.nobody, job.id])
+    assert (first.id, first.state, first.alive) == (there.nobody, JobState.UNKNOWN, True)
     assert second.id == job.id and second.state is JobState.QUEUED
-    assert there.site.status([]) == [] and there.site.final("999998") is None
+    assert there.site.status([]) == [] and there.site.final(there.nobody) is None
     other = there.site.status([job.id], {job.id: "jrm" + "0" * 16})[0]
     assert other.state is JobState.UNKNOWN and "another job" in other.reason_text
     assert there.site.cancel([job.id], {job.id: "jrm" + "0" * 16}).missing == (job.id,)
@@ -99,16 +109,16 @@ def test_refusals_come_at_once_with_a_reason(there: Hand) -> None:
     assert there.site.queue().mine == ()
 
 
-def test_nodes_and_queues(there: Hand) -> None:
-    nodes = {node.name: node for node in there.site.nodes()}
-    queues = {queue.name: queue for queue in there.site.queues()}
-    if there.site.system.name == "slurm":
+def test_nodes_and_queues(far: Hand) -> None:
+    nodes = {node.name: node for node in far.site.nodes()}
+    queues = {queue.name: queue for queue in far.site.queues()}
+    if far.site.system.name == "slurm":
         assert sorted(nodes) == ["n01", "n02", "n03", "n04"]
         assert (nodes["n01"].cores, nodes["n01"].gpus, nodes["n03"].gpus or 0) == (4, 2, 0)
         assert queues["batch"].default and queues["debug"].max_walltime_s == 600 and queues["debug"].max_nodes == 2
     else:
         assert len(nodes) == 1 and {"batch.q", "debug.q"} <= set(queues)
-    assert there.site.version()
+    assert far.site.version()
 
 
 @contextmanager
@@ -128,19 +138,19 @@ def full(cluster: Cluster, name: str) -> Iterator[Hand]:
         next(made, None)
 
 
-def test_places_in_the_line(there: Hand) -> None:
-    name = there.site.system.name
+def test_places_in_the_line(far: Hand) -> None:
+    name = far.site.system.name
     queue = {"slurm": "batch", "sge": "batch.q"}[name]
-    with full(there.cluster, name) as other:
+    with full(far.cluster, name) as other:
         behind = other.submit(queue=queue)
-        first, second = there.submit(queue=queue), there.submit(queue=queue)
+        first, second = far.submit(queue=queue), far.submit(queue=queue)
         jobs = (first, second)
 
         def waits() -> bool:
             return all(one.seen().state is JobState.QUEUED and one.seen().reason for one in jobs) or name == "sge"
 
         eventually(waits, lambda: f"no reason: {[one.seen() for one in jobs]}")
-        picture = there.site.queue()
+        picture = far.site.queue()
         assert {one.id for one in picture.mine} == {first.id, second.id}
         assert {behind.id} <= {one.id for one in picture.others} and (
             # Outside of the namespaces of the cluster nobody knows bob by name.
@@ -152,21 +162,21 @@ def test_places_in_the_line(there: Hand) -> None:
         assert picture.places[first.id][0] < picture.places[second.id][0] <= 3
         if name == "slurm":
             assert "waits" in first.seen().reason_text
-            eventually(lambda: there.site.estimates([first.id]), "no estimate of its start")
-            assert there.site.estimates([first.id])[first.id] > 1.7e9
+            eventually(lambda: far.site.estimates([first.id]), "no estimate of its start")
+            assert far.site.estimates([first.id])[first.id] > 1.7e9
     first.up()
 
 
-def test_the_name_that_another_file_gives(there: Hand, tmp_path_factory: pytest.TempPathFactory) -> None:
+def test_the_name_that_another_file_gives(far: Hand, tmp_path_factory: pytest.TempPathFactory) -> None:
     """A file of a site extends the system and changes a default; the job lands where it says."""
-    name = there.site.system.name
+    name = far.site.system.name
     where = tmp_path_factory.mktemp("sites")
     queue = {"slurm": "debug", "sge": "debug.q"}[name]
     (where / "mine.toml").write_text(f'extends = "{name}"\n[attributes.queue]\ndefault = "{queue}"\n')
-    there_too = there.cluster.site(there.connection, load("mine", [where]))
-    job = there.submit(there_too, hold=True)
+    other = far.cluster.site(far.connection, load("mine", [where]))
+    job = far.submit(other, hold=True)
     if name == "slurm":
         assert job.seen().queue == queue
-    there_too.release([job.id])
+    other.release([job.id])
     job.up()
     assert job.becomes(JobState.RUNNING).queue == queue

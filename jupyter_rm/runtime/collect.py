@@ -1,0 +1,208 @@
+"""What a site looks like from outside, collected once for everybody: own jobs often, the queue seldom, nodes rarely.
+
+It asks no oftener than the site's description allows, whatever asks it: one listing of jobs in a slot of at least
+30 s, and when the whole queue is due that listing serves for the own jobs too. What a command does not say leaves the
+picture as it was, with its age. It concludes nothing and submits nothing; who watches pilots decides what a record
+means. Any thread may look at ``picture``; one at a time collects. Read next: :mod:`.batchsite`,
+:mod:`jupyter_rm.batch.picture`, ``docs/collect.md``.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+import time
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
+from typing import Any, TypeVar
+
+import msgspec
+
+from ..batch import BatchError, JobRecord, JobState
+from ..batch.picture import Part, SitePicture
+from .batchsite import BatchSite
+
+# Never oftener than this, s, whatever a description says: a listing of jobs, one of everybody's jobs, one of the nodes.
+LEAST_JOBS, LEAST_QUEUE, LEAST_NODES = 30.0, 60.0, 300.0
+# A part that fails is asked for more rarely, up to this many times its pause.
+RAREST = 10.0
+T = TypeVar("T")
+
+
+class Collector:
+    """The one collection of a site, shared by all that want to know.
+
+    Args:
+        site: the batch system; clock: seconds that never go back; wall: seconds since 1970, for people.
+        polite: False for what is nobody's queue (processes of a machine): the description's own pace is kept then.
+
+    Attributes:
+        picture: what is known, with the age of each part; a new object whenever something was heard.
+    """
+
+    def __init__(
+        self,
+        site: BatchSite,
+        clock: Callable[[], float] = time.monotonic,
+        wall: Callable[[], float] = time.time,
+        polite: bool = True,
+    ) -> None:
+        self.site = site
+        self.picture = SitePicture()
+        self._clock, self._wall = clock, wall
+        poll = site.system.poll
+        least = LEAST_JOBS if polite else 0.0
+        every = max(least, poll.get("every_s", LEAST_JOBS), poll.get("least_s", 0.0))
+        self._pauses: dict[str, float] = {
+            "jobs": every,
+            "queue": max(2 * least, every, LEAST_QUEUE if polite else 0.0),
+            "estimate": LEAST_NODES,
+            "nodes": max(LEAST_NODES, poll.get("nodes_s", 0.0)),
+            "queues": max(LEAST_NODES, poll.get("queues_s", 0.0)),
+        }
+        self._asked: dict[str, float] = {}
+        self._listed = float("-inf")  # the last listing of jobs, of whatever kind
+        self._failures: dict[str, int] = {}
+        self._doubtful: set[str] = set()  # own jobs of which the queue says something that only `status` may say
+        self._one = threading.Lock()
+
+    # --- when
+
+    def due(self, now: float | None = None) -> float:
+        """Return in how many seconds the next listing of jobs may be made; 0: now."""
+        now = self._clock() if now is None else now
+        return max(0.0, self._listed + self._pause("jobs") - now)
+
+    def _pause(self, part: str) -> float:
+        return self._pauses[part] * min(RAREST, 2.0 ** self._failures.get(part, 0))
+
+    def _may(self, part: str, now: float) -> bool:
+        return now - self._asked.get(part, float("-inf")) >= self._pause(part)
+
+    # --- own jobs
+
+    def status(self, jobs: Mapping[str, str] | Iterable[str]) -> list[JobRecord]:
+        """Make one listing of jobs, if it is time, and return what it says of own ones, places in the line included.
+
+        Args:
+            jobs: ids, with the token of each where listings show tokens.
+
+        Returns:
+            Records of those jobs that were heard of in this very listing; none when it is too early.
+
+        Raises:
+            BatchError, LinkError: nothing was heard; what was known stands.
+        """
+        tokens = dict(jobs) if isinstance(jobs, Mapping) else dict.fromkeys(jobs, "")
+        with self._one:
+            now = self._clock()
+            if not tokens or self.due(now) > 0:
+                return []
+            self._listed = now
+            self._doubtful &= set(tokens)
+            waiting = [
+                id for id in tokens if (known := self.picture.jobs.get(id)) is None or known.state is JobState.QUEUED
+            ]
+            if self._wants_estimates(waiting, now):
+                said = self._try("estimate", lambda: self.site.estimates(waiting))
+                self._show("estimate", estimates={**self.picture.estimates, **said})
+                return []
+            whole = self.site.can("queue") and waiting and not self._doubtful and self._may("queue", now)
+            # Which of the two ways to hear of own jobs failed does not matter: the pace is one.
+            return self._try("queue" if whole else "jobs", lambda: self._line(tokens) if whole else self._own(tokens))
+
+    def _own(self, tokens: Mapping[str, str]) -> list[JobRecord]:
+        checked = {id: token for id, token in tokens.items() if token}
+        heard = [self._placed(record) for record in self.site.status(tokens, checked)]
+        self._doubtful.clear()
+        self._keep(heard)
+        self._failures.pop("jobs", None)
+        return heard
+
+    def _line(self, tokens: Mapping[str, str]) -> list[JobRecord]:
+        """Everybody's jobs: of own ones it is believed that they wait or run; anything else is asked for by id."""
+        line = self.site.queue()
+        self._show("queue", queue=line)
+        mine = {record.id: record for record in line.mine}
+        heard = []
+        for id, token in tokens.items():
+            record, before = mine.get(id), self.picture.jobs.get(id)
+            if record is None or (token and record.token and record.token != token):
+                self._doubtful.add(id)
+            elif before is not None and before.submit and record.submit and abs(before.submit - record.submit) > 1.0:
+                self._doubtful.add(id)  # requeued, or its number given to another job
+            else:
+                heard.append(self._placed(record))
+        self._keep(heard)
+        return heard
+
+    def _placed(self, record: JobRecord) -> JobRecord:
+        place = self.picture.queue.places.get(record.id)
+        if record.state is not JobState.QUEUED or record.position or place is None:
+            return record
+        return msgspec.structs.replace(record, position=place[0])
+
+    def place(self, id: str) -> tuple[int, int]:
+        """Return (position, length) of an own job in its line; zeros for what is not known."""
+        return self.picture.queue.places.get(id, (0, 0))
+
+    def _keep(self, heard: Iterable[JobRecord]) -> None:
+        jobs = dict(self.picture.jobs)
+        for record in heard:
+            if record.state is not JobState.UNKNOWN or record.id not in jobs:
+                jobs[record.id] = record
+        self._show("jobs", jobs=jobs)
+
+    def forget(self, id: str) -> None:
+        """Leave a job out of the picture: it is over."""
+        with self._one:
+            self._show("", jobs={key: record for key, record in self.picture.jobs.items() if key != id})
+            self._doubtful.discard(id)
+
+    def _wants_estimates(self, waiting: list[str], now: float) -> bool:
+        """A slot of its own now and then, where another program than that of the listings believes in start times."""
+        if not waiting or not self.site.can("estimate") or not self._may("estimate", now) or not self.picture.jobs:
+            return False
+        programs = [self.site.system.get(f"ops.{op}.argv")[0] for op in ("estimate", "status")]
+        return programs[0] != programs[1] and all(id in self.picture.jobs for id in waiting)
+
+    # --- the site
+
+    def look_around(self) -> bool:
+        """Ask for nodes and queues if it is time; return whether anything was heard.
+
+        Raises:
+            LinkError: the connection is lost. What the batch system cannot say is noted in the picture.
+        """
+        heard = False
+        with self._one:
+            if self._turn_of("nodes"):
+                with contextlib.suppress(BatchError):
+                    self._show("nodes", nodes=tuple(self._try("nodes", self.site.nodes)))
+                    heard = True
+            if self._turn_of("queues"):
+                with contextlib.suppress(BatchError):
+                    self._show("queues", queues=tuple(self._try("queues", self.site.queues)))
+                    heard = True
+        return heard
+
+    def _turn_of(self, part: str) -> bool:
+        return self.site.can(part) and self._may(part, self._clock())
+
+    # --- the picture
+
+    def _try(self, part: str, ask: Callable[[], T]) -> T:
+        self._asked[part] = self._clock()
+        try:
+            said = ask()
+        except BatchError as error:
+            self._failures[part] = self._failures.get(part, 0) + 1
+            old = self.picture.parts.get(part, Part())
+            self._show(part, failed=replace(old, failure=error.message))
+            raise
+        self._failures.pop(part, None)
+        return said
+
+    def _show(self, part: str, failed: Part | None = None, **news: Any) -> None:
+        parts = {**self.picture.parts, part: failed or Part(self._wall())} if part else self.picture.parts
+        self.picture = replace(self.picture, number=self.picture.number + 1, parts=parts, **news)
