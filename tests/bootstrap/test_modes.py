@@ -64,7 +64,7 @@ def test_an_environment_of_the_users_own(account: Account) -> None:
     account.sh("/usr/bin/python3", "-m", "venv", "--without-pip", str(account.home / "theirs"))
     copy = 'cp -r "$1"/* "$2"/lib/python3*/site-packages'
     account.sh("sh", "-c", copy, "sh", str(packages), str(account.home / "theirs"))
-    for name in (str(account.home / "theirs"), str(account.home / "theirs/bin/python3")):
+    for name in (str(account.home / "theirs"), "~/theirs", str(account.home / "theirs/bin/python3")):
         used = account.ensure(Wanted(mode="use", name=name))
         assert (used.how, used.root) == ("found", "") and used.python.startswith(str(account.home / "theirs"))
         works(account, used)

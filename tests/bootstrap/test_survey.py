@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 import time
+from dataclasses import replace
 
 import pytest
 from bootstrap_kit import UID, Account
@@ -45,6 +46,17 @@ def test_a_login_that_greets_and_a_path_of_login_shells_only(account: Account) -
     assert facts.commands["ssh"].startswith("/usr"), "a function was taken for a program"
     assert (facts.host, facts.home) == (os.uname().nodename, str(account.home))
     assert f"{account.home}/tools" in facts.path.split(":")
+
+
+def test_a_linked_interpreter_comes_before_all_others(account: Account) -> None:
+    account.file(".jupyter_rm/kept", "")
+    account.sh("ln", "-s", "/usr/bin/python3", ".jupyter_rm/python")
+    facts = survey(account.connection)
+    assert facts.linked == os.path.realpath("/usr/bin/python3")
+    # Chosen even when another one has the version of here.
+    other = replace(facts, pythons=((sys.executable, sys.version_info[:3]), *facts.pythons))
+    made = account.ensure(facts=other)
+    assert os.path.realpath(made.python) == facts.linked
 
 
 def test_a_home_in_which_nothing_can_be_written(account: Account) -> None:

@@ -90,10 +90,12 @@ class _Making:
     def __init__(self, connection: Runs, facts: SiteFacts, want: Wanted, tell: Tell) -> None:
         self._connection = connection
         self._facts = facts
-        self._want = replace(want, mode=want.mode or "create")
+        home = facts.home.rstrip("/")
+        name = f"{home}/{want.name[2:]}" if want.name.startswith("~/") else want.name
+        self._want = replace(want, mode=want.mode or "create", name=name)
         self._tell = tell
         self._step = ""
-        self._base = want.base or f"{facts.home.rstrip('/')}/.jupyter_rm"
+        self._base = want.base or f"{home}/.jupyter_rm"
         self._env = f"{self._base}/env"
 
     def _begin(self, step: str, text: str = "") -> None:
@@ -148,8 +150,8 @@ class _Making:
             if not name.startswith("/"):
                 return self._named(name)
             choices = [name, f"{name}/bin/python", f"{name}/bin/python3"]
-        elif self._want.python:
-            choices = [self._want.python]
+        elif self._want.python or self._facts.linked:
+            choices = [self._want.python or self._facts.linked]
         else:
             choices = [path for path, version in self._facts.pythons if version[:2] >= OLDEST]
         self._begin("python", f"looking for jupyter_rm {jupyter_rm.__version__}")
@@ -252,14 +254,14 @@ class _Making:
         The same minor version as here comes first, then the nearest; the first for which there are packages is taken.
         """
         usable = [(path, version) for path, version in self._facts.pythons if version[:2] >= OLDEST]
-        if self._want.python:
-            usable = [(path, version) for path, version in usable if path == self._want.python]
-            usable = usable or self._asked(self._want.python)
+        if chosen := self._want.python or self._facts.linked:
+            usable = [(path, version) for path, version in usable if path == chosen] or self._asked(chosen)
         if not usable:
             raise SiteError(
                 f"{self._facts.host}: no Python 3.10 or later; found: {self._found()}",
                 code="JRM-B04",
-                hint="load or install one there (conda, uv, pyenv need no administrator) and give its path as python=",
+                hint="install one there (conda, uv and pyenv need no administrator); on no path? ln -s it to "
+                "~/.jupyter_rm/python",
             )
         if self._want.source == "index":
             return (*self._nearest(usable)[0], "index")

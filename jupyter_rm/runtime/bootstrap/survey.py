@@ -38,6 +38,7 @@ class SiteFacts:
         cores, mem_mib: of the login machine itself.
         tmp: directory for temporary files; free_mib: room in the home directory; quota: what ``quota`` printed.
         writable: whether a file could be made in the home directory.
+        linked: the interpreter that somebody linked as ``~/.jupyter_rm/python`` to be used before all others.
     """
 
     host: str
@@ -58,6 +59,7 @@ class SiteFacts:
     quota: str = ""
     writable: bool = True
     system: str = "Linux"
+    linked: str = ""
 
 
 def survey(connection: Runs) -> SiteFacts:
@@ -115,6 +117,7 @@ def read(text: str) -> SiteFacts | None:
         quota=said.get("quota", "").replace(";", "\n").strip(),
         writable=said.get("writable") == "yes",
         system=said.get("system", "Linux"),
+        linked=said.get("linked", ""),
     )
 
 

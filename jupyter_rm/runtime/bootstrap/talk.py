@@ -69,8 +69,8 @@ class Wanted:
         mode: ``create`` (make it unless it is there), ``use`` (a named one, as it is), ``update`` (``create``, and a
             name is led to the new one), ``recreate`` (make it anew), ``private`` (a copy of the pilot's own), ``local``
             (unpacked on each node when the job starts), ``none`` (whatever package the machine's Python has).
-        name: of the environment: a plain name below ``~/.jupyter_rm/env``, or with ``use`` and ``private`` the absolute
-            path of its directory (``use``: or of its Python). Empty: named after its content.
+        name: of the environment: a plain name below ``~/.jupyter_rm/env``, or with ``use`` and ``private`` the path
+            (absolute, or beginning with ``~/``) of its directory (``use``: or of its Python). Empty: after its content.
         source: where the package comes from: ``staged`` (from here), ``index`` (``pip install`` there), ``installed``
             (it is there already, as with ``none``).
         python: path of the interpreter to use there; empty: the best one found.
@@ -99,7 +99,7 @@ class Wanted:
                 hint="give its path, or the name it was made under",
             )
         plain = self.name.replace("-", "").replace("_", "").replace(".", "")
-        path = self.name.startswith("/") and self.mode in ("use", "private") and "\0" not in self.name
+        path = self.name.startswith(("/", "~/")) and self.mode in ("use", "private") and "\0" not in self.name
         if self.name and not path and not (plain.isalnum() and self.name.isascii() and len(self.name) <= 64):
             raise RequestError(
                 f"env: {self.name!r} is not the name of an environment",

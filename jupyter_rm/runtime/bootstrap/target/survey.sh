@@ -44,6 +44,8 @@ bits = "" if sys.maxsize > 2**32 else "32"
 print("python\t%s\t%d.%d.%d\t%s%s%s" % ((base,) + sys.version_info[:3] + (sys.implementation.name, flags, bits)))' \
     </dev/null 2>/dev/null
 }
+linked=$HOME/.jupyter_rm/python
+if [ -x "$linked" ]; then say linked "$(readlink -f "$linked" 2>/dev/null || echo "$linked")"; look "$linked"; fi
 rest=$path:
 while [ -n "$rest" ]; do
   folder=${rest%%:*}; rest=${rest#*:}
