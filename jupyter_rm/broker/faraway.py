@@ -21,7 +21,7 @@ from ..model.errors import JrmError, LinkError, RequestError, SiteError
 from ..model.states import Cause, PilotState
 from ..runtime.bootstrap import Environment, Step, Wanted, ensure
 from .links import Keys, Road
-from .places import NEW, OVER, SUBMITTED, SUBMITTING, Record, remote_place, remote_sandbox, spec_of
+from .places import NEW, OVER, SUBMITTED, SUBMITTING, Record, remote_place, remote_sandbox, spec_of, wants_requeue
 from .post import Post
 from .reach import Contact, Reached, describe, parse_ended, reach
 from .sites import PLAIN, values_of
@@ -322,7 +322,7 @@ class Faraway:
     @property
     def requeues(self) -> bool:
         """Say whether the batch system may start the job anew: then the end of one start is not the pilot's end."""
-        return self.order.spec.options.get("requeue", "").lower() in ("true", "yes", "1")
+        return wants_requeue(self.order.spec)
 
     def _go(self, contact: Contact) -> None:
         """Find a way to the agent, or write letters."""

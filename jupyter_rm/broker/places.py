@@ -16,6 +16,7 @@ import msgspec
 import zmq
 
 from ..model.effects import StartPilot
+from ..model.facts import PilotSpec
 from ..runtime.home import Home, private_directory, write_private
 
 NEW, SUBMITTING, SUBMITTED, OVER = "new", "submitting", "submitted", "over"
@@ -44,6 +45,11 @@ class Record(msgspec.Struct):
     job_id: str = ""
     submitted: float = 0.0
     misses: int = 0
+
+
+def wants_requeue(spec: PilotSpec) -> bool:
+    """Say whether the batch system may start the job anew."""
+    return spec.options.get("requeue", "").lower() in ("true", "yes", "1")
 
 
 def token_of(key: bytes) -> str:
@@ -132,7 +138,9 @@ def spec_of(order: StartPilot, record: Record, launch: tuple[str, ...], bind: st
         "walltime": spec.walltime,
         "drain": spec.drain,
         "backup": spec.backup,
-        "launch": [spec.launch] if spec.launch else list(launch),
+        "launch": spec.launch,
+        "launches": list(launch),
+        "requeue": wants_requeue(spec),
         "hooks": spec.hooks,
         "place": record.place,
         "sandbox": record.sandbox,

@@ -106,9 +106,12 @@ def reason_of(session: Session, table: BulkTable, index: int) -> str:
 def pilot_reason(row: PilotRow) -> str:
     """Return the reason of a pilot's state in words."""
     if row.silent and not row.state.final:
-        return f"unreachable, last known {row.state.name}; its tasks may be running"
+        why = f" ({row.step.text})" if row.step is not None and row.step.status != "ok" and row.step.text else ""
+        return f"unreachable{why}, last known {row.state.name}; its tasks may be running"
     text = CAUSE_TEXT.get(row.cause, "") if row.cause is not Cause.NONE else ""
-    text = row.reason or text or _PILOT_PLAIN.get(row.state, "")
+    # The job's news and the agent's come on two ways: that it starts may be heard after its first word.
+    late = row.state is PilotState.ACTIVE and row.reason == "the agent is starting"
+    text = (not late and row.reason) or text or _PILOT_PLAIN.get(row.state, "")
     if row.state.final:
         return text
     step, queued = row.step, row.queued
@@ -119,7 +122,7 @@ def pilot_reason(row: PilotRow) -> str:
         if queued.estimate:
             parts.append(f"expected to start {stamp(queued.estimate)}")
         return ", ".join(parts)
-    if step is not None and step.at >= row.since:
+    if step is not None and step.at >= row.since and not (row.state >= PilotState.ACTIVE and step.status == "ok"):
         percent = f" {step.percent:.0f} %" if step.percent >= 0 and step.status == "progress" else ""
         return f"{step.step}{percent}: {step.text}" if step.text else f"{step.step}{percent}"
     return text

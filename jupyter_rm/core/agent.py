@@ -111,6 +111,7 @@ class AgentMachine:
         self.heard_at = self.hello_at = self.said_at = now
         self.last_contact = now
         self.stopping: Cause | None = None
+        self._returns = False
         self.ended = False
         self._held: dict[int, HeldSet] = {}
         self._begun: list[Begun] = []
@@ -368,12 +369,15 @@ class AgentMachine:
     def _goodbye(self) -> None:
         self._report_tasks()
         cause = self.stopping if self.stopping is not None else Cause.NONE
-        self._report(Goodbye(int(cause), self._last_word(cause)), sync=True)
+        if not self._returns:
+            self._report(Goodbye(int(cause), self._last_word(cause)), sync=True)
         self._end(cause, "stopped" if self.stopping is not None else "drained")
 
     def _last_word(self, cause: Cause) -> str:
         if self.stopping is None:
             return "drained"
+        if cause == Cause.PILOT_LOST:
+            return "ended from outside: its job was canceled or preempted, or the machine goes down"
         return CAUSE_TEXT[cause] if cause in (Cause.WALLTIME, Cause.DISK_FULL) else "stopped on request"
 
     def _end(self, cause: Cause, reason: str) -> None:
@@ -532,8 +536,13 @@ class AgentMachine:
             self._stock = stock
             self._report(Stock(stock, self._rate))
 
-    def stop(self, now: float, cause: Cause) -> list[Effect]:
-        """End this agent because the system asked for it (a signal): kill what runs, then say goodbye."""
+    def stop(self, now: float, cause: Cause, returns: bool = False) -> list[Effect]:
+        """End this agent because the system asked for it (a signal): kill what runs, then say goodbye.
+
+        Args:
+            returns: its job is started anew later: then there is no goodbye.
+        """
+        self._returns = returns
         self._stop(cause)
         return self._out() + self.flush(now)
 

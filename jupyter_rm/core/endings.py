@@ -5,7 +5,10 @@ Read next: :mod:`jupyter_rm.core.agent`.
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
+import numpy.typing as npt
 
 from ..model.columns import Column, Picks
 from ..model.effects import (
@@ -13,11 +16,28 @@ from ..model.effects import (
 )
 from ..model.states import Cause
 
+# SIGTERM and SIGKILL, as a program or as the shell around it reports them.
+_ENDING = (-15, -9, 143, 137)
 VALUES_BYTES = 8 << 20  # of results in one report
 
 
 def honest(news: Finished) -> Finished:
-    keep = news.cause != Cause.USER_CANCEL
+    """Return the part that nobody asked for."""
+    return cut(news, news.cause != Cause.USER_CANCEL)
+
+
+def slain(news: Finished) -> npt.NDArray[np.bool_]:
+    """Return which ended by the signals with which a batch system ends a job, shape (n,)."""
+    return np.asarray((news.cause == Cause.TASK_EXIT) & np.isin(news.code, _ENDING))
+
+
+def blamed(news: Finished, cause: Cause) -> Finished:
+    """Return the same ends with another cause."""
+    return replace(news, cause=np.full(len(news.tokens), cause, np.uint8))
+
+
+def cut(news: Finished, keep: npt.NDArray[np.bool_]) -> Finished:
+    """Return the part of the news at which ``keep`` is true."""
     if bool(keep.all()):
         return news
     where = np.flatnonzero(keep)

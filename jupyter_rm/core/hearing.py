@@ -319,7 +319,7 @@ class Hearing(Binding):
     def _goodbye(self, port: Port, report: Goodbye) -> None:
         row = self.ledger.pilots[port.pilot]
         state = PilotState.CANCELED if row.cause == Cause.USER_CANCEL else PilotState.DONE
-        if report.cause in (Cause.AGENT_LOST, Cause.NODE_LOST, Cause.DISK_FULL):
+        if report.cause in (Cause.AGENT_LOST, Cause.NODE_LOST, Cause.PILOT_LOST, Cause.DISK_FULL):
             state = PilotState.FAILED
         cause = Cause(report.cause) or row.cause
         self._do(port.farewell())

@@ -40,9 +40,9 @@ def number_of(name: str) -> int:
 def pack(frames: Sequence[bytes]) -> list[bytes]:
     """Return the bytes of the letters that hold ``frames``."""
     letters: list[list[bytes]] = []
-    size = LETTER_BYTES
+    size = 0
     for frame in frames:
-        if size + len(frame) > LETTER_BYTES:
+        if not letters or (letters[-1] and size + len(frame) > LETTER_BYTES):
             letters.append([])
             size = 0
         letters[-1].append(frame)

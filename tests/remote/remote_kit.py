@@ -29,7 +29,7 @@ from jupyter_rm.model.facts import PilotStep
 from jupyter_rm.runtime.home import Home
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "connect"))
-from connect_kit import Relay, totp  # noqa: E402
+from connect_kit import Relay, totp
 
 PAUSE = threading.Event()  # never set: what other programs do sends us no event
 

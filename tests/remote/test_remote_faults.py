@@ -1,0 +1,152 @@
+"""What breaks between here and there: nothing runs twice, nothing is given up without proof, everything says so."""
+
+from __future__ import annotations
+
+import os
+import signal
+from pathlib import Path
+
+import pytest
+from remote_kit import Far, active, line_of, story, until
+
+import jupyter_rm as jrm
+from jupyter_rm.client.session import Session
+from jupyter_rm.runtime.home import Home
+
+MARK = 'import os, sys; os.close(os.open(sys.argv[1] + "/" + sys.argv[2], os.O_CREAT | os.O_EXCL))'
+
+
+def marks(far: Far, name: str) -> Path:
+    """Return a directory of the account there in which each task leaves one file, and fails when it is there."""
+    path = far.cluster.state / "home/alice" / f"marks-{far.broker_id}-{name}"
+    path.mkdir()
+    os.chown(path, 29601, 29601)
+    return path
+
+
+def marked(directory: Path, count: int, pause: float = 0.0) -> list[jrm.Task]:
+    text = MARK + f"; import time; time.sleep({pause})" if pause else MARK
+    return [jrm.Task("/usr/bin/python3", ["-c", text, str(directory), str(number)]) for number in range(count)]
+
+
+@pytest.mark.parametrize("phase", ["submitting", "submitted"])
+def test_a_broker_that_is_killed_while_it_submits_makes_one_job(far: Far, study: Session, phase: str) -> None:
+    study.pilot("slurm+ssh://alice@tb-slurm", nodes=1)
+    task = study.submit(jrm.Task("/bin/true"))
+    name = study.name
+    until(lambda: far.record(name).get("phase") in (phase, "submitted"), "it does not get so far")
+    far.kill_broker()
+    again = far.new_client(name)
+    pilot = active(again.pilots()[0])
+    assert len(again.pilots()) == 1
+    until(lambda: again[task.uid].state == "DONE", lambda: again[task.uid].reason)
+    assert far.jobs_of(far.record(name)["token"]) == [pilot.job_id]
+    again.close()
+
+
+def test_a_broker_that_is_killed_in_mid_run_finds_its_pilot_again(far: Far, study: Session) -> None:
+    active(study.pilot("slurm+ssh://alice@tb-slurm", nodes=1))
+    directory = marks(far, study.name)
+    bulk = study.submit(marked(directory, 60, 0.2))
+    until(lambda: any(directory.iterdir()), "no task has begun")
+    far.kill_broker()
+    again = far.new_client(study.name)
+    both = again[bulk.uid]
+    assert both.wait(120)
+    assert both.counts() == {"DONE": 60}, [task.reason for task in both.failed()][:3]
+    assert len(list(directory.iterdir())) == 60
+    again.close()
+
+
+def test_a_cut_of_the_link_stops_no_task_and_ends_no_pilot(far: Far, study: Session) -> None:
+    pilot = active(study.pilot("slurm+ssh://alice@tb-cut", nodes=1))
+    directory = marks(far, study.name)
+    bulk = study.submit(marked(directory, 120, 0.2))
+    until(lambda: any(directory.iterdir()), "no task has begun")
+    far.relay.refuse = True
+    far.relay.reset()
+    until(lambda: "lost" in str(pilot.step), lambda: str(pilot.step))
+    before = len(list(directory.iterdir()))
+    until(lambda: len(list(directory.iterdir())) > before + 10, "the tasks stopped with the link")
+    until(lambda: pilot.unreachable, "the silence is not noticed")
+    assert pilot.state == "ACTIVE"
+    far.relay.refuse = False
+    assert bulk.wait(120)
+    assert bulk.counts() == {"DONE": 120}, [task.reason for task in bulk.failed()][:3]
+    until(lambda: not pilot.unreachable, lambda: pilot.reason)
+    assert len(list(directory.iterdir())) == 120
+
+
+def test_a_killed_agent_is_started_again_and_the_work_goes_on(far: Far, study: Session) -> None:
+    pilot = active(study.pilot("ssh://alice@tb-slurm", cores=2))
+    assert study.submit(jrm.Task("/bin/true")).wait(60) == "DONE"
+    first = far.agent_pids()
+    os.kill(first[0], signal.SIGKILL)
+    until(lambda: far.agent_pids() not in ([], first), "no new agent")
+    bulk = study.submit([jrm.Task("/bin/true")] * 50)
+    assert bulk.wait(60)
+    assert bulk.counts() == {"DONE": 50}
+    assert pilot.state == "ACTIVE"
+
+
+def test_a_job_that_somebody_else_cancels_ends_its_pilot_and_the_tasks_go_elsewhere(far: Far, study: Session) -> None:
+    first = active(study.pilot("slurm+ssh://alice@tb-slurm", nodes=1))
+    bulk = study.submit([jrm.Task("/bin/sleep", ["1"])] * 20)
+    until(lambda: bulk.counts().get("RUNNING"), "nothing runs")
+    far.cluster.run("scancel", first.job_id)
+    until(lambda: first.state in ("FAILED", "DONE"), lambda: f"{first.state} {first.reason}", 120)
+    active(study.pilot("ssh://alice@tb-slurm", cores=20))
+    assert bulk.wait(120)
+    assert bulk.counts() == {"DONE": 20}
+
+
+def test_a_requeued_job_is_the_same_pilot_in_a_new_life(far: Far, study: Session) -> None:
+    pilot = active(study.pilot("slurm+ssh://alice@tb-slurm", nodes=1, options={"requeue": "true"}))
+    bulk = study.submit([jrm.Task("/bin/sleep", ["3"])] * 4)
+    until(lambda: bulk.counts().get("RUNNING"), "nothing runs")
+    job = pilot.job_id
+    far.cluster.run("scontrol", "requeue", job)
+    until(lambda: "requeued" in pilot.reason or pilot.state != "ACTIVE", lambda: pilot.reason, 120)
+    assert pilot.state == "ACTIVE", pilot.reason
+    # It would wait for two minutes.
+    far.cluster.run("scontrol", "update", f"jobid={job}", "starttime=now", check=False)
+    assert bulk.wait(180), pilot.reason
+    assert bulk.counts() == {"DONE": 4}
+    assert pilot.job_id == job
+    assert any("requeued" in text for _, _, text in story(study))
+
+
+def test_without_any_network_path_letters_carry_the_work(far: Far, study: Session) -> None:
+    far.cluster.need("few")
+    with line_of(far.cluster.state / "auth/alice", "no-port-forwarding "):
+        pilot = active(study.pilot("ssh://alice@tb-few", cores=2))
+        bulk = study.submit([jrm.Task("/bin/true")] * 300)
+        assert study.call(pow, 3, 3).result(timeout=60) == 27
+        assert bulk.wait(120)
+        assert bulk.counts() == {"DONE": 300}
+        assert any(step == "link" and "no network path" in text for step, _, text in story(study)), pilot.reason
+        pilot.cancel()
+        assert pilot.wait("CANCELED", 90) == "CANCELED"
+
+
+def test_a_stranger_without_the_broker_s_key_is_not_heard(far: Far, study: Session) -> None:
+    import json
+
+    import zmq
+
+    active(study.pilot("ssh://alice@tb-slurm", cores=1))
+    contact = json.loads((far.place(study.name) / "contact.json").read_bytes())
+    spec = (far.place(study.name) / "spec").read_bytes().split(b"\n", 3)[3]
+    public = json.loads(spec)["link"]["public"].encode()
+    with zmq.Context() as context:
+        for keys in (None, zmq.curve_keypair()):
+            with context.socket(zmq.DEALER) as socket:
+                socket.linger = 0
+                if keys is not None:
+                    socket.curve_publickey, socket.curve_secretkey = keys
+                    socket.curve_serverkey = public
+                socket.connect(f"tcp://127.0.0.1:{contact['port']}")
+                socket.send(b"")
+                assert not socket.poll(1500), socket.recv()
+    assert study.submit(jrm.Task("/bin/true")).wait(30) == "DONE"
+    assert Home.locate().holder() is not None
