@@ -155,6 +155,7 @@ def main(argv: list[str] | None = None) -> int:
         performer=performer,
         host=nodes[0].name,
     )
+    agent.in_job, agent.returns = bool(spec.get("link")), bool(spec.get("requeue"))
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGPIPE, signal.SIG_IGN)
     agent.drive.on_signal(signal.SIGTERM, agent.terminate)

@@ -16,8 +16,23 @@ from collections.abc import Callable
 from typing import Any, Protocol
 
 from ..core.agent import AgentMachine
+from ..core.endings import blamed, cut, slain
 from ..core.patience import DEFAULT, Patience
-from ..model.effects import Effect, End, Forget, FromBroker, Input, Kill, Launch, Retract, RunAhead, Send, Spool, Tick
+from ..model.effects import (
+    Effect,
+    End,
+    Finished,
+    Forget,
+    FromBroker,
+    Input,
+    Kill,
+    Launch,
+    Retract,
+    RunAhead,
+    Send,
+    Spool,
+    Tick,
+)
 from ..model.errors import ProtocolError, SiteError
 from ..model.resources import Node
 from ..model.states import Cause
@@ -31,6 +46,10 @@ log = logging.getLogger("jupyter_rm.agent")
 # Pause between two looks at the performers while they have work queued ahead, seconds.
 CALM = 0.05
 LAST_WORDS = 3.0
+# A second word to end counts as another one only this much later, s.
+FAMILY = 2.0
+# How long the end of a task by TERM or KILL is held back in a batch job, s.
+HELD = 1.0
 
 
 class Performs(Protocol):
@@ -40,6 +59,7 @@ class Performs(Protocol):
     def busy_ahead(self) -> bool: ...
 
     def perform(self, effect: Effect) -> None: ...
+    def flush(self) -> None: ...
     def filenos(self) -> list[int]: ...
     def poll(self) -> list[Input]: ...
     def due(self) -> float | None: ...
@@ -90,6 +110,10 @@ class Agent:
         self._calm_until = 0.0
         self._look_at = 0.0
         self._ending: float | None = None
+        self._told: float | None = None
+        self._held: list[tuple[float, Finished]] = []
+        self.in_job = False  # a batch system may end everything here at once
+        self.returns = False  # it starts the job anew after that
         link.open(self.drive, self._frames, self._met)
         self.drive.every(0.25, self._tick)
 
@@ -110,10 +134,18 @@ class Agent:
 
     def terminate(self) -> None:
         """End because the system says so: kill what runs, say goodbye."""
-        if self._ending is not None:
-            self.drive.stop()
+        now = self.clock.now()
+        if self._told is not None:
+            # A batch system tells the whole family, and each member passes it on.
+            if now - self._told > FAMILY:
+                self.drive.stop()
             return
-        self._carry_out(self.machine.stop(self.clock.now(), Cause.PILOT_LOST))
+        self._told = now
+        # What just died by the same word did not end by itself.
+        held, self._held = self._held, []
+        for _, news in held:
+            self._carry_out(self.machine.handle(now, blamed(news, Cause.PILOT_LOST)))
+        self._carry_out(self.machine.stop(now, Cause.PILOT_LOST, self.returns))
 
     def limit(self, until: float) -> None:
         """End the pilot at ``until`` (this machine's steady clock, s): its time is over."""
@@ -149,13 +181,14 @@ class Agent:
         if now >= self._calm_until:
             self._look(now)
         self._carry_out(self.machine.flush(now))
+        self.performer.flush()
         self.link.flush()
         if self._ending is not None and (self.machine.outbox.unacked == 0 or now > self._ending):
             self.drive.stop()
 
     def _look(self, now: float) -> None:
         for news in self.performer.poll():
-            self._carry_out(self.machine.handle(now, news))
+            self._carry_out(self.machine.handle(now, self._sifted(now, news)))
         self._carry_out(self.machine.flush(now))
         calm = self.performer.busy_ahead
         if calm:
@@ -167,6 +200,26 @@ class Agent:
             if self._look_at <= now or now + wait < self._look_at:
                 self._look_at = now + wait
                 self.drive.later(wait, _nothing)
+
+    def _sifted(self, now: float, news: Input) -> Input:
+        """Hold back for a moment what a batch system may have ended: then its word for us is on the way too."""
+        if not self.in_job or not isinstance(news, Finished):
+            return news
+        dead = slain(news)
+        if not bool(dead.any()):
+            return news
+        ended = cut(news, dead)
+        if self._told is not None:
+            self._carry_out(self.machine.handle(now, blamed(ended, Cause.PILOT_LOST)))
+        else:
+            self._held.append((now + HELD, ended))
+            self.drive.later(HELD, self._let_go)
+        return cut(news, ~dead)
+
+    def _let_go(self) -> None:
+        now = self.clock.now()
+        while self._held and self._held[0][0] <= now:
+            self._carry_out(self.machine.handle(now, self._held.pop(0)[1]))
 
     def _listen(self, on: bool) -> None:
         """Listen to the performer's signals, or leave them alone while it works by itself."""
