@@ -15,6 +15,7 @@ import sys
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, NoReturn
 
+from .cli_site import add_site
 from .model.errors import JrmError, LinkError, ProtocolError, RequestError, SiteError, TaskError
 
 if TYPE_CHECKING:
@@ -404,6 +405,7 @@ def parser() -> argparse.ArgumentParser:
     made = verb("cancel", _cancel, "cancel tasks, bulks or pilots")
     made.add_argument("uid", nargs="*")
     made.add_argument("--all", action="store_true", help="all tasks of the session that have not ended")
+    add_site(verb, _say, shared)
     verb("doctor", _doctor, "look at everything that must be right", shared)
     made = verb("broker", _broker, "look at, stop, or read the log of the broker", shared)
     made.add_argument("action", nargs="?", default="status", choices=("status", "stop", "log"))

@@ -6,6 +6,7 @@ Works on merged descriptions and reports all problems at once, each with file, l
 
 from __future__ import annotations
 
+import difflib
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -201,6 +202,24 @@ class _Checker:
         if "status" in tree.get("ops", {}) and not tree.get("states"):
             self.add("states", "what the system's states mean", "none")
 
+    def site(self, said: dict[str, Any], attributes: dict[str, Attribute]) -> None:
+        """Check where the site is and what is asked for there by default."""
+        for name, value in said.items():
+            path = f"site.{name}"
+            if name == "url":
+                if not isinstance(value, str) or not re.fullmatch(r"[A-Za-z][A-Za-z0-9_.-]*(\+ssh)?://\S*", value):
+                    self.add(path, "a URL such as slurm+ssh://me@login", value)
+            elif name not in attributes:
+                near = difflib.get_close_matches(name, ["url", *attributes], 1)
+                self.add(path, f"url or an attribute{f' (did you mean {near[0]}?)' if near else ''}", name)
+            elif not attributes[name].visible or attributes[name].product:
+                self.add(path, "an attribute that a person gives", name)
+            else:
+                try:
+                    accept(attributes[name], value)
+                except JrmError as error:
+                    self.add(path, "a value that fits the attribute", error.message)
+
     def reader(self, path: str, reader: dict[str, Any], fields: tuple[str, ...]) -> None:
         """Check that a reader has what its format needs and fills fields that exist."""
         kind = reader.get("format", "")
@@ -260,4 +279,5 @@ def problems_of(loaded: Loaded) -> list[Problem]:
     attributes = checker.attributes(tree.get("attributes", {}))
     if attributes or not tree.get("attributes"):
         checker.operations(tree, attributes)
+        checker.site(tree.get("site", {}), attributes)
     return checker.problems

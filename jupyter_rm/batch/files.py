@@ -185,10 +185,22 @@ def load(
     return BatchSystem(loaded.name, loaded.tree, loaded.origin, tuple(loaded.files))
 
 
+def _usable(search: Iterable[str | Path]) -> dict[str, BatchSystem]:
+    """Return the kinds of batch systems; not the sites that are made of them, nor files that cannot be used."""
+    places, out = list(search), {}
+    for name in known(places):
+        try:
+            system = load(name, places)
+        except RequestError:
+            continue  # whoever names it is told; the others are not to suffer from it
+        if not system.is_site:
+            out[name] = system
+    return out
+
+
 def recognised_by(search: Iterable[str | Path] = ()) -> tuple[str, ...]:
     """Return the commands whose presence on a machine tells which batch system it has; ask for all at once."""
-    places = list(search)
-    return tuple(sorted({command for name in known(places) for command in load(name, places).detect}))
+    return tuple(sorted({command for system in _usable(search).values() for command in system.detect}))
 
 
 def recognise(present: Iterable[str], search: Iterable[str | Path] = ()) -> tuple[str, ...]:
@@ -197,8 +209,8 @@ def recognise(present: Iterable[str], search: Iterable[str | Path] = ()) -> tupl
     Args:
         present: those of :func:`recognised_by` that the machine has; search: as for :func:`load`.
     """
-    places, have = list(search), frozenset(present)
-    found = {name: load(name, places).detect for name in known(places)}
+    have = frozenset(present)
+    found = {name: system.detect for name, system in _usable(search).items()}
     fits = [name for name, commands in found.items() if commands and have.issuperset(commands)]
     return tuple(sorted(fits, key=lambda name: (-len(found[name]), name)))
 

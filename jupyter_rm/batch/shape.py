@@ -28,6 +28,8 @@ SHAPE: dict[str, Any] = {
     "token_in": "text",
     "nothing": "texts",
     "launch": "texts",
+    # Where the site is ("url"), and what a pilot there asks for when nothing else is said, by attribute.
+    "site": {"*": "any"},
     "poll": {"every_s": "number", "least_s": "number", "nodes_s": "number", "queues_s": "number", "ids": "whole"},
     "attributes": {
         "*": {

@@ -74,6 +74,11 @@ class BatchSystem:
         """The operations this system can do."""
         return tuple(self._tree.get("ops", {}))
 
+    @property
+    def is_site(self) -> bool:
+        """True for the description of one site: it says where that is."""
+        return "url" in self._tree.get("site", {})
+
     def state_of(self, raw: str) -> tuple[JobState, str]:
         """Return (state, detail) of a state as the batch system writes it; UNKNOWN, and a note, when nobody knows."""
         return self._translate.state_of(raw)
