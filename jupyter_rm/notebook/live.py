@@ -69,6 +69,8 @@ class View:
         """Return the window of the still picture: what fits into it."""
         if self.name == "nodes":
             return {"width": 640, "height": 170, **self.window, "limit": min(300, self.window.get("limit", 300))}
+        if self.name in ("timeline", "queue"):
+            return {**self.window, "width": 320, "height": 160}
         return {**self.window, "bins": min(120, self.window.get("bins", 120))}
 
     def _text(self) -> str:

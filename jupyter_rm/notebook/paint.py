@@ -27,7 +27,7 @@ def image(picture: Picture, label: str) -> str:
     for name, paint in _PAINTERS.items():
         table = picture.tables.get(name)
         if table is not None and table.rows:
-            shapes = paint(table)
+            shapes = paint(picture, table)
             if shapes and len(shapes) <= MOST:
                 return _img(shapes, label)
     return ""
@@ -87,7 +87,7 @@ def _area(xs: Sequence[float], low: Sequence[float], high: Sequence[float], colo
     return f'<polygon points="{there} {back}" fill="{color}"/>'
 
 
-def _history(table: Table) -> str:
+def _history(_: Picture, table: Table) -> str:
     names = ("done", "failed", "canceled", "running", "waiting")
     times, *levels = _columns(table, "x", *names)
     most = max(sum(each) for each in zip(*levels, strict=True))
@@ -106,7 +106,7 @@ def _history(table: Table) -> str:
     return made + _frame(most, times[0], times[-1]) + _legend(legend)
 
 
-def _usage(table: Table) -> str:
+def _usage(_: Picture, table: Table) -> str:
     times, held, busy = _columns(table, "x", "held", "busy")
     most = max([1.0, *held, *busy])
     if len(times) < 2:
@@ -119,7 +119,7 @@ def _usage(table: Table) -> str:
     return made + _frame(most, times[0], times[-1]) + _legend([(color, "busy"), (_INK, "held by pilots")])
 
 
-def _cells(table: Table) -> str:
+def _cells(_: Picture, table: Table) -> str:
     """Paint boxes of a map of 1000 x 1000 units, y upwards; boxes of a colour are one path."""
     xs, widths, lows, tops, fills, keys = _columns(table, "x", "w", "y", "top", "fill", "color")
     across, up = WIDTH / 1000, (HEIGHT - _TOP) / 1000
@@ -138,4 +138,38 @@ def _cells(table: Table) -> str:
     return made + _legend([(_COLORS.states["IDLE"], "free"), (_COLORS.states["BUSY"], "busy")])
 
 
-_PAINTERS: dict[str, Callable[[Table], str]] = {"history": _history, "usage": _usage, "cells": _cells}
+def _bars(picture: Picture, table: Table) -> str:
+    """Paint what lasted from when to when, in lanes; bars of a colour are one path."""
+    xs, x1s, ys, y1s, keys = _columns(table, "x", "x1", "y", "y1", "color")
+    begin, end = (1000 * float(picture.values[name]) for name in ("begin", "end"))
+    left, base = 110, HEIGHT - _BOTTOM
+    span, high = max(1.0, end - begin), base - _TOP
+
+    def across(ms: float) -> float:
+        return round(left + (WIDTH - left) * min(max((ms - begin) / span, 0.0), 1.0), 1)
+
+    paths: dict[str, str] = {}
+    for x, x1, y, y1, key in zip(xs, x1s, ys, y1s, keys, strict=True):
+        wide, tall = max(0.5, across(x1) - across(x)), round(high * (y1 - y) / 1000, 1)
+        top = round(base - high * y1 / 1000, 1)
+        paths[key] = paths.get(key, "") + f"M{across(x):g} {top:g}h{wide:g}v{tall:g}h{-wide:g}z"
+    made = "".join(f'<path d="{path}" fill="{_COLORS.of(key)}"/>' for key, path in paths.items())
+    lanes = picture.tables.get("lanes")
+    for y, label in zip(*_columns(lanes, "y", "label"), strict=True) if lanes is not None else ():
+        short = str(label) if len(str(label)) <= 16 else f"{str(label)[:15]}…"
+        made += _text(left - 6, round(base - high * y / 1000 + 4, 1), short, "end")
+    form = "%H:%M:%S" if span < 86_400_000 else "%m-%d %H:%M"
+    first, last = (time.strftime(form, time.localtime(ms / 1000)) for ms in (begin, end))
+    frame = f'<path d="M{left} {_TOP}V{base}H{WIDTH}" fill="none" stroke="{_INK}"/>'
+    told = picture.tables.get("legend")
+    meanings = list(zip(*_columns(told, "color", "text"), strict=True)) if told is not None else []
+    legend = _legend([(_COLORS.of(color), str(text)) for color, text in meanings])
+    return made + frame + _text(left, HEIGHT - 4, first) + _text(WIDTH, HEIGHT - 4, last, "end") + legend
+
+
+_PAINTERS: dict[str, Callable[[Picture, Table], str]] = {
+    "history": _history,
+    "usage": _usage,
+    "cells": _cells,
+    "bars": _bars,
+}

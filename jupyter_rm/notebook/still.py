@@ -20,7 +20,7 @@ from . import paint
 MOST = 40_000  # bytes
 ROWS = 20
 _READ = frozenset({"tasks", "pilots", "queue", "jobs"})  # other tables are drawn, not read
-_TIMES = frozenset({"at", "since", "started", "ended", "asked_at", "opened_at"})
+_TIMES = frozenset({"at", "since", "started", "ended", "asked_at", "opened_at", "started_at", "ended_at", "estimate"})
 _NUMBERS = frozenset({"exit_code", "attempt", "nodes", "cores", "gpus", "running", "tasks"})
 
 

@@ -51,8 +51,24 @@ SAYS = {
         r"\['0\\n', '1\\n', '2\\n', '3\\n', '4\\n', '5\\n'\] \[1, 1, 1, 1, 1, 1\]",
         r"ended        274 DONE",
     ],
+    "05-watch-it": [
+        r"ended        140 DONE, 10 FAILED",
+        r"<session 'watch-it': 1 of 1 pilots alive, ",
+        r"t\.0\.\d+ +nap +FAILED",
+        r"p\.1 +noop00040",
+        r"150 naps, 10 failed; the 4 cores were busy \d+ % of the time",
+    ],
+    "06-a-cluster": [
+        r"sbatch --parsable --comment=jrm0+ --partition=batch --nodes=2 .*--cpus-per-task=8 --time=60",
+        r"'two' is not a number",
+        r"sum of the squares below 200: 2646700",
+        r"20 calls ran on \['",
+        r"still in /tmp, and the answer is 42",
+        r"ended        228 DONE",
+    ],
 }
-LARGEST = 550_000  # bytes of an executed notebook; BokehJS, packed, is 470 kB of the first
+LARGEST = 300_000  # bytes of an executed notebook
+VIEWS = {"05-watch-it": 7}  # live views in it, each with its picture
 
 
 def texts(notebook: Any) -> str:
@@ -93,6 +109,12 @@ def test_notebooks_run(path: Path, home: Path, tmp_path: Path, monkeypatch: pyte
         assert re.search(pattern, shown), f"{path.name} does not show {pattern!r}, but:\n{shown[-6000:]}"
     written = nbformat.writes(notebook)
     assert len(written) < LARGEST
+    bundles = [out.get("data", {}) for cell in notebook.cells for out in cell.get("outputs", [])]
+    views = [bundle for bundle in bundles if "application/vnd.jupyter-rm.view+json" in bundle]
+    assert len(views) >= VIEWS.get(path.stem, 0)
+    assert all("jrm-still" in bundle["text/html"] for bundle in views)
+    assert "application/vnd.jupyter.widget-view+json" not in written, "nobody is there to look at a widget"
+    assert str(home) not in json.dumps(views), "a view in a file names places of this machine"
     assert not re.search(r'(src|href)=\\?"https?://', written), "an output needs the network"
     assert list(tmp_path.iterdir()) == [], "the notebook leaves files where it was started"
 
