@@ -40,6 +40,7 @@ Kind = tuple[int, tuple[tuple[str, str], ...]]
 Ending = tuple[TaskState, Cause, str]
 _HEAD = struct.Struct("<IIQQ")
 _ORDER = struct.Struct("<IIIIQ")
+_ONE = struct.Struct("<IHQ")  # the columns of a single call
 # Loaded by path, so that a worker does not import the package; the name is freed for a user's own module "worker".
 _BOOT = (
     "import sys; sys.path[:1] = [sys.argv[2]]; import worker; del sys.path[0]; "
@@ -116,6 +117,7 @@ class Worker:
         self._sent = 0
         self._since = (0, 0.0)
         self._fifo: deque[Tokens] = deque()
+        self._parts: list[bytes] = []
         self._out: deque[memoryview] = deque()
         self._in = bytearray()
         self._functions: dict[bytes, int] = {}
@@ -309,33 +311,45 @@ class Worker:
         number = self._functions.get(plan.sha)
         if number is None:
             number = self._functions[plan.sha] = len(self._functions)
-            self._send(far.FUNCTION, 0, number, 0, [function])
+            self._put(far.FUNCTION, 0, number, 0, [function])
         known = self._plans.get(plan.bulk)
         if known is None or known[1] is not plan:
             known = self._plans[plan.bulk] = (len(self._plans), plan)
-            self._send(far.PLAN, 0, known[0], 0, [plan.text])
+            self._put(far.PLAN, 0, known[0], 0, [plan.text])
         ends, data = _payload(plan, index)
         if len(data) > most:
             count = max(1, int(np.searchsorted(ends, most, "right")))
             if count < len(index):
                 index, ends, data = index[:count], ends[:count], data[: int(ends[count - 1])]
         count = len(index)
+        if count == 1:
+            segment, row = plan.held.find(int(index[0]))
+            columns = _ONE.pack(index[0], segment.attempt[row], len(data))
+            self._put(far.CALLS, 1, number, known[0], [columns, data])
+            return self._sent_off(plan.bulk, index)
         attempts = plan.held.attempts(index)
         columns = index.astype("<u4").tobytes() + attempts.astype("<u2").tobytes() + ends.astype("<u8").tobytes()
-        self._send(far.CALLS, count, number, known[0], [columns, data])
-        self._fifo.append(tokens(plan.bulk, index))
+        self._put(far.CALLS, count, number, known[0], [columns, data])
+        return self._sent_off(plan.bulk, index)
+
+    def _sent_off(self, bulk: int, index: npt.NDArray[np.int64]) -> int:
+        self.push()
+        count = len(index)
+        self._fifo.append(tokens(bulk, index))
         self.flight += count
         self._sent += count
         if self.due is None:
             self.due = time.monotonic() + 0.02
         return count
 
-    def _send(self, kind: int, count: int, number: int, plan: int, parts: list[bytes]) -> None:
-        self._out.append(memoryview(b"".join((_ORDER.pack(kind, count, number, plan, sum(map(len, parts))), *parts))))
-        self.push()
+    def _put(self, kind: int, count: int, number: int, plan: int, parts: list[bytes]) -> None:
+        self._parts += (_ORDER.pack(kind, count, number, plan, sum(map(len, parts))), *parts)
 
     def push(self) -> None:
         """Write as much as the pipe takes, and listen for room when it is full."""
+        if self._parts:  # in one piece: the worker is woken once
+            self._out.append(memoryview(b"".join(self._parts)))
+            self._parts.clear()
         while self._out and self._sink >= 0:
             try:
                 sent = os.write(self._sink, self._out[0])
@@ -412,6 +426,10 @@ def _payload(plan: CallPlan, index: npt.NDArray[np.int64]) -> tuple[npt.NDArray[
     count = len(index)
     segment, row = plan.held.find(int(index[0]))
     column = segment.payload
+    if count == 1 and column is not None:
+        only = column.get(row)
+        assert isinstance(only, bytes)
+        return np.array([len(only)], np.uint64), only
     consecutive = segment.index is None and int(index[-1]) - int(index[0]) == count - 1
     if consecutive and column is not None and column.kind == "bytes" and row + count <= len(column):
         cut = column.take(Picks.span(row, row + count))

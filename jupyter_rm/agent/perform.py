@@ -20,7 +20,7 @@ from ..core.holdings import Holdings
 from ..model.effects import Effect, Input, Kill, Launch, Retract, RunAhead, TakenBack
 from ..model.ids import INDEX_BITS, by_bulk
 from ..model.resources import Node
-from ..runtime.process import STARTED, Spawner, SpawnerLike
+from ..runtime.process import EVENT, STARTED, Spawner, SpawnerLike
 from .commands import Site
 from .environments import Environments, task_environment
 from .executables import Executables
@@ -30,6 +30,7 @@ from .workers import Workers
 
 # Processes that are no tasks (ranks, workers, environments) have tokens from here on.
 INTERNAL = 1 << 63
+_QUIET = np.zeros(0, EVENT)
 
 
 class Performer:
@@ -75,7 +76,8 @@ class Performer:
         self._holdings = holdings
         self._spawner = spawner if spawner is not None else Spawner()
         self._selector = selectors.DefaultSelector()
-        self._selector.register(self._spawner.fileno(), selectors.EVENT_READ)
+        self._spawner_fd = self._spawner.fileno()
+        self._selector.register(self._spawner_fd, selectors.EVENT_READ)
         self._bell = Bell()
         self._selector.register(self._bell.fileno(), selectors.EVENT_READ)
         self._news = News()
@@ -162,7 +164,7 @@ class Performer:
             raise RuntimeError("the program that starts processes has died")
         self._bell.quiet()
         ready = self._selector.select(0)
-        events = self._spawner.events()
+        events = self._spawner.events() if any(key.fd == self._spawner_fd for key, _ in ready) else _QUIET
         if not self._spawner.alive and not self._closed:
             self._broken = True
             events = events[events["error"] != errno.EPIPE]

@@ -107,6 +107,7 @@ class Agent:
         self.performer: Performs = performer(self.machine)
         self.link = link
         self._listening = False
+        self._heard = False  # the performer has a signal out
         self._calm_until = 0.0
         self._look_at = 0.0
         self._ending: float | None = None
@@ -180,14 +181,15 @@ class Agent:
         now = self.clock.now()
         if now >= self._calm_until:
             self._look(now)
-        self._carry_out(self.machine.flush(now))
+        else:
+            self._carry_out(self.machine.flush(now))
         self.performer.flush()
         self.link.flush()
         if self._ending is not None and (self.machine.outbox.unacked == 0 or now > self._ending):
             self.drive.stop()
 
     def _look(self, now: float) -> None:
-        for news in self.performer.poll():
+        for news in self._polled():
             self._carry_out(self.machine.handle(now, self._sifted(now, news)))
         self._carry_out(self.machine.flush(now))
         calm = self.performer.busy_ahead
@@ -221,13 +223,25 @@ class Agent:
         while self._held and self._held[0][0] <= now:
             self._carry_out(self.machine.handle(now, self._held.pop(0)[1]))
 
+    def _polled(self) -> list[Input]:
+        """Ask the performer when it rang or is due, and always while nobody listens: most rounds are about orders."""
+        if self._listening and not self._heard:
+            due = self.performer.due()
+            if due is None or due > time.monotonic():
+                return []
+        self._heard = False
+        return self.performer.poll()
+
+    def _hear(self) -> None:
+        self._heard = True  # the look happens once per round
+
     def _listen(self, on: bool) -> None:
         """Listen to the performer's signals, or leave them alone while it works by itself."""
         if on != self._listening:
             self._listening = on
             for fd in self.performer.filenos():
                 if on:
-                    self.drive.watch(fd, _nothing)  # the look happens once per round
+                    self.drive.watch(fd, self._hear)
                 else:
                     self.drive.forget(fd)
 

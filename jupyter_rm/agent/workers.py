@@ -349,7 +349,7 @@ class Workers:
         done = worker.take(count)
         worker.counted(count)
         state = seat.pool
-        mean = float((frame.ended - frame.started).mean())
+        mean = float((frame.ended - frame.started).mean()) if count > 1 else float(frame.ended[0] - frame.started[0])
         state.mean = mean if state.mean < 0 else 0.5 * state.mean + 0.5 * mean
         state.seen += count
         zeros, wide, seconds = np.zeros(count, np.uint8), np.zeros(count, np.uint32), np.zeros(count, np.float32)
@@ -366,8 +366,8 @@ class Workers:
             seconds,
             wide,
         )
-        ends = np.cumsum(frame.sizes, dtype="<u8")
-        if frame.codes.any():
+        ends = np.cumsum(frame.sizes, dtype="<u8") if count > 1 else frame.sizes.astype("<u8")
+        if any(frame.codes) if count == 1 else frame.codes.any():
             self._failures(worker, news, frame, ends)
         else:
             news.values = Column("bytes", count, data=frame.data, ends=ends.tobytes())
