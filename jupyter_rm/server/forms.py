@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from ..batch import known, load
+from ..broker.sites import search_path
 from ..views import forms
 
 _TITLES = {"local": "This machine", "noop": "Nothing at all (measures the machinery)"}
@@ -16,7 +17,12 @@ _TITLES = {"local": "This machine", "noop": "Nothing at all (measures the machin
 
 def sites() -> dict[str, Any]:
     """Return the sites that can be named without a login, and the batch systems for ``SYSTEM+ssh://me@login``."""
-    systems = [{"name": name, "title": load(name).title} for name in sorted(known()) if name not in ("base", "local")]
+    search = search_path()
+    systems = [
+        {"name": name, "title": load(name, search).title}
+        for name in sorted(known(search))
+        if name not in ("base", "local")
+    ]
     return {"sites": [{"name": name, "title": title} for name, title in _TITLES.items()], "systems": systems}
 
 

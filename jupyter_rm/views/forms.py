@@ -8,23 +8,29 @@ Read next: :mod:`jupyter_rm.batch.values`, ``docs/batch-systems.md``.
 
 from __future__ import annotations
 
-import re
+import contextlib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from ..batch import BATCH_SCRIPT, BatchSystem, load
+from ..batch import BATCH_SCRIPT, BatchSystem, known, load
 from ..batch.conditions import holds
 from ..batch.values import Attribute, Value, accept
+from ..broker.sites import AUTO, PLAIN, SiteName, parse, search_path, values_of
+from ..core.session import SITES
 from ..model.errors import JrmError, RequestError
+from ..model.facts import PilotSpec
+from ..model.units import memory_mib
+from ..runtime.connect import Target
 
 # What the program that submits decides; these stand in their places in a preview.
+PLACE = "/PLACE-OF-THE-PILOT"
 LATER: dict[str, str] = {
     "token": "jrm000000000000",
-    "workdir": "/PLACE-OF-THE-PILOT",
-    "stdout": "/PLACE-OF-THE-PILOT/job.out",
-    "stderr": "/PLACE-OF-THE-PILOT/job.err",
-    "script": "/PLACE-OF-THE-PILOT/job.sh",
-    "spec": "/PLACE-OF-THE-PILOT/spec",
+    "workdir": PLACE,
+    "stdout": f"{PLACE}/job.log",
+    "stderr": f"{PLACE}/job.log",
+    "script": f"{PLACE}/job.sh",
+    "spec": f"{PLACE}/spec",
 }
 # Attributes that are a pilot's own fields, and what they are called there; the others are its ``options``.
 PILOT_FIELDS = {
@@ -42,25 +48,35 @@ _WITHOUT_A_COMMAND = {
     "local": "The agent is started on this machine; no command of a batch system is run.",
     "noop": "Its tasks end at once: it measures the machinery alone.",
 }
-_SCHEME = re.compile(r"(?P<system>[A-Za-z][A-Za-z0-9._-]*?)(\+ssh)?://(?P<rest>.*)", re.DOTALL)
 
 
-def system_of(site: str, search: Sequence[str] = ()) -> BatchSystem:
+def name_of(site: str) -> SiteName:
+    """Return what a site's name or URL means; the bare name of a batch system will do here.
+
+    Raises:
+        RequestError: JRM-Q17, JRM-Q70, it means nothing.
+    """
+    if site in SITES:
+        return SiteName(site, Target(""), PLAIN)
+    if site in known(search_path()):
+        with contextlib.suppress(RequestError):
+            return parse(site)
+        return SiteName(site, Target(""), site)
+    return parse(site)
+
+
+def system_of(site: str) -> BatchSystem:
     """Return the batch system that a site's name or URL stands for.
 
     Args:
         site: ``local``, ``noop``, ``ssh://me@host``, ``slurm+ssh://me@login``, or a description's name.
-        search: directories with further descriptions, the most special first.
 
     Raises:
-        RequestError: JRM-Q24, there is no such description.
+        RequestError: JRM-Q17, JRM-Q24, there is no such description.
     """
-    match = _SCHEME.fullmatch(site)
-    name = match["system"] if match else site
-    if name in ("local", "noop", "ssh"):
-        name = "local"
     # Which system it is turns out when somebody has logged in there: until then, what all of them know.
-    return load("base" if name == "auto" else name, search)
+    name = name_of(site).system
+    return load("base" if name == AUTO else name, search_path())
 
 
 def offered(system: BatchSystem, site: str = "") -> list[Attribute]:
@@ -97,29 +113,30 @@ def form_of(
         ``{name: text}``, with the name ``""`` for what is wrong with the whole; ``pilot`` is what
         ``Session.pilot(**pilot)`` takes, None while there are errors.
     """
-    known = {each.name: each for each in offered(system, site)}
+    fields = {each.name: each for each in offered(system, site)}
     found = dict(choices or {})
     given = {name: value for name, value in values.items() if value is not None and value != ""}
     errors: dict[str, str] = {}
     good: dict[str, Value] = {}
     for name, value in given.items():
-        if name not in known:
+        if name not in fields:
             errors[""] = f"{name}: this site has no such field"
             continue
         try:
-            good[name] = accept(known[name], _typed(known[name], value), found.get(name, ()))
+            good[name] = accept(fields[name], _typed(fields[name], value), found.get(name, ()))
         except JrmError as error:
             errors[name] = _said(error, name)
-    shown = {name: _shown(each, system, good) for name, each in known.items()}
+    shown = {name: _shown(each, system, good) for name, each in fields.items()}
     for name in [name for name in good if not shown[name]]:
         del good[name]  # what cannot be seen is not sent
     command = None
-    if not errors:
+    wanted = None if errors else pilot_of(site or system.name, good)
+    if wanted is not None:
         try:
-            command = system.render("submit", {**later_of(system), **good}, choices) if "submit" in system.ops else None
+            command = system.render("submit", sent(system, wanted), choices) if "submit" in system.ops else None
         except JrmError as error:
             name = error.message.partition(":")[0]
-            errors[name if name in known else ""] = _said(error, name)
+            errors[name if name in fields else ""] = _said(error, name)
     without = _WITHOUT_A_COMMAND.get(site, "")
     if not without and system.name == "base":
         without = "Which batch system it has turns out at the login; then the command is made."
@@ -130,7 +147,7 @@ def form_of(
         "title": system.title,
         "fields": [
             _field(each, values.get(name), shown[name], found.get(name, ()), errors.get(name, ""))
-            for name, each in known.items()
+            for name, each in fields.items()
         ],
         "errors": errors,
         "ready": not errors,
@@ -140,13 +157,27 @@ def form_of(
         "script": BATCH_SCRIPT.decode() if command else "",
         "later": later_of(system) if command else {},
         "note": without,
-        "pilot": None if errors else pilot_of(site or system.name, good),
+        "pilot": None if errors else wanted,
     }
 
 
 def later_of(system: BatchSystem) -> dict[str, str]:
     """Return the stand-ins for what is decided when a pilot is submitted, those that the system takes."""
     return {name: text for name, text in LATER.items() if name in system.heard}
+
+
+def sent(system: BatchSystem, pilot: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what the batch system is asked for a pilot, by attribute, with stand-ins for what is decided later.
+
+    Raises:
+        RequestError: naming what is wrong.
+    """
+    fields = dict(pilot)
+    if "mem" in fields:
+        fields["mem"] = memory_mib(fields["mem"], "mem")
+    spec = PilotSpec(**fields)
+    values = values_of(spec, system, name_of(spec.site), LATER["token"], PLACE)
+    return values | {"script": LATER["script"], "spec": LATER["spec"]}
 
 
 def pilot_of(site: str, values: Mapping[str, object]) -> dict[str, Any]:

@@ -9,10 +9,12 @@ import pytest
 import yaml
 
 from jupyter_rm.batch import known, load
+from jupyter_rm.broker.sites import parse, values_of
+from jupyter_rm.client.capacity import pilot_spec
 from jupyter_rm.model.errors import RequestError
 from jupyter_rm.server import forms
 from jupyter_rm.server.api import SPEC
-from jupyter_rm.views.forms import form_of, later_of, system_of
+from jupyter_rm.views.forms import LATER, PLACE, form_of, system_of
 
 SYSTEMS = sorted(set(known()) - {"base"})
 GIVEN = {"name": "big", "queue": "batch", "nodes": "2", "cores_per_node": "8", "walltime": "1h30m"}
@@ -24,19 +26,22 @@ def field(form: dict[str, Any], name: str) -> dict[str, Any]:
 
 @pytest.mark.parametrize("name", SYSTEMS)
 def test_the_command_shown_is_the_command_that_is_sent(name: str) -> None:
+    site = "ssh://me@login" if name == "local" else f"{name}+ssh://me@login"
     system = load(name)
-    offered = {each["name"] for each in form_of(system, {})["fields"]}
+    offered = {each["name"] for each in form_of(system, {}, site=site)["fields"]}
     values = {key: value for key, value in GIVEN.items() if key in offered}
-    if name == "local":
-        values.pop("nodes", None)
-    form = form_of(system, values)
+    form = form_of(system, values, site=site)
     assert form["errors"] == {}
-    sent = load(name).render("submit", {**later_of(system), **values})
+    assert form["pilot"]["walltime"] == 5400.0
+    # The way of a pilot: what a person asks for, what the broker asks the batch system for, the command.
+    fields = {key: value for key, value in form["pilot"].items() if key != "site"}
+    spec = pilot_spec(form["pilot"]["site"], fields)
+    asked = values_of(spec, load(name), parse(site), LATER["token"], PLACE)
+    sent = load(name).render("submit", {**asked, "script": f"{PLACE}/job.sh", "spec": f"{PLACE}/spec"})
     assert form["command"] == sent.line()
     assert form["argv"] == list(sent.argv)
     assert form["stdin"].encode() == sent.stdin
     assert form["ready"] and form["script"].startswith("#!/bin/sh")
-    assert form["pilot"]["walltime"] == 5400.0
 
 
 def test_every_field_says_what_is_wrong_with_it() -> None:
