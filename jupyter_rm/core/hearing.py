@@ -319,11 +319,17 @@ class Hearing(Binding):
     def _goodbye(self, port: Port, report: Goodbye) -> None:
         row = self.ledger.pilots[port.pilot]
         state = PilotState.CANCELED if row.cause == Cause.USER_CANCEL else PilotState.DONE
-        if report.cause in (Cause.AGENT_LOST, Cause.NODE_LOST, Cause.PILOT_LOST, Cause.DISK_FULL):
+        if report.cause in (Cause.AGENT_LOST, Cause.NODE_LOST, Cause.DISK_FULL):
             state = PilotState.FAILED
-        cause = Cause(report.cause) or row.cause
+        cause, reason = Cause(report.cause) or row.cause, report.reason
+        if cause == Cause.PILOT_LOST:
+            # Its job ended it. When that was asked for, the job may have been faster than our word to the agent.
+            if state == PilotState.CANCELED:
+                cause, reason = row.cause, "stopped on request"
+            else:
+                state = PilotState.FAILED
         self._do(port.farewell())
-        self._pilot_over(port, state, cause, report.reason, told=True)
+        self._pilot_over(port, state, cause, reason, told=True)
         self._do(EndPilot(self.key, port.pilot, row.job_id))
 
     def job(self, change: JobChanged) -> None:
