@@ -53,6 +53,17 @@ class Bad(Exception):
     """Something that cannot be pickled or unpickled; the text names it."""
 
 
+def of_python(version: str, body: bytes) -> Any:
+    """Return what a pickle with code in it stands for: called by the pickles that ``client/functions.py`` makes."""
+    here = f"{sys.version_info[0]}.{sys.version_info[1]}"
+    if version != here:
+        raise RuntimeError(
+            f"code in it was made with Python {version}, and the pilot runs Python {here}, which cannot run that: "
+            f"use Python {version} there, or put the code into a module that is installed on both sides"
+        )
+    return loads(body)
+
+
 def explain(error: BaseException) -> str:
     """Return one line about an exception."""
     try:

@@ -25,6 +25,7 @@ from .limits import check_call
 _FIXED = (int, float, complex, str, bytes, bool, type(None), types.ModuleType, types.BuiltinFunctionType, range)
 _Watch = list[tuple[dict[str, Any], str, Any]]
 _MISSING = object()
+_PYTHON = f"{sys.version_info[0]}.{sys.version_info[1]}"
 
 
 class Functions:
@@ -115,10 +116,20 @@ def _dumps_by_value(value: object) -> bytes:
     for module in registered:
         cloudpickle.register_pickle_by_value(module)
     try:
-        return bytes(cloudpickle.dumps(value, protocol=5))
+        return _of_this_python(bytes(cloudpickle.dumps(value, protocol=5)))
     finally:
         for module in registered:
             cloudpickle.unregister_pickle_by_value(module)
+
+
+def _of_this_python(body: bytes) -> bytes:
+    """Return a pickle that names this Python, when ``body`` holds code: code runs in no other minor version."""
+    if b"CodeType" not in body:
+        return body
+    version = _PYTHON.encode()
+    # By hand: workers know this name, and nobody can import it here.
+    head = b"\x80\x05c_jrm_worker\nof_python\n\x8c" + bytes([len(version)]) + version
+    return head + b"B" + len(body).to_bytes(4, "little") + body + b"\x86R."
 
 
 def dump_function(function: Callable[..., Any]) -> bytes:
