@@ -71,6 +71,8 @@ class CallPlan:
         template = held.template
         assert captured.env is not None
         extra = {"JRM_SESSION": site.session, "JRM_PILOT": f"p.{site.pilot}"} | dict(template.environment)
+        if site.here is not None:
+            extra["JRM_NODE"] = site.nodes[site.here].name
         if "OMP_NUM_THREADS" not in captured.env:
             extra.setdefault("OMP_NUM_THREADS", str(template.request.cores))
         self.bulk, self.held, self.sha, self.timeout = bulk, held, template.function, template.timeout

@@ -247,9 +247,10 @@ class Fleet:
             poller.register(source, zmq.POLLIN)
         while not all(far.up for far in self.fars) and (left := until - self.clock.now()) > 0:
             poller.poll(int(min(left, LOOK) * 1000) + 1)
-            self._events += self.turn()
+            self.turn()  # who came is seen in the end
             if not any(one.process.poll() is None for one in self._launchers) and not any(far.up for far in self.fars):
                 break
+        self._events = []
         missing = [far.host.name for far in self.fars if not far.up]
         if missing:
             log.warning("no word from %s; %s", ", ".join(missing), self._last_line())

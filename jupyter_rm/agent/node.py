@@ -41,8 +41,8 @@ log = logging.getLogger("jupyter_rm.agent")
 # Pause between two looks at the performer while it has work queued ahead, s.
 CALM = 0.02
 TICK = 0.25
-# What a pause between two ticks counts at most, s; and the leases after which a silence counts however it came about.
-AWAKE_STEP, LEASES_MOST = 1.0, 4
+# What a pause between two ticks counts at most, s; and the silence that counts however it came about.
+AWAKE_STEP, SILENCE_MOST = 1.0, 180.0
 # Frames under way at once; beyond that, news is gathered into fewer, larger ones.
 FLYING = 8
 DIAL_SECONDS, WELCOME_SECONDS = 2.0, 5.0
@@ -230,7 +230,7 @@ class NodeAgent:
                 self._dial()
             return
         lease, silent = self._spec["lease"], now - self._heard
-        if self._awake - self._heard_awake > lease or silent > LEASES_MOST * lease:
+        if self._awake - self._heard_awake > lease or silent > max(lease, SILENCE_MOST):
             log.warning("the head has been silent for %.0f s: everything ends here", silent)
             self._end(4)
         if self._owed:

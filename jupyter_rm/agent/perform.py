@@ -118,6 +118,9 @@ class Performer:
         if self._news:
             self._bell.ring()  # some answers are known at once
 
+    def flush(self) -> None:
+        """Nothing is gathered here: every effect was carried out at once."""
+
     def _of(self, pool: int, token: int) -> Executables | Workers:
         calls = self._calls.get(pool)
         if calls is None:

@@ -51,7 +51,7 @@ class _Wide:
 class _Hand:
     """What one node has been given. ``local`` is the performer of the head's own node."""
 
-    __slots__ = ("allocs", "far", "lanes", "local", "number", "retracting", "table", "tokens", "up")
+    __slots__ = ("allocs", "far", "lanes", "local", "number", "orders", "retracting", "table", "tokens", "up")
 
     def __init__(self, number: int) -> None:
         self.number = number
@@ -63,6 +63,7 @@ class _Hand:
         self.allocs: dict[int, int] = {}
         self.lanes: dict[int, int] = {}
         self.retracting: set[int] = set()
+        self.orders: list[talk.Order] = []
 
 
 class SpanPerformer:
@@ -173,8 +174,7 @@ class SpanPerformer:
             hand.local.site.spread.update(spread)
             hand.local.perform(Launch(pool, mine, np.array(allocs, np.uint64)))
         elif hand.far is not None and hand.up:
-            orders = self._needed(hand.far, mine)
-            self._fleet.send(hand.far, [*orders, talk.go(pool, tokens, allocs, slots, spread)])
+            hand.orders += [*self._needed(hand.far, mine), talk.go(pool, tokens, allocs, slots, spread)]
         else:
             self._lose(hand, "its node is not there")
 
@@ -196,7 +196,7 @@ class SpanPerformer:
             if hand.local is not None:
                 hand.local.perform(RunAhead(pool, mine))
             elif hand.far is not None:
-                self._fleet.send(hand.far, [*self._needed(hand.far, mine), talk.Ahead(pool, mine.tobytes())])
+                hand.orders += [*self._needed(hand.far, mine), talk.Ahead(pool, mine.tobytes())]
 
     def _retract(self, pool: int) -> None:
         self._asked[pool] = self._asked.get(pool, 0) + 1
@@ -206,7 +206,7 @@ class SpanPerformer:
                 if hand.local is not None:
                     hand.local.perform(Retract(pool))
                 elif hand.far is not None:
-                    self._fleet.send(hand.far, [talk.TakeBack(pool)])
+                    hand.orders.append(talk.TakeBack(pool))
         self._answer(pool)
 
     def _answer(self, pool: int) -> None:
@@ -232,7 +232,17 @@ class SpanPerformer:
         if hand.local is not None:
             hand.local.perform(Kill(mine))
         elif hand.far is not None:
-            self._fleet.send(hand.far, [talk.Slay(mine.tobytes())])
+            hand.orders.append(talk.Slay(mine.tobytes()))
+
+    def flush(self) -> None:
+        """Send what was ordered since the last time: one frame per node.
+
+        What is to run ahead arrives together with the allocations it is to follow, or it would find them gone.
+        """
+        for hand in self._hands:
+            if hand.orders and hand.far is not None:
+                orders, hand.orders = hand.orders, []
+                self._fleet.send(hand.far, orders)
 
     # ------------------------------------------------------------ what a node agent needs to know
 
@@ -309,6 +319,7 @@ class SpanPerformer:
                 for report in event.reports:
                     asked = isinstance(report, talk.Taken) and report.asked
                     self._take(hand, talk.heard(report, event.number), asked)
+        self.flush()
         # What a lost node had is over before anything new is placed; what is back is there before that, too.
         return [*self._news.take(), *changes]
 
@@ -418,6 +429,7 @@ class SpanPerformer:
         """Everything a node had is over; tasks that reach beyond it end with it."""
         tokens, hand.tokens = hand.tokens, set()
         allocs, hand.allocs = hand.allocs, {}
+        hand.orders = []
         now = time.time()
         for token in sorted(tokens):
             wide = self._wide.get(token)

@@ -154,6 +154,7 @@ class Rig:
                 if not self.launch(token >> 32, 1, first=token & 0xFFFFFFFF):
                     break
                 self.homeless.pop(0)
+            self.p.flush()
             if true():
                 return
             left = deadline - time.monotonic()

@@ -5,6 +5,6 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "agent"))
 
-from span_kit import spans  # noqa: E402
+from span_kit import spans
 
 __all__ = ["spans"]
