@@ -395,17 +395,11 @@ class Faraway:
                 self.step("queue", "progress", f"job {said.id} was requeued by {title}; it waits again")
             else:
                 self._state(PilotState.QUEUED, f"job {said.id} waits at {title}")
-            site = self._site
-            self._site.tell(
-                QueueSeen(
-                    *self.key,
-                    said.position or 0,
-                    0,
-                    said.estimate or 0.0,
-                    site.system.name if said.estimate else "",
-                    said.reason_text or said.reason,
-                )
-            )
+            position, length, believed = self._site.place_of(said.id)
+            estimate = said.estimate or believed
+            source = self._site.system.name if estimate else ""
+            position, reason = said.position or position, said.reason_text or said.reason
+            self._site.tell(QueueSeen(*self.key, position, length, estimate, source, reason))
         elif said.state is JobState.RUNNING and not self._began:
             where = ", ".join(said.nodes[:4]) + (", ..." if len(said.nodes) > 4 else "")
             self._state(PilotState.STARTING, f"job {said.id} runs{f' on {where}' if where else ''}; its agent starts")

@@ -20,6 +20,7 @@ from ..model.errors import JrmError, LinkError, SiteError
 from ..model.states import Cause
 from ..runtime.batchsite import BatchSite
 from ..runtime.bootstrap import SiteFacts, survey
+from ..runtime.collect import Collector
 from ..runtime.connect import Connection, Connections, Event, Question
 from .faraway import Faraway
 from .links import Key, Links
@@ -28,8 +29,8 @@ from .questions import Questions
 from .sites import AUTO, PLAIN, SiteName, search_path
 
 log = logging.getLogger("jupyter_rm.broker")
-# At most one status command a site in this time, s; once all pilots answer themselves, one in the second.
-STATUS_LEAST, STATUS_CALM = 30.0, 120.0
+# Once all pilots answer themselves, one listing of jobs in this time, s; before that the collector sets the pace.
+STATUS_CALM = 120.0
 # Pauses after a login that failed, s: the first, doubled up to the last.
 LOGIN_AGAIN, LOGIN_LAST = 5.0, 300.0
 # Codes of errors that a person must mend.
@@ -70,11 +71,11 @@ class Site(threading.Thread):
         self._facts: SiteFacts | None = None
         self._system: BatchSystem | None = None
         self._batch: BatchSite | None = None
+        self._collector: Collector | None = None
         self._login_at = 0.0
         self._login_pause = LOGIN_AGAIN
         self._needs_person = False
         self._status_at = 0.0
-        self._asked_at = float("-inf")
 
     # ------------------------------------------------------------ any thread
 
@@ -131,6 +132,12 @@ class Site(threading.Thread):
         """Whether a listing shows tokens, so that a number given to another job is noticed."""
         return self.system.name != PLAIN
 
+    def place_of(self, job_id: str) -> tuple[int, int, float]:
+        """Return (position, length of the line, believed start epoch s) of a waiting job; zeros: not known."""
+        if self._collector is None:
+            return 0, 0, 0.0
+        return (*self._collector.place(job_id), self._collector.picture.estimates.get(job_id, 0.0))
+
     def reached(self) -> tuple[Connection, SiteFacts]:
         """Return the connection and what the machine is like."""
         assert self._connection is not None
@@ -139,8 +146,8 @@ class Site(threading.Thread):
 
     def hurry(self, after: float = 0.0) -> None:
         """Ask the batch system as soon as politeness allows, ``after`` s from now at the earliest."""
-        soon = max(time.monotonic() + after, self._asked_at + self._least())
-        self._status_at = min(self._status_at, soon)
+        due = self._collector.due() if self._collector is not None else 0.0
+        self._status_at = min(self._status_at, time.monotonic() + max(after, due))
 
     # ------------------------------------------------------------ the thread
 
@@ -273,6 +280,7 @@ class Site(threading.Thread):
             user = self._facts.user
             self._batch = BatchSite(connection, system, user, float(self._facts.utc_offset_s), self._paths())
             self._system = system
+            self._collector = Collector(self._batch, polite=system.name != PLAIN)
 
     def _paths(self) -> dict[str, str]:
         """Commands of a batch system are often found in login shells only."""
@@ -348,37 +356,26 @@ class Site(threading.Thread):
 
     # ------------------------------------------------------------ the batch system
 
-    def _least(self) -> float:
-        if self._system is None:
-            return STATUS_LEAST
-        every = float(self._system.poll.get("every_s", STATUS_LEAST))
-        # Processes of a plain machine are nobody's queue.
-        return every if self._system.name == PLAIN else max(STATUS_LEAST, every)
-
     def _ask_status(self) -> None:
-        """Ask for all jobs at once; a failure concludes nothing."""
-        asked = [pilot for pilot in self._pilots.values() if pilot.record.job_id]
+        """Make one listing for all jobs, if it is time; a failure concludes nothing."""
+        asked = {pilot.record.job_id: pilot for pilot in self._pilots.values() if pilot.record.job_id}
         now = time.monotonic()
-        if not asked:
+        if not asked or self._collector is None:
             self._status_at = now + STATUS_CALM
             return
-        calm = all(pilot.linked and not pilot.wants_end for pilot in asked)
-        self._status_at = now + (max(STATUS_CALM, self._least()) if calm else self._least())
-        if now < self._asked_at + self._least():
-            self._status_at = self._asked_at + self._least()
-            return
-        self._asked_at = now
-        tokens = {pilot.record.job_id: pilot.record.token for pilot in asked} if self.checks_tokens else None
+        tokens = {id: pilot.record.token if self.checks_tokens else "" for id, pilot in asked.items()}
         try:
-            said = {record.id: record for record in self.batch.status([p.record.job_id for p in asked], tokens)}
+            heard = self._collector.status(tokens)
         except BatchError as error:
-            for pilot in asked:
+            heard = []
+            for pilot in asked.values():
                 if not pilot.linked:
                     pilot.step("queue", "progress", f"{error.message}; what was known stands")
-            return
-        for pilot in asked:
-            if pilot.record.job_id in said:
-                pilot.listed(said[pilot.record.job_id])
+        calm = all(pilot.linked and not pilot.wants_end for pilot in asked.values())
+        self._status_at = now + max(1.0, STATUS_CALM if calm else 0.0, self._collector.due())
+        for record in heard:
+            if record.id in asked:
+                asked[record.id].listed(record)
 
 
 def _told(error: JrmError) -> str:
