@@ -135,15 +135,33 @@ def _pilot_dict(pilot: Any) -> dict[str, Any]:
         "state": str(pilot.state),
         "reason": pilot.reason,
         "job_id": pilot.job_id,
+        "queue_position": pilot.queue_position,
+        "start_estimate": pilot.start_estimate,
         "unreachable": pilot.unreachable,
         "nodes": len(pilot.nodes),
         "cores": sum(node.cores for node in pilot.nodes),
     }
 
 
+_PILOT_NUMBERS = ("cores", "gpus", "nodes", "backup")
+_PILOT_TEXTS = (
+    *("mem", "walltime", "queue", "project", "name", "sandbox", "qos", "reservation", "constraint"),
+    *("launch", "env", "env_mode", "drain"),
+)
+
+
+def _pair(text: str) -> tuple[str, str]:
+    name, sign, value = text.partition("=")
+    if not sign or not name:
+        raise RequestError(f"--set: {text!r} is not NAME=VALUE", hint="--set qos=high", code="JRM-Q40")
+    return name, value
+
+
 def _pilot(options: argparse.Namespace) -> int:
-    names = ("cores", "gpus", "nodes", "mem", "walltime", "queue", "project", "name")
+    names = (*_PILOT_NUMBERS, *_PILOT_TEXTS, "exclusive")
     given = {name: getattr(options, name) for name in names if getattr(options, name) is not None}
+    if options.options:
+        given["options"] = dict(_pair(text) for text in options.options)
     pilot = _session(options, create=True).pilot(options.site, **given)
     if options.wait:
         pilot.wait()
@@ -372,11 +390,15 @@ def parser() -> argparse.ArgumentParser:
     verb("wait", _wait, "wait until all tasks have ended").add_argument("--timeout", type=float)
     made = verb("pilot", _pilot, "ask a site for a pilot")
     made.add_argument("site", nargs="?", default="local")
-    for option in ("cores", "gpus", "nodes"):
+    for option in _PILOT_NUMBERS:
         made.add_argument(f"--{option}", type=int)
-    for option in ("mem", "walltime", "queue", "project", "name"):
-        made.add_argument(f"--{option}")
-    made.add_argument("--wait", action="store_true", help="block until it is active")
+    for option in _PILOT_TEXTS:
+        made.add_argument(f"--{option.replace('_', '-')}")
+    made.add_argument("--exclusive", action="store_true", default=None, help="share the nodes with nobody")
+    made.add_argument(
+        "--set", dest="options", action="append", metavar="NAME=VALUE", help="another attribute of the site"
+    )
+    made.add_argument("--wait", action="store_true", help="block until it is active; asks what the login asks")
     verb("pilots", _pilots, "list the pilots")
     for name, command, text in (
         ("run", _run, "run a command as a task, wait, pass on its output and exit code"),
