@@ -6,6 +6,7 @@ import contextlib
 import os
 import stat
 import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -164,6 +165,19 @@ def test_a_lock_whose_holder_is_gone_holds_nobody_up(account: Account) -> None:
     assert ensure(account.connection, account.facts, Wanted(), tell).how == "made"
     assert any(step.name == "wait" for step in steps), "nobody waited for the lock"
     holder.close()
+
+
+def test_what_nobody_used_for_long_goes(account: Account) -> None:
+    named = account.ensure(Wanted(name="mine"))
+    old, fresh = (account.file(f".jupyter_rm/env/{name}/environment.json", "{}") for name in ("old", "fresh"))
+    archive = account.file(".jupyter_rm/cache/old.tar.gz", "")
+    long_ago = time.time() - 63 * 86400
+    for path in (old, archive, Path(named.root, "environment.json")):
+        os.utime(path, (long_ago, long_ago))
+    account.ensure(Wanted(mode="local"))
+    assert not old.parent.exists() and not archive.exists()
+    assert fresh.exists()
+    assert account.ensure(Wanted(mode="use", name="mine")).how == "found", "what has a name is kept"
 
 
 def test_an_interpreter_that_is_replaced_is_noticed(account: Account) -> None:

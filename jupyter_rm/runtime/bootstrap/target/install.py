@@ -26,6 +26,7 @@ from typing import Any
 
 PATIENCE = 90.0  # seconds without any word from the other side after which nobody is waiting for us
 SPARE = 8 << 20
+KEPT = 60 * 86400.0  # s
 Order = dict[str, Any]
 heard = time.monotonic()
 go = threading.Event()
@@ -276,18 +277,26 @@ def main(order: Order) -> None:
 
 
 def sweep(order: Order) -> None:
-    """Remove archives that nobody used for two months, and what a killed program of ours had set aside."""
+    """Remove what nobody used for two months, and what a killed program of ours had set aside."""
     now = time.time()
-    for folder, kept in ((order["cache"], 60 * 86400.0), (order["env"], 86400.0)):
-        for name in os.listdir(folder):
-            path = os.path.join(folder, name)
-            with contextlib.suppress(OSError):
-                if now - os.lstat(path).st_mtime < kept:
-                    continue
-                if folder == order["cache"] and name.endswith((".tar.gz", ".part")):
-                    os.unlink(path)
-                elif name.startswith(".old-"):
-                    shutil.rmtree(path, ignore_errors=True)
+    env, cache = order["env"], order["cache"]
+    for name in os.listdir(cache):
+        path = os.path.join(cache, name)
+        with contextlib.suppress(OSError):
+            if name.endswith((".tar.gz", ".part")) and now - os.lstat(path).st_mtime > KEPT:
+                os.unlink(path)
+    links = [path for path in (os.path.join(env, name) for name in os.listdir(env)) if os.path.islink(path)]
+    named = {os.readlink(path) for path in links}
+    for name in os.listdir(env):
+        path = os.path.join(env, name)
+        with contextlib.suppress(OSError):
+            if name.startswith(".old-"):
+                unused = now - os.lstat(path).st_mtime > 86400
+            else:
+                record = os.path.join(path, "environment.json")  # touched at every start
+                unused = name not in named and not os.path.islink(path) and now - os.lstat(record).st_mtime > KEPT
+            if unused:
+                shutil.rmtree(path, ignore_errors=True)
 
 
 def run() -> None:

@@ -139,7 +139,7 @@ def run(spec_path: str) -> int:
     os.umask(0o077)
     place = str(read(spec_path)["place"])
     lock, mine = take_lock(place)
-    for _ in range(60):  # somebody who only looks holds it for a moment
+    for _ in range(20):  # somebody who only looks holds it for a moment
         if mine:
             break
         os.close(lock)
@@ -153,6 +153,8 @@ def run(spec_path: str) -> int:
     for name in ("ended.json", "contact.json"):
         with contextlib.suppress(FileNotFoundError):
             os.unlink(os.path.join(place, name))
+    with contextlib.suppress(OSError):
+        os.utime(os.path.join(HERE, "environment.json"))  # in use: see sweep() in install.py
     log_path = os.path.join(place, "agent.log")
     log = os.open(log_path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
     since = os.fstat(log).st_size
