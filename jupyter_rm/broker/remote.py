@@ -17,7 +17,7 @@ import zmq
 from ..core.session import SITES
 from ..model.effects import EndPilot, Input, JobChanged, StartPilot
 from ..model.errors import JrmError
-from ..model.messages import Answer, Message
+from ..model.messages import Answer, FetchFiles, Message
 from ..model.states import Cause
 from ..runtime.drive import Drive
 from ..runtime.home import Home, private_directory
@@ -27,6 +27,7 @@ from .questions import Questions
 if TYPE_CHECKING:  # a broker without pilots elsewhere starts without all this
     from ..model.facts import PilotSpec
     from ..runtime.connect import Connections, ConnectSettings
+    from .fetch import Fetcher
     from .places import Places
     from .site import Site
 
@@ -78,6 +79,7 @@ class RemoteJobs:
         self.links = Links(context, drive, take, self._road_changed)
         self.questions = Questions(drive, say, followed)
         self._connections: Connections | None = None
+        self._fetcher: Fetcher | None = None
         self._places: Places | None = None
         self._sites: dict[str, Site] = {}
         self._of: dict[Key, Site] = {}
@@ -100,8 +102,22 @@ class RemoteJobs:
         self._of[key] = site
         site.start_pilot(order)
 
-    def _site(self, text: str) -> Site:
+    def _shared(self) -> Connections:
         from ..runtime.connect import Connections
+
+        if self._connections is None:
+            self._connections = Connections(settings_of(self._home))
+        return self._connections
+
+    def files(self, site: str, asked: FetchFiles, answer: Callable[[Message], object]) -> None:
+        """Read files at a site; ``answer`` is called from the loop."""
+        from .fetch import Fetcher
+
+        if self._fetcher is None:
+            self._fetcher = Fetcher(self._shared())
+        self._fetcher.read(site, asked, lambda message: self._drive.call(lambda: _call(answer, message)))
+
+    def _site(self, text: str) -> Site:
         from .places import Places
         from .site import Site
         from .sites import parse
@@ -109,13 +125,11 @@ class RemoteJobs:
         name = parse(text)
         found = self._sites.get(name.key)
         if found is None:
-            if self._connections is None:
-                self._connections = Connections(settings_of(self._home))
+            if self._places is None:
                 self._places = Places(self._home)
-            assert self._places is not None
             found = self._sites[name.key] = Site(
                 name,
-                self._connections,
+                self._shared(),
                 self._places,
                 self.links,
                 self.questions,
@@ -156,8 +170,14 @@ class RemoteJobs:
         """Let go of everything; pilots go on."""
         for site in self._sites.values():
             site.stop()
+        if self._fetcher is not None:
+            self._fetcher.close()
         if self._connections is not None:
             self._connections.close()
         for site in self._sites.values():
             site.join(5.0)
         self.links.close_all()
+
+
+def _call(answer: Callable[[Message], object], message: Message) -> None:
+    answer(message)

@@ -24,7 +24,7 @@ from ..core.payloads import Payloads
 from ..core.session import SITES, SessionMachine
 from ..core.sound import check_tasks
 from ..model.effects import Effect, EndPilot, FromAgent, FromClient, Input, Send, StartPilot, StopProgram, Tick
-from ..model.errors import ErrorForm, JrmError, ProtocolError
+from ..model.errors import ErrorForm, JrmError, ProtocolError, RequestError
 from ..model.messages import (
     PROTOCOL,
     Accepted,
@@ -36,6 +36,7 @@ from ..model.messages import (
     BrokerStatus,
     Detach,
     Feed,
+    FetchFiles,
     FetchStory,
     FetchValues,
     Hello,
@@ -126,6 +127,7 @@ class Broker:
             FetchStory: self._story,
             Status: self._status,
             Answer: self._answer,
+            FetchFiles: self._files,
         }
         self.drive.watch(self._client_socket, lambda: drain(self._client_socket, self._client_frames))
         self.drive.watch(self._agent_socket, lambda: drain(self._agent_socket, self._agent_frames))
@@ -361,6 +363,12 @@ class Broker:
     def _answer(self, client: bytes, message: Answer) -> None:
         self.remote.answer(self.machine.find(message.session).key, message)
         self._to_client(client, Accepted(message.req))
+
+    def _files(self, client: bytes, message: FetchFiles) -> None:
+        pilots = self.machine.find(message.session).ledger.pilots
+        if not 0 <= message.pilot < len(pilots):
+            raise RequestError(f"files: there is no pilot {message.pilot}", hint="see: jrm pilots", code="JRM-Q03")
+        self.remote.files(pilots[message.pilot].spec.site, message, lambda told: self._to_client(client, told))
 
     def _seen(self, client: bytes, message: Seen) -> None:
         key = self.machine.find(message.session).key

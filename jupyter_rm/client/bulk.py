@@ -17,7 +17,7 @@ from ..model.ledger import STATES
 from ..model.messages import FetchValues
 from ..model.states import TaskState
 from ..wire.values import RAISED
-from . import blocking, show
+from . import blocking, distant, files, show
 from .results import decode, decode_plain
 from .task import TaskHandle
 
@@ -267,8 +267,13 @@ class Bulk(Sequence[TaskHandle]):
                 for place, value in zip(positions, plain, strict=True):
                     out[place] = value
                 continue
+            done_well = [] if call else [place for place in positions if state[place] == TaskState.DONE]
+            far = files.read_many({place: self[place] for place in done_well}) if self._far(picks, number) else {}
             for offset, place in enumerate(positions):
                 failed: BaseException | None = None
+                if place in far:
+                    out[place] = far[place]
+                    continue
                 raw = raws[offset] if raws is not None else None
                 if raw and (state[place] == TaskState.DONE or raw[:1] == RAISED):
                     out[place], failed = decode(raw)
@@ -286,6 +291,11 @@ class Bulk(Sequence[TaskHandle]):
                         raise failed
                     out[place] = failed
         return out
+
+    def _far(self, picks: Picks, number: int) -> bool:
+        """May any of these tasks of a submission have run at a site elsewhere?"""
+        pilots = np.unique(self.session._table(number).pilot[picks.where]).tolist()
+        return any(pilot >= 0 and distant.elsewhere(self.session, pilot) for pilot in pilots)
 
     def _raws(self, number: int, picks: Picks) -> list[bytes | None]:
         """Return the raw results of the picked calls of a bulk, asking the broker for those that are not here."""

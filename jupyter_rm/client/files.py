@@ -1,23 +1,26 @@
 """A task's files as seen from here: its sandbox, its output so far, its output as it grows.
 
-Knows where sandboxes lie (``<pilot sandbox>/<bulk>/<index>.<attempt>``). Reads files of this machine only.
+Knows where sandboxes lie (``<pilot sandbox>/<bulk>/<index>.<attempt>``). A file that this machine does not see is read
+by the broker through the login of the pilot's site. Read next: :mod:`.distant`.
 """
 
 from __future__ import annotations
 
 import codecs
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ..model.errors import LinkError
+from ..model.errors import JrmError, LinkError
+from . import distant
 
 if TYPE_CHECKING:
     from .task import TaskHandle
 
 LIMIT = 64 << 20
-FOLLOW_S = 0.1
+PIECE = 1 << 20
+FOLLOW_S, FOLLOW_FAR_S = 0.1, 1.0
 
 
 def sandbox_of(task: TaskHandle) -> Path | None:
@@ -39,26 +42,51 @@ def _path(task: TaskHandle, stream: str) -> Path | None:
     return None if sandbox is None else sandbox / (task._field(stream) or stream)
 
 
+def is_far(task: TaskHandle, path: Path) -> bool:
+    """Does only the task's site see this file? (Many sites share a file system with the machine one works at.)"""
+    number = task._pilot_number()
+    return number >= 0 and distant.elsewhere(task._session, number) and not distant.seen_here(path)
+
+
 def read(task: TaskHandle, stream: str) -> str:
     """Return the text of stdout or stderr so far; empty when there is none.
 
     Raises:
-        LinkError: the file exists elsewhere only, or is too large to be shown.
+        LinkError: the file cannot be read, its site cannot be reached, or it is too large to be shown.
     """
     path = _path(task, stream)
     if path is None:
         return ""
+    if is_far(task, path):
+        return distant.read(task._session, task._pilot_number(), path, LIMIT).decode("utf-8", "replace")
     try:
         with open(path, "rb") as file:
             if os.fstat(file.fileno()).st_size > LIMIT:
-                raise LinkError(
-                    f"{path} is larger than {LIMIT >> 20} MiB", code="JRM-T11", hint=f"open it yourself: {path}"
-                )
+                raise distant.too_large(path, LIMIT)
             return file.read().decode("utf-8", "replace")
     except FileNotFoundError:
         return ""
     except OSError as error:
         raise LinkError(f"{path}: {error.strerror}", code="JRM-T11", hint="check the sandbox directory") from None
+
+
+def read_many(tasks: Mapping[int, TaskHandle], stream: str = "stdout") -> dict[int, str]:
+    """Return the texts of those tasks' output that only their sites see, by key: some hundred files in one go.
+
+    Raises:
+        LinkError: as :func:`read`.
+    """
+    far: dict[int, list[tuple[int, Path]]] = {}
+    for key, task in tasks.items():
+        path = _path(task, stream)
+        if path is not None and is_far(task, path):
+            far.setdefault(task._pilot_number(), []).append((key, path))
+    out: dict[int, str] = {}
+    for pilot, wanted in far.items():
+        session = tasks[wanted[0][0]]._session
+        parts = distant.read_all(session, pilot, [path for _, path in wanted], LIMIT)
+        out |= {key: part.decode("utf-8", "replace") for (key, _), part in zip(wanted, parts, strict=True)}
+    return out
 
 
 def tail(task: TaskHandle, stream: str, size: int = 2000) -> str:
@@ -67,11 +95,34 @@ def tail(task: TaskHandle, stream: str, size: int = 2000) -> str:
     if path is None:
         return ""
     try:
+        if is_far(task, path):
+            return distant.part(task._session, task._pilot_number(), path, -size, size)[1].decode("utf-8", "replace")
         with open(path, "rb") as file:
             file.seek(max(0, file.seek(0, os.SEEK_END) - size))
             return file.read().decode("utf-8", "replace")
-    except OSError:
+    except (OSError, JrmError):
         return ""
+
+
+def size_of(task: TaskHandle, path: Path) -> int:
+    """Return the size of a file of a task in bytes, 0 when it cannot be read."""
+    try:
+        if is_far(task, path):
+            return max(0, distant.part(task._session, task._pilot_number(), path, 0, 1)[0])
+        return path.stat().st_size
+    except (OSError, JrmError):
+        return 0
+
+
+def _more(task: TaskHandle, path: Path, place: int) -> bytes:
+    try:
+        if is_far(task, path):
+            return distant.part(task._session, task._pilot_number(), path, place, PIECE)[1]
+        with open(path, "rb") as file:
+            file.seek(place)
+            return file.read(PIECE)
+    except (OSError, JrmError):
+        return b""
 
 
 def follow(task: TaskHandle, stream: str) -> Iterator[str]:
@@ -85,19 +136,12 @@ def follow(task: TaskHandle, stream: str) -> Iterator[str]:
         path = _path(task, stream)
         if path != at:
             at, place = path, 0
-        text = ""
-        if path is not None:
-            try:
-                with open(path, "rb") as file:
-                    file.seek(place)
-                    data = file.read(1 << 20)
-                    place += len(data)
-                    text = decoder.decode(data)
-            except OSError:
-                text = ""
+        data = b"" if path is None else _more(task, path, place)
+        place += len(data)
+        text = decoder.decode(data)
         if text:
             yield text
             continue
         if ended:
             return
-        replica.wait(task.done, FOLLOW_S)
+        replica.wait(task.done, FOLLOW_FAR_S if path is not None and is_far(task, path) else FOLLOW_S)

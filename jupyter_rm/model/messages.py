@@ -166,6 +166,17 @@ class Answer(Message, tag=17, frozen=True):
     cancel: bool = False
 
 
+class FetchFiles(Message, tag=18, frozen=True):
+    """Please read ``size`` bytes from ``offset`` (negative: from the end) of files at a pilot's site."""
+
+    req: int
+    session: str
+    pilot: int
+    paths: tuple[str, ...]
+    offset: int = 0
+    size: int = 1 << 16
+
+
 # ---------------------------------------------------------------- broker -> client
 
 
@@ -292,6 +303,14 @@ class AskOver(Message, tag=43, frozen=True):
 
     session: str
     ask: int
+
+
+class FilesRead(Message, tag=44, frozen=True):
+    """Answer to :class:`FetchFiles`: of each path the file's whole size (-1: it is not there) and what was asked for."""
+
+    req: int
+    sizes: tuple[int, ...]
+    parts: tuple[bytes, ...]
 
 
 # ---------------------------------------------------------------- agent <-> broker: outside the streams
@@ -501,6 +520,7 @@ ClientMessage = (
     | StopBroker
     | Seen
     | Answer
+    | FetchFiles
 )
 BrokerMessage = (
     Welcome
@@ -515,6 +535,7 @@ BrokerMessage = (
     | BrokerStatus
     | Asked
     | AskOver
+    | FilesRead
 )
 AgentMessage = AgentHello | Up
 AgentBound = AgentWelcome | AgentRefused | Down

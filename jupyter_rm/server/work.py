@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 from .. import __version__
@@ -229,7 +228,7 @@ def output(hub: Hub, name: str, uid: str, stream: str, size: int) -> dict[str, A
     told: dict[str, Any] = {"path": None, "bytes": 0, "text": "", "cut": False, "binary": False}
     if path is None:
         return told
-    told["path"], told["bytes"] = plain(str(path)), _size(path)
+    told["path"], told["bytes"] = plain(str(path)), files.size_of(one, path)
     text = files.tail(one, stream, size)
     # Text holds no zero bytes: this is somebody's data, and thousands of odd characters help nobody.
     told["binary"] = "\0" in text
@@ -238,13 +237,6 @@ def output(hub: Hub, name: str, uid: str, stream: str, size: int) -> dict[str, A
         text = text[text.index("\n") + 1 :]
     told["text"] = "" if told["binary"] else plain(text)
     return told
-
-
-def _size(path: Path) -> int:
-    try:
-        return path.stat().st_size
-    except OSError:
-        return 0
 
 
 def _chosen(session: Session, uids: Sequence[str], filters: Mapping[str, str] | None) -> Bulk:

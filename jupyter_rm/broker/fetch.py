@@ -1,0 +1,91 @@
+"""Files of tasks at sites elsewhere, read for clients through the login that the pilots' site has already.
+
+One constant script reads a range of each of many files in one go. Nothing is written, and no login is begun that would
+need a person. Runs on threads of its own; knows no pilots. Read next: :mod:`jupyter_rm.broker.remote`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+
+from ..model.errors import ErrorForm, JrmError, LinkError, ProtocolError, RequestError
+from ..model.messages import FetchFiles, FilesRead, Message, Refused
+from ..runtime.connect import Connections, Nobody
+from .sites import parse
+
+MOST_BYTES = 8 << 20  # of one answer
+MOST_PATHS = 500
+TIMEOUT_S = 60.0
+# Paths come on stdin, one a line: what stands in them is data to the shell. A negative offset counts from the end.
+# For each: a line "SIZE COUNT", then COUNT bytes; SIZE -1 says that nothing is there.
+_READ = """
+while IFS= read -r path; do
+    if [ -f "$path" ] && [ -r "$path" ]; then
+        size=$(wc -c <"$path"); size=$((size))
+        first=$1; if [ "$first" -lt 0 ]; then first=$((size + first)); [ "$first" -ge 0 ] || first=0; fi
+        count=$((size - first)); [ "$count" -le "$2" ] || count=$2; [ "$count" -ge 0 ] || count=0
+        echo "$size $count"
+        [ "$count" = 0 ] || tail -c "+$((first + 1))" -- "$path" | head -c "$count"
+    else
+        echo "-1 0"
+    fi
+done
+"""
+
+
+class Fetcher:
+    """Reads files for clients.
+
+    Args:
+        connections: those of the pilots' sites.
+    """
+
+    def __init__(self, connections: Connections) -> None:
+        self._connections = connections
+        self._threads = ThreadPoolExecutor(2, "fetch")
+
+    def read(self, site: str, asked: FetchFiles, answer: Callable[[Message], None]) -> None:
+        """Read, and call ``answer`` with the reply on another thread."""
+
+        def work() -> None:
+            try:
+                answer(self._read(site, asked))
+            except JrmError as error:
+                answer(Refused(asked.req, ErrorForm.of(error)))
+            except Exception as error:  # somebody waits for an answer
+                broken = ProtocolError(f"files at {site}: {type(error).__name__}: {error}", code="JRM-N05")
+                answer(Refused(asked.req, ErrorForm.of(broken)))
+
+        self._threads.submit(work)
+
+    def _read(self, site: str, asked: FetchFiles) -> FilesRead:
+        if len(asked.paths) > MOST_PATHS or not 0 < asked.size * max(1, len(asked.paths)) <= MOST_BYTES:
+            raise RequestError("files: too much at once", hint="ask for fewer or smaller parts", code="JRM-Q19")
+        for path in asked.paths:
+            if not path.startswith("/") or any(sign in path for sign in "\n\r\0"):
+                raise RequestError(f"files: {path!a} is no absolute path", hint="give a full path", code="JRM-Q19")
+        connection = self._connections.get(parse(site).target, Nobody())
+        names = "".join(f"{path}\n" for path in asked.paths).encode("utf-8", "surrogateescape")
+        done = connection.run(
+            ["/bin/sh", "-c", _READ, "jrm-read", str(asked.offset), str(asked.size)], stdin=names, timeout=TIMEOUT_S
+        )
+        sizes, parts, at = [], [], 0
+        for path in asked.paths:
+            end = done.out.find(b"\n", at)
+            words = done.out[at:end].split() if end >= 0 else []
+            if len(words) != 2:
+                raise LinkError(
+                    f"{connection.name}: {path} cannot be read: {done.complaint or 'the answer broke off'}",
+                    code="JRM-T11",
+                    hint="try again; the file stays where it is",
+                    retry=True,
+                )
+            sizes.append(int(words[0]))
+            parts.append(done.out[end + 1 : end + 1 + int(words[1])])
+            at = end + 1 + int(words[1])
+        return FilesRead(asked.req, tuple(sizes), tuple(parts))
+
+    def close(self) -> None:
+        """Take no more requests."""
+        self._threads.shutdown(wait=False, cancel_futures=True)
