@@ -306,7 +306,7 @@ class AskOver(Message, tag=43, frozen=True):
 
 
 class FilesRead(Message, tag=44, frozen=True):
-    """Answer to :class:`FetchFiles`: of each path the file's whole size (-1: it is not there) and what was asked for."""
+    """Answer to :class:`FetchFiles`: of each path the file's whole size (-1: not there) and what was asked for."""
 
     req: int
     sizes: tuple[int, ...]
