@@ -19,7 +19,7 @@ from typing import Any, TypeVar
 import msgspec
 
 from ..batch import BatchError, JobRecord, JobState
-from ..batch.picture import Part, SitePicture
+from ..batch.picture import Part, SitePicture, in_line
 from .batchsite import BatchSite
 
 # Never oftener than this, s, whatever a description says: a listing of jobs, one of everybody's jobs, one of the nodes.
@@ -103,8 +103,8 @@ class Collector:
             waiting = [
                 id for id in tokens if (known := self.picture.jobs.get(id)) is None or known.state is JobState.QUEUED
             ]
-            if self._wants_estimates(waiting, now):
-                said = self._try("estimate", lambda: self.site.estimates(waiting))
+            if hoping := self._wants_estimates(waiting, now):
+                said = self._try("estimate", lambda: self.site.estimates(hoping))
                 self._show("estimate", estimates={**self.picture.estimates, **said})
                 return []
             whole = self.site.can("queue") and waiting and not self._doubtful and self._may("queue", now)
@@ -159,12 +159,16 @@ class Collector:
             self._show("", jobs={key: record for key, record in self.picture.jobs.items() if key != id})
             self._doubtful.discard(id)
 
-    def _wants_estimates(self, waiting: list[str], now: float) -> bool:
-        """A slot of its own now and then, where another program than that of the listings believes in start times."""
-        if not waiting or not self.site.can("estimate") or not self._may("estimate", now) or not self.picture.jobs:
-            return False
+    def _wants_estimates(self, waiting: list[str], now: float) -> list[str]:
+        """Return whose start to ask for: a slot of its own now and then, where another program than that of the
+        listings believes in start times, and never two such slots in a row."""
+        last = max((self._asked.get(part, float("-inf")) for part in ("jobs", "queue")), default=0.0)
+        if not self.site.can("estimate") or not self._may("estimate", now) or self._asked.get("estimate", -1.0) > last:
+            return []
         programs = [self.site.system.get(f"ops.{op}.argv")[0] for op in ("estimate", "status")]
-        return programs[0] != programs[1] and all(id in self.picture.jobs for id in waiting)
+        if programs[0] == programs[1]:
+            return []
+        return [id for id in waiting if (known := self.picture.jobs.get(id)) is not None and in_line(known)]
 
     # --- the site
 
