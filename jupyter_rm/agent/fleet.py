@@ -210,6 +210,10 @@ class Fleet:
         argv = [sys.executable, "-c", _BOOT, str(self._file)]
         if guard is not None:
             argv = [str(guard), "-r", str(GUARD_RESTARTS), "-o", str(self._place / "guard.log"), "--", *argv]
+        if start := self._environ.get("JRM_START"):
+            # The environment is on this node only; the start program brings it to others (bootstrap/target/start.py).
+            guarded = ["--guarded", str(self._place / "guard.log"), str(GUARD_RESTARTS), "jupyter_rm.agent.node"]
+            argv = [*json.loads(start), *guarded, str(self._file)]
         targets = [(far.host.name, far.host.place) for far in fars]
         lines = agents_lines(self._chosen.method, targets, argv, program=self._chosen.program, root=os.geteuid() == 0)
         left = list(fars)

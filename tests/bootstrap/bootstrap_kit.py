@@ -175,7 +175,7 @@ class Account:
 class Place:
     """The directory of a pilot on the target, and the start program in it."""
 
-    def __init__(self, account: Account, made: Environment, name: str = "p.0") -> None:
+    def __init__(self, account: Account, made: Environment, name: str = "p.0", **more: Any) -> None:
         self.account, self.made = account, made
         self.path = account.home / ".jupyter_rm" / "pilots" / name
         spec = {
@@ -191,12 +191,13 @@ class Place:
             "since": 0.0,
             "place": str(self.path),
             "sandbox": str(self.path),
+            **more,
         }
         self.spec = str(account.file(f".jupyter_rm/pilots/{name}/spec.json", json.dumps(spec), 0o600))
 
-    def start(self) -> Stream:
+    def start(self, **env: str) -> Stream:
         """Start the agent; the connection's stream of its start program."""
-        return self.account.plain.start([self.made.python, self.made.program, self.spec])
+        return self.account.plain.start([self.made.python, self.made.program, self.spec], env)
 
     def program(self, *words: str) -> dict[str, Any]:
         """Run the start program with other words; its answer."""

@@ -10,7 +10,8 @@ import zipfile
 from pathlib import Path
 
 import pytest
-from bootstrap_kit import UID, Account, Place
+from bootstrap_kit import PATIENT_S, UID, Account, Place
+from connect_kit import eventually
 
 import jupyter_rm
 from jupyter_rm.model.errors import RequestError, SiteError
@@ -114,6 +115,24 @@ def test_an_environment_that_is_unpacked_on_the_node(account: Account) -> None:
         [made.python, made.program, "--module", "site"], env={"TMPDIR": str(account.home / "disk")}
     )
     assert said.rc == 1 and "not a private directory" in said.complaint
+
+
+def test_nodes_that_unpack_for_themselves(account: Account) -> None:
+    made = account.ensure(Wanted(mode="local"))
+    account.file("disk/.keep", "")
+    place = Place(account, made, site="ssh://here", nodes=2, launch="fork", launches=["fork"])
+    stream = place.start(TMPDIR=str(account.home / "disk"))
+    try:
+        words = ("-m jupyter_rm.agent.node", f"jrm-env-{UID}/{made.key}/bin/python", str(place.path))
+        eventually(lambda: account.processes(*words), f"no node agent: {place.look()}", PATIENT_S)
+        # What its guard runs is what the start program of the node named.
+        guards = [process for process in account.processes(*words) if process.cmdline()[0].endswith("jrm-guard")]
+        assert guards and "--guarded" not in guards[0].cmdline()
+    finally:
+        place.program("--signal", "TERM")
+        place.until(lambda seen: seen["ended"], "it does not end")
+        stream.close()
+    eventually(lambda: not account.processes(str(place.path)), "something is left", PATIENT_S)
 
 
 def test_from_an_index(account: Account) -> None:

@@ -2,6 +2,7 @@
 
     python start.py SPEC                     run the agent to its end; SPEC names the place of the pilot
     python start.py --module NAME ARG...     run another module of this environment in place of this program
+    python start.py --guarded LOG N NAME ARG...   the same under a guard with its log, which starts it again N times
     python start.py --look PLACE             print what is known there as one line of JSON
     python start.py --signal NAME PLACE      send TERM or KILL to what runs there, then as --look
 
@@ -95,19 +96,18 @@ def take_lock(place: str) -> tuple[int, bool]:
 # --- running an agent
 
 
-def agent_argv(place: str, module: str, rest: list[str]) -> list[str]:
+def module_argv(module: str, rest: list[str]) -> list[str]:
     """Return the command of a module, in an environment of ours with nothing of the user's Python settings in it."""
     own = ["-I"] if os.path.exists(os.path.join(HERE, "environment.json")) else []
-    argv = [sys.executable, *own, "-m", module, *rest]
-    return [*guard(place), *argv] if place else argv
+    return [sys.executable, *own, "-m", module, *rest]
 
 
-def guard(place: str) -> list[str]:
-    """Return the guard's part of the command; empty where there is no guard."""
+def guard(log: str, restarts: str) -> list[str]:
+    """Return the guard's part of a command; empty where there is no guard."""
     for folder in (os.path.join(p, "jupyter_rm", "native") for p in packages()):
         path = os.path.join(folder, "jrm-guard")
         if os.access(path, os.X_OK):
-            return [path, "-r", RESTARTS, "-o", os.path.join(place, "guard.log"), "--"]
+            return [path, "-r", restarts, "-o", log, "--"]
     return []
 
 
@@ -180,7 +180,8 @@ def run(spec_path: str) -> int:
     for passed in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2):
         signal.signal(passed, pass_on)
     env = {**clean_environment(), "JRM_EPOCH_BASE": str((life - 1) * EPOCHS)}
-    child = subprocess.Popen(agent_argv(place, "jupyter_rm.agent", [spec_path]), env=env, pass_fds=(lock,))
+    argv = [*guard(os.path.join(place, "guard.log"), RESTARTS), *module_argv("jupyter_rm.agent", [spec_path])]
+    child = subprocess.Popen(argv, env=env, pass_fds=(lock,))
     for number in told:
         pass_on(number, None)
     mine_ticks, child_ticks = stat_of(os.getpid())[1], stat_of(child.pid)[1]
@@ -325,16 +326,18 @@ def main(argv: list[str]) -> int:
     if len(argv) == 3 and argv[0] == "--signal" and argv[1] in ("TERM", "KILL"):
         print(json.dumps(send(argv[1], argv[2])))
         return 0
-    module = len(argv) > 1 and argv[0] == "--module"
-    if not module and (len(argv) != 1 or argv[0].startswith("--")):
+    module, guarded = len(argv) > 1 and argv[0] == "--module", len(argv) > 3 and argv[0] == "--guarded"
+    if not (module or guarded) and (len(argv) != 1 or argv[0].startswith("--")):
         sys.stderr.write(str(__doc__))
         return 2
     order = read(os.path.join(HERE, "environment.json")).get("unpack")
     if order:
         python, program = unpacked(order)
+        # With this the agent has other nodes unpack it too.
+        os.environ["JRM_START"] = json.dumps([sys.executable, os.path.abspath(__file__)])
         os.execv(python, [python, "-I", program, *argv])  # noqa: S606
-    if module:
-        rest = agent_argv("", argv[1], argv[2:])
+    if module or guarded:
+        rest = module_argv(argv[1], argv[2:]) if module else [*guard(*argv[1:3]), *module_argv(argv[3], argv[4:])]
         os.execve(rest[0], rest, clean_environment())  # noqa: S606
     return run(argv[0])
 
