@@ -2,7 +2,7 @@
 // be sent. Nothing is put into the page as HTML. Read next: ../launch.py, jupyter_rm/views/forms.py.
 
 const STYLE = `
-.jrm-form { font-size: 13px; max-width: 52em; }
+.jrm-form { color: var(--jp-ui-font-color1, inherit); font-size: 13px; max-width: 52em; }
 .jrm-form .grid { display: grid; grid-template-columns: max-content minmax(12em, 22em) 1fr; gap: 4px 12px; align-items: center; }
 .jrm-form input:not([type=checkbox]), .jrm-form select { width: 100%; box-sizing: border-box; padding: 2px 6px; }
 .jrm-form .help { opacity: 0.75; font-size: 12px; }

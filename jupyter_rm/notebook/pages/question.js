@@ -2,7 +2,7 @@
 // nothing of it stands in a notebook file. Read next: ../asking.py.
 
 const STYLE = `
-.jrm-ask { border: 1px solid currentColor; border-left-width: 4px; padding: 8px 12px; max-width: 40em; font-size: 13px; }
+.jrm-ask { color: var(--jp-ui-font-color1, inherit); border: 1px solid currentColor; border-left-width: 4px; padding: 8px 12px; max-width: 40em; font-size: 13px; }
 .jrm-ask p { margin: 4px 0; white-space: pre-wrap; overflow-wrap: anywhere; }
 .jrm-ask code { font-weight: bold; }
 .jrm-ask form { display: flex; gap: 8px; flex-wrap: wrap; margin-top: 6px; }

@@ -7,7 +7,7 @@ const TIMES = new Set(["at", "since", "started", "ended", "asked_at", "opened_at
 const ROWS = 100;
 
 const STYLE = `
-.jrm-view { font-size: 13px; max-width: 100%; }
+.jrm-view { color: var(--jp-ui-font-color1, inherit); font-size: 13px; max-width: 100%; }
 .jrm-view .bar { display: flex; height: 10px; border: 1px solid currentColor; margin: 4px 0; max-width: 48em; }
 .jrm-view .bar span { height: 100%; }
 .jrm-view .told, .jrm-view .lost { margin: 2px 0; }
