@@ -43,8 +43,10 @@ from ..wire import codec
 from .link import BrokerLink
 
 log = logging.getLogger("jupyter_rm.agent")
-# Pause between two looks at the performers while they have work queued ahead, seconds.
+# Pause between two looks at the performers while they have work queued ahead, seconds: at most this long, and never
+# so long that the work could run out.
 CALM = 0.05
+CALM_LEAST = 0.005
 LAST_WORDS = 3.0
 # A second word to end counts as another one only this much later, s.
 FAMILY = 2.0
@@ -109,6 +111,7 @@ class Agent:
         self._listening = False
         self._heard = False  # the performer has a signal out
         self._calm_until = 0.0
+        self._lengthened = False
         self._look_at = 0.0
         self._ending: float | None = None
         self._told: float | None = None
@@ -182,23 +185,29 @@ class Agent:
         if now >= self._calm_until:
             self._look(now)
         else:
+            self._lengthened = False
             self._carry_out(self.machine.flush(now))
+            if self._lengthened:
+                self._look(now)
         self.performer.flush()
         self.link.flush()
         if self._ending is not None and (self.machine.outbox.unacked == 0 or now > self._ending):
             self.drive.stop()
 
     def _look(self, now: float) -> None:
+        self._lengthened = False
         for news in self._polled():
             self._carry_out(self.machine.handle(now, self._sifted(now, news)))
         self._carry_out(self.machine.flush(now))
         calm = self.performer.busy_ahead
+        # A line that was lengthened a moment after it had run dry is fed by the next look.
+        pause = CALM_LEAST if self._lengthened else min(CALM, max(CALM_LEAST, self.machine.floor.lasts() / 3))
         if calm:
-            self._calm_until = now + CALM
+            self._calm_until = now + pause
         self._listen(not calm)
         due = self.performer.due()
         if calm or due is not None:
-            wait = CALM if calm else max(0.0, (due or 0.0) - time.monotonic())
+            wait = pause if calm else max(0.0, (due or 0.0) - time.monotonic())
             if self._look_at <= now or now + wait < self._look_at:
                 self._look_at = now + wait
                 self.drive.later(wait, _nothing)
@@ -280,7 +289,7 @@ class Agent:
                 self.spool.forget(effect.seq)
             elif isinstance(effect, (Launch, RunAhead, Retract, Kill)):
                 self.performer.perform(effect)
-                self._calm_until = min(self._calm_until, self.clock.now() + CALM)
+                self._lengthened |= isinstance(effect, RunAhead)
             elif isinstance(effect, End):
                 log.info("ending: %s", effect.reason)
                 self._ending = self.clock.now() + LAST_WORDS

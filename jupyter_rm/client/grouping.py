@@ -15,12 +15,14 @@ import msgspec
 import numpy as np
 
 from ..model.columns import Array, Column
-from ..model.describe import Task, Template
+from ..model.describe import FIELDS, Task, Template
 from ..model.errors import RequestError
 from ..model.ids import NAME, check_name
 
 # Text fields in which a placeholder is filled in by the agent, and the name, which is filled in here.
 _TEXTS = ("executable", "stdin", "stdout", "stderr", "sandbox", "name")
+_TEXT_DEFAULTS = tuple((name, FIELDS[name][1]) for name in _TEXTS)
+_NO_SHAPE = frozenset({*_TEXTS, "arguments", "environment", "after"})
 
 
 @dataclass
@@ -43,26 +45,26 @@ def _escaped(text: str) -> str:
 
 
 def _texts(task: Task) -> tuple[str, ...]:
-    return (
-        *(getattr(task, name) for name in _TEXTS),
-        *(text for _, text in task.environment),
-        *task.arguments,
-    )
+    given = task._given
+    texts = [given.get(name, default) for name, default in _TEXT_DEFAULTS]
+    if "environment" in given:
+        texts += [text for _, text in given["environment"]]
+    return (*texts, *given.get("arguments", ()))
 
 
 def _shape(task: Task) -> tuple[Any, ...]:
     """Return what must be equal for two tasks to share a template."""
     given = task._given
     return (
-        len(task.arguments),
-        tuple(name for name, _ in task.environment),
+        len(given.get("arguments", ())),
+        tuple(name for name, _ in given["environment"]) if "environment" in given else (),
         # A field left at its default must not become a placeholder that fills in nothing.
-        tuple(bool(getattr(task, name)) for name in ("stdin", "sandbox", "name")),
+        (bool(given.get("stdin")), bool(given.get("sandbox")), bool(given.get("name"))),
         id(given["after"]) if "after" in given else 0,
         tuple(
             (name, str(value) if isinstance(value, dict) else value)
             for name, value in given.items()
-            if name not in (*_TEXTS, "arguments", "environment", "after")
+            if name not in _NO_SHAPE
         ),
     )
 
@@ -80,11 +82,16 @@ def group(tasks: Sequence[Task]) -> list[Group]:
                 hint='give jrm.Task("program", ["argument"]) or jrm.Shell("line")',
                 code="JRM-Q50",
             )
-        if "{" in task.name:
-            check_name(task.name, f"tasks[{place}].name")
+        name = task._given.get("name", "")
+        if "{" in name:
+            check_name(name, f"tasks[{place}].name")
     shapes: dict[tuple[Any, ...], list[int]] = {}
+    known: dict[int, list[int]] = {}  # the same object many times is a common way to say "again"
     for place, task in enumerate(tasks):
-        shapes.setdefault(_shape(task), []).append(place)
+        places = known.get(id(task))
+        if places is None:
+            places = known[id(task)] = shapes.setdefault(_shape(task), [])
+        places.append(place)
     return [_merge([tasks[place] for place in places], places) for places in shapes.values()]
 
 

@@ -142,6 +142,8 @@ class AgentMachine:
         elif isinstance(news, Finished):
             self._count_out(news)
             self._finished.append(news)
+            # Fewer are queued ahead now: their line is lengthened before it can run dry.
+            self._replace |= self.floor.placer.waiting > 0
         elif isinstance(news, Freed):
             self.floor.free(news.allocs)
             self._replace = True

@@ -34,9 +34,9 @@ class Patience(msgspec.Struct, frozen=True, kw_only=True):
     hello: float = 1.0
     orphan: float = 600.0
     rerun: float = 120.0
-    ahead: float = 0.2
+    ahead: float = 0.4
     ahead_longest: float = 0.2
-    stock: float = 0.5
+    stock: float = 1.0
     aside: float = 30.0
     node: float = 20.0
     node_grace: float = 10.0

@@ -256,6 +256,17 @@ class Floor:
                     self.placer.put_back(pool.shape, mine, 0)
         return effects
 
+    def lasts(self) -> float:
+        """Return for how many seconds the shortest line of run-ahead tasks will last, by what its tasks took so far."""
+        return min(
+            (
+                (pool.handed - pool.allocs) * pool.mean / pool.allocs
+                for pool in self.pools
+                if pool.allocs and pool.handed > pool.allocs and pool.mean >= 0
+            ),
+            default=0.0,
+        )
+
     def _by_pool(self, tokens: Tokens) -> list[tuple[int, npt.NDArray[np.bool_] | None]]:
         if len(tokens) == 0:
             return []

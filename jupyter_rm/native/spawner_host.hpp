@@ -39,7 +39,7 @@ public:
         if (!core_->ok()) return 1;
         // More threads than CPUs cost nothing while they wait, and keep one hung start from holding up the rest.
         const int cpus = static_cast<int>(std::thread::hardware_concurrency());
-        core_->run_threads(threads_ > 0 ? threads_ : std::clamp(cpus, 4, 16));
+        core_->run_threads(threads_ > 0 ? threads_ : std::clamp(cpus + 2, 4, 66));
 
         bool closing = false;
         double grace = 2.0;

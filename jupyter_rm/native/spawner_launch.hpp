@@ -148,7 +148,9 @@ inline int child_main(void *p) {
         c.error = error;
         _exit(127);
     };
-    setsid();
+    // A group, not a session: a session of its own would make a scheduling group for every task (autogroup), which costs
+    // a twentieth of a short one and lets swarms of them starve the agent that feeds them.
+    setpgid(0, 0);
     prctl(PR_SET_PDEATHSIG, SIGKILL);
     if (getppid() != c.parent) _exit(127);  // the parent died before the line above could take effect
     umask(077);
@@ -207,6 +209,9 @@ public:
     };
 
     Starter(bool close_range_works, const rlimit &nofile) : shared_files_(close_range_works), nofile_(nofile) {
+        home_.resize(1024 / (8 * sizeof(unsigned long)));
+        const long n = syscall(SYS_sched_getaffinity, 0, home_.size() * sizeof(unsigned long), home_.data());
+        home_.resize(n > 0 ? static_cast<size_t>(n) / sizeof(unsigned long) : 0);
         stack_ = mmap(nullptr, STACK, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_STACK, -1, 0);
     }
     ~Starter() {
@@ -215,8 +220,17 @@ public:
     Starter(const Starter &) = delete;
     Starter &operator=(const Starter &) = delete;
 
-    // Start `l` on `cpus`; returns when the child has execed (or failed, and is reaped).
-    Result start(const Launch &l, const CpuMask &cpus, double now) {
+    // Move the calling thread to `cpus`, from which its children inherit it; empty: back to where it came from.
+    // A process that has to move between its birth and its program starts on a cold cache.
+    void settle(const CpuMask &cpus) {
+        if (cpus == at_ || home_.empty()) return;
+        const CpuMask &mask = cpus.empty() ? home_ : cpus;
+        if (syscall(SYS_sched_setaffinity, 0, mask.size() * sizeof(unsigned long), mask.data()) == 0) at_ = cpus;
+    }
+
+    // Start `l` on `cpus`; returns when the child has execed (or failed, and is reaped). With `watch` the result has a
+    // descriptor that tells of its end.
+    Result start(const Launch &l, const CpuMask &cpus, double now, bool watch) {
         Result r;
         if (stack_ == MAP_FAILED) {
             r.step = STEP_FORK;
@@ -248,14 +262,15 @@ public:
         pointers_.push_back(nullptr);
         c.argv = pointers_.data();
         c.envp = pointers_.data() + env_at;
-        c.cpus = &cpus;
+        c.cpus = cpus == at_ ? &nowhere_ : &cpus;
         c.limits = &l.limits;
         c.handled = &handled_;
         c.parent = getpid();
         c.shared_files = shared_files_;
         c.nofile = nofile_.rlim_max ? &nofile_ : nullptr;
 
-        const int flags = CLONE_VM | CLONE_VFORK | CLONE_PIDFD | (shared_files_ ? CLONE_FILES : 0) | SIGCHLD;
+        const int flags =
+            CLONE_VM | CLONE_VFORK | (watch ? CLONE_PIDFD : 0) | (shared_files_ ? CLONE_FILES : 0) | SIGCHLD;
         r.pid = clone(child_main, static_cast<char *>(stack_) + STACK, flags, &c, &r.pidfd);
         if (r.pid < 0) {
             r.step = STEP_FORK;
@@ -265,7 +280,7 @@ public:
             r.step = c.step;
             r.error = c.error;
             while (waitpid(r.pid, nullptr, __WALL) < 0 && errno == EINTR) {}
-            close(r.pidfd);
+            if (watch) close(r.pidfd);
             r.pid = r.pidfd = -1;
         }
         return r;
@@ -291,6 +306,8 @@ private:
     double looked_ = -1;
     std::vector<int> handled_;
     std::vector<char *> pointers_;
+    const CpuMask nowhere_;
+    CpuMask home_, at_;  // where the thread may run by itself; where it was moved to
 };
 
 }  // namespace jrm

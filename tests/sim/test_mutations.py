@@ -12,7 +12,7 @@ MOST = 300
 KNOWN = {
     "ack-before-commit": 27,
     "effects-before-journal": 15,
-    "wall-clock-lease": 13,
+    "wall-clock-lease": 44,
     "no-connection-fence": 52,
     "attempt-ignored": 195,
     "cancel-forgotten-on-reconnect": 102,
