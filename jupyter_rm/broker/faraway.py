@@ -42,6 +42,8 @@ CALM_LOOK = 60.0
 ROAD_AGAIN, LETTERS_LOOK = 30.0, 300.0
 # How often a submission whose end is unclear is looked for before it counts as never made, and the pause between, s.
 RESOLVE_TIMES, RESOLVE_PAUSE = 3, 4.0
+# ... and the pause when the batch system does not answer at all.
+RESOLVE_WAIT = 10.0
 # How often a job must be missing from every listing, and how long beyond its walltime, before it counts as gone.
 MISSES, MARGIN = 3, 600.0
 
@@ -99,6 +101,7 @@ class Faraway:
             return
         self.over = True
         self.close()
+        self._site.tidy(self.record)
         self._site.places.forget_keys(*self.key, self.record)
         self._site.tell(JobChanged(*self.key, False, cause=int(cause), reason=reason))
 
@@ -246,7 +249,7 @@ class Faraway:
                 self._resolved = 0
         except BatchError as error:
             self.step("submit", "progress", f"not clear whether it was taken: {error.message}")
-            self._later(30.0)
+            self._later(RESOLVE_WAIT)
             return
         if found is not None:
             self._submitted(found.id)
@@ -272,8 +275,10 @@ class Faraway:
             return
         if self._look_ended() or self._look_accounted():
             return
-        contact = None if self._asleep else self._read_contact()
-        if contact is not None and (contact != self._contact or time.monotonic() >= self._again_at):
+        contact = self._read_contact()
+        if self._asleep and contact is not None and contact != self._contact:
+            self._asleep = False  # a start program removes the contact of the start before
+        if contact is not None and not self._asleep and (contact != self._contact or time.monotonic() >= self._again_at):
             # A road that was cut mends by itself; another one is looked for when the agent moved, or after a while.
             self._contact = contact
             self._go(contact)
@@ -391,7 +396,7 @@ class Faraway:
         if said.state is JobState.QUEUED:
             if self._began or said.detail == "requeued":
                 self._drop_road()
-                self._asleep, self._began, self._contact = True, False, None
+                self._asleep, self._began = True, False
                 self.step("queue", "progress", f"job {said.id} was requeued by {title}; it waits again")
             else:
                 self._state(PilotState.QUEUED, f"job {said.id} waits at {title}")
@@ -403,7 +408,6 @@ class Faraway:
         elif said.state is JobState.RUNNING and not self._began:
             where = ", ".join(said.nodes[:4]) + (", ..." if len(said.nodes) > 4 else "")
             self._state(PilotState.STARTING, f"job {said.id} runs{f' on {where}' if where else ''}; its agent starts")
-            self._asleep = False
             self._pause = FIRST_LOOK
             self.due = 0.0
 

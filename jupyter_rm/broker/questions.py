@@ -109,6 +109,14 @@ class Questions:
         if not took:
             raise RequestError("this question is answered already", hint="nothing is left to do", code="JRM-Q18")
 
+    def withdraw(self, key: Key) -> None:
+        """This pilot is not wanted any more: a question of it alone needs no answer."""
+        for one in self._open.values():
+            if one.whom == (key,):
+                one.question.cancel()
+            else:
+                one.whom = tuple(other for other in one.whom if other != key)
+
     def _over(self, number: int) -> None:
         one = self._open.pop(number)
         for session in dict.fromkeys(key[0] for key in one.whom):

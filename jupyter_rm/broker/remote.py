@@ -149,6 +149,7 @@ class RemoteJobs:
         """Have a pilot's job canceled."""
         site = self._of.get((order.session, order.pilot))
         if site is not None:
+            self.questions.withdraw((order.session, order.pilot))
             site.end_pilot((order.session, order.pilot))
 
     def _road_changed(self, key: Key) -> None:

@@ -24,7 +24,7 @@ from ..runtime.collect import Collector
 from ..runtime.connect import Connection, Connections, Event, Question
 from .faraway import Faraway
 from .links import Key, Links
-from .places import NEW, OVER, Places
+from .places import NEW, OVER, Places, Record
 from .questions import Questions
 from .sites import AUTO, PLAIN, SiteName, search_path
 
@@ -137,6 +137,14 @@ class Site(threading.Thread):
         if self._collector is None:
             return 0, 0, 0.0
         return (*self._collector.place(job_id), self._collector.picture.estimates.get(job_id, 0.0))
+
+    def tidy(self, record: Record) -> None:
+        """Remove what holds the keys of a pilot that is over; its logs stay."""
+        if record.place and self._connection is not None and self._connection.alive:
+            try:
+                self._connection.remove(f"{record.place}/spec")
+            except JrmError as error:
+                log.info("%s/spec is left: %s", record.place, error.message)
 
     def reached(self) -> tuple[Connection, SiteFacts]:
         """Return the connection and what the machine is like."""

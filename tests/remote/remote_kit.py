@@ -50,13 +50,15 @@ class Far:
 
     Attributes:
         relay: between this machine and the login node ``tb-cut``, which is Slurm's.
+        code_relay: between this machine and ``tb-cutcode``, a server that wants key, password and one-time code.
     """
 
     def __init__(self, cluster: Cluster) -> None:
         self.cluster = cluster
         self.dir = Path(tempfile.mkdtemp(prefix="jrmf-")).resolve()
         self.relay = Relay(cluster.port + 28)
-        self._more = [Relay(cluster.port + 28), Relay(cluster.port + 28)]
+        self._more = [Relay(cluster.port + 28), Relay(cluster.port + 28), Relay(cluster.port + 23)]
+        self.code_relay = self._more[2]
         self._saved = {name: os.environ.get(name) for name in ("JUPYTER_RM_SSH_CONFIG", "JUPYTER_RM_SSH_AGENT")}
 
     def __enter__(self) -> Far:
@@ -84,9 +86,11 @@ class Far:
         other = self.host_key("sge")
         (self.dir / "known_cut").write_text(f"[127.0.0.1]:{self.relay.port} {key}\n")
         (self.dir / "known_other").write_text(f"[127.0.0.1]:{self._more[1].port} {other}\n")
+        (self.dir / "known_code").write_text(f"[127.0.0.1]:{self.code_relay.port} {self.host_key('mfa')}\n")
         text = ""
         for name, port, known in (
             ("cut", self.relay.port, "known_cut"),
+            ("cutcode", self.code_relay.port, "known_code"),
             ("unknown", self._more[0].port, "known_none"),
             ("changed", self._more[1].port, "known_other"),
         ):

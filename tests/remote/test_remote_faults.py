@@ -7,7 +7,7 @@ import signal
 from pathlib import Path
 
 import pytest
-from remote_kit import Far, active, line_of, story, until
+from remote_kit import Far, active, answered, line_of, story, until
 
 import jupyter_rm as jrm
 from jupyter_rm.client.session import Session
@@ -104,16 +104,15 @@ def test_a_requeued_job_is_the_same_pilot_in_a_new_life(far: Far, study: Session
     pilot = active(study.pilot("slurm+ssh://alice@tb-slurm", nodes=1, options={"requeue": "true"}))
     bulk = study.submit([jrm.Task("/bin/sleep", ["3"])] * 4)
     until(lambda: bulk.counts().get("RUNNING"), "nothing runs")
-    job = pilot.job_id
+    job, life = pilot.job_id, pilot._row().epoch
     far.cluster.run("scontrol", "requeue", job)
-    until(lambda: "requeued" in pilot.reason or pilot.state != "ACTIVE", lambda: pilot.reason, 120)
-    assert pilot.state == "ACTIVE", pilot.reason
-    # It would wait for two minutes.
-    far.cluster.run("scontrol", "update", f"jobid={job}", "starttime=now", check=False)
-    assert bulk.wait(180), pilot.reason
+    until(lambda: "PENDING" in far.cluster.run("squeue", "-h", "-j", job, "-o", "%T"), "it is not requeued")
+    far.cluster.run("scontrol", "update", f"jobid={job}", "starttime=now")  # it would wait for two minutes
+    assert bulk.wait(120), pilot.reason
     assert bulk.counts() == {"DONE": 4}
+    assert pilot.state == "ACTIVE"
     assert pilot.job_id == job
-    assert any("requeued" in text for _, _, text in story(study))
+    assert pilot._row().epoch > life
 
 
 def test_without_any_network_path_letters_carry_the_work(far: Far, study: Session) -> None:
@@ -150,3 +149,49 @@ def test_a_stranger_without_the_broker_s_key_is_not_heard(far: Far, study: Sessi
                 assert not socket.poll(1500), socket.recv()
     assert study.submit(jrm.Task("/bin/true")).wait(30) == "DONE"
     assert Home.locate().holder() is not None
+
+
+def test_a_lost_login_that_needs_a_code_waits_for_a_person_and_the_work_goes_on(far: Far, study: Session) -> None:
+    far.cluster.need("mfa")
+    pilot = study.pilot("ssh://alice@tb-cutcode", cores=1)
+    answered(study, "password", far.password)
+    answered(study, "otp", far.code())
+    active(pilot)
+    directory = marks(far, study.name)
+    bulk = study.submit(marked(directory, 40, 0.2))
+    until(lambda: any(directory.iterdir()), "no task has begun")
+    far.code_relay.reset()
+    answered(study, "password", far.password, 60)
+    answered(study, "otp", far.code())
+    assert bulk.wait(120)
+    assert bulk.counts() == {"DONE": 40}
+    assert len(list(directory.iterdir())) == 40
+    assert pilot.state == "ACTIVE"
+
+
+def test_a_pilot_canceled_while_a_person_is_asked_is_gone_and_so_is_the_question(far: Far, study: Session) -> None:
+    far.cluster.need("mfa0")
+    pilot = study.pilot("ssh://alice@tb-mfa0")
+    until(lambda: study.questions, "nobody is asked")
+    pilot.cancel()
+    assert pilot.wait("CANCELED", 30) == "CANCELED", pilot.reason
+    until(lambda: not study.questions, "the question is still open")
+
+
+def test_a_batch_system_that_does_not_answer_is_waited_for_and_gets_one_job(far: Far, study: Session) -> None:
+    with far.cluster.dead("slurmctld"):
+        pilot = study.pilot("slurm+ssh://alice@tb-slurm", nodes=1)
+        until(lambda: "not clear" in pilot.reason, lambda: pilot.reason, 60)
+        assert "does not answer" in pilot.reason
+    active(pilot, 120)
+    assert far.jobs_of(far.record(study.name)["token"]) == [pilot.job_id]
+
+
+def test_a_pilot_whose_time_is_over_says_so_and_gives_its_tasks_back(far: Far, study: Session) -> None:
+    pilot = active(study.pilot("ssh://alice@tb-slurm", cores=1, walltime="6s"))
+    bulk = study.submit([jrm.Task("/bin/sleep", ["4"])] * 4)
+    assert pilot.wait("DONE", 60) in ("DONE", "FAILED")
+    assert "time" in pilot.reason, pilot.reason
+    active(study.pilot("ssh://alice@tb-slurm", cores=4))
+    assert bulk.wait(60)
+    assert bulk.counts() == {"DONE": 4}

@@ -9,6 +9,16 @@ import jupyter_rm as jrm
 from jupyter_rm.client.session import Session
 
 
+def test_a_pilot_that_waits_says_where_and_why_and_can_be_canceled(far: Far, study: Session) -> None:
+    pilot = study.pilot("slurm+ssh://alice@tb-slurm", nodes=1, options={"hold": "true"})
+    assert pilot.wait("QUEUED", 60) == "QUEUED", pilot.reason
+    until(lambda: "held" in pilot.reason, lambda: pilot.reason, 60)
+    job = pilot.job_id
+    pilot.cancel()
+    assert pilot.wait("CANCELED", 90) == "CANCELED", pilot.reason
+    assert job not in far.cluster.run("squeue", "-h", "-o", "%i").split()
+
+
 def test_a_machine_without_a_batch_system_runs_tasks_and_calls(far: Far, study: Session) -> None:
     pilot = active(study.pilot("ssh://alice@tb-slurm", cores=2))
     who = study.submit(jrm.Task("/usr/bin/id", ["-un"]))
@@ -40,16 +50,6 @@ def test_a_pilot_in_slurm_from_the_queue_to_its_end(far: Far, study: Session) ->
     assert study.pilot("slurm+ssh://alice@tb-slurm", nodes=1, walltime="10m", queue="batch", name="big").uid == "p.0"
     study.close()
     until(lambda: job not in far.cluster.run("squeue", "-h", "-o", "%i").split(), "its job is still there")
-
-
-def test_a_pilot_that_waits_says_where_and_why_and_can_be_canceled(far: Far, study: Session) -> None:
-    pilot = study.pilot("slurm+ssh://alice@tb-slurm", nodes=1, options={"hold": "true"})
-    assert pilot.wait("QUEUED", 60) == "QUEUED", pilot.reason
-    until(lambda: "held" in pilot.reason, lambda: pilot.reason, 60)
-    job = pilot.job_id
-    pilot.cancel()
-    assert pilot.wait("CANCELED", 90) == "CANCELED", pilot.reason
-    assert job not in far.cluster.run("squeue", "-h", "-o", "%i").split()
 
 
 def test_two_pilots_of_one_account_share_one_login_with_one_question_each(far: Far, study: Session) -> None:
