@@ -7,6 +7,7 @@ import { Figure, template, type Control, type Template } from './figure';
 import { onSelect, select, selected } from './page';
 import { later, notice, trouble } from './parts';
 import { records, type Picture } from './picture';
+import { SheetTable, sheetOf } from './sheet';
 import { moment } from './texts';
 import type { Body, Stage } from './view';
 
@@ -67,6 +68,9 @@ export class Drawn implements Body {
   private controls: Control[] = [];
   private shown: Shown | null = null;
   private refreshers: ((shown: Shown) => void)[] = [];
+  private readonly sheetBox = h('div', {});
+  private sheet: SheetTable | null = null;
+  private readonly asTable: HTMLButtonElement | null = null;
 
   constructor(private readonly stage: Stage) {
     this.panel = new Panel(
@@ -75,7 +79,15 @@ export class Drawn implements Body {
       (table, row) => this.tapped(table, row),
       (figure, span) => this.ranged(figure, span)
     );
-    stage.body.append(this.panel.host);
+    stage.body.append(this.panel.host, this.sheetBox);
+    const sheet = sheetOf(stage.view);
+    if (sheet) {
+      this.asTable = button(stage.trans.__('Table'), () => this.table(this.sheet === null), {
+        title: stage.trans.__('Show the same as a table'),
+        pressed: sheet.shown
+      });
+      this.table(sheet.shown);
+    }
     // The server draws no more marks than there are pixels.
     const measure = later(() => {
       const { clientWidth, clientHeight } = stage.body;
@@ -91,6 +103,7 @@ export class Drawn implements Body {
   show(shown: Shown): void {
     this.shown = shown;
     this.panel.push(shown.picture);
+    this.sheet?.show(shown.picture, shown.at);
     for (const refresh of this.refreshers) refresh(shown);
   }
 
@@ -102,6 +115,13 @@ export class Drawn implements Body {
     this.end();
     this.size.disconnect();
     this.panel.dispose();
+  }
+
+  private table(on: boolean): void {
+    this.asTable?.setAttribute('aria-pressed', String(on));
+    this.sheet = on ? new SheetTable(this.stage.view, this.stage.trans, (table, row) => this.tapped(table, row)) : null;
+    fill(this.sheetBox, this.sheet?.element);
+    if (this.shown) this.sheet?.show(this.shown.picture, this.shown.at);
   }
 
   private control(kind: Control['kind'], test: (control: Control) => boolean = () => true): Control | undefined {
@@ -118,6 +138,7 @@ export class Drawn implements Body {
       const tool = this.tool(each);
       if (tool) bar.append(tool);
     }
+    if (this.asTable) bar.append(h('span', { class: 'jrm-grow' }), this.asTable);
     if (focused) bar.querySelector<HTMLElement>('button, select, input')?.focus();
     if (this.shown) for (const refresh of this.refreshers) refresh(this.shown);
     const uid = selected(this.stage.session);

@@ -208,9 +208,13 @@ export class Feed implements LineEnd {
     this.heard = Date.now();
     if (frame.at) this.ahead = frame.at - Date.now() / 1000;
     if (frame.kind === 'hello') return;
-    const one = frame.id ? this.subscriptions.get(frame.id) : undefined;
-    if (one) one.take(frame);
-    else if (frame.kind === 'error') console.warn('jupyter_rm:', frame.code, frame.message, frame.hint);
+    let one = frame.id ? this.subscriptions.get(frame.id) : undefined;
+    if (!one && frame.kind === 'error') {
+      // What the server cannot read (an older one, say) it cannot answer by id; it repeats what it was asked.
+      one = [...this.subscriptions.values()].find(each => !each.known && frame.message?.includes(`'${each.id}'`));
+      if (!one) console.warn('jupyter_rm:', frame.code, frame.message, frame.hint);
+    }
+    one?.take(frame);
   }
 
   closed(why: Trouble | null): void {

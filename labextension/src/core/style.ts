@@ -92,6 +92,12 @@ const SHEET = `
 .jrm-next { background: var(--jrm-paper2); border-left: 3px solid var(--jrm-brand); padding: 5px 8px; margin: 6px 0; }
 .jrm-crumbs { display: flex; gap: 2px; align-items: center; flex-wrap: wrap; }
 .jrm-crumbs span[aria-current] { font-weight: 600; padding: 0 6px; }
+.jrm-sheet-box { overflow: auto; max-height: 420px; margin-top: 8px; }
+.jrm .jrm-sheet { border-collapse: collapse; font-size: 12px; font-variant-numeric: tabular-nums; width: 100%; }
+.jrm .jrm-sheet th, .jrm .jrm-sheet td { text-align: left; padding: 3px 12px 3px 0; border-bottom: 1px solid var(--jrm-line); vertical-align: top; font-weight: normal; }
+.jrm .jrm-sheet thead th { position: sticky; top: 0; background: var(--jrm-paper); font-weight: 600; white-space: nowrap; }
+.jrm .jrm-sheet .jrm-num { text-align: right; }
+.jrm .jrm-sheet tr.jrm-linked { background: var(--jrm-chosen); }
 .jrm-panel { height: 100%; overflow: auto; display: flex; flex-direction: column; }
 .jrm-panel section { padding: 8px 10px; border-bottom: 1px solid var(--jrm-line); }
 .jrm-panel h3 { font-size: 11px; text-transform: uppercase; letter-spacing: .04em; margin: 0 0 5px; color: var(--jrm-faint); font-weight: 600; }

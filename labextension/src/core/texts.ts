@@ -21,7 +21,7 @@ export const MARKS: Record<string, Mark> = {
   DONE: mark('D', 'ended with success', '#4bab85', '#3f9470'),
   FAILED: mark('F', 'failed', '#d55e00', '#ee7a1f'),
   CANCELED: mark('C', 'canceled', '#b0729e', '#b57fa6'),
-  QUEUED: mark('Q', 'waits in the batch queue', '#e2b33c', '#d9a92f'),
+  QUEUED: mark('Q', 'waits in the batch queue', '#e2b33c', '#a27d21'),
   STARTING: mark('A', 'its agent is being started', '#8cc5ea', '#2f6b96'),
   ACTIVE: mark('T', 'takes tasks', '#1f78b4', '#4aa3df'),
   DRAINING: mark('E', 'takes no new tasks', '#9a83cf', '#a896d8')
@@ -47,10 +47,11 @@ export function number(value: number): string {
   return value.toLocaleString();
 }
 
-/** Return a span of time in words short enough for a table: `0.4 s`, `12 s`, `3 min 5 s`, `2 h 10 min`, `4 d 2 h`. */
+/** Return a span of time in words short enough for a table: `400 ms`, `12 s`, `3 min 5 s`, `2 h 10 min`, `4 d 2 h`. */
 export function span(seconds: number): string {
   const s = Math.max(0, seconds);
-  if (s < 9.95) return `${s < 0.95 ? s.toFixed(2).replace(/0$/, '') : s.toFixed(1)} s`;
+  if (s < 0.95) return `${Math.round(s * 1000)} ms`;
+  if (s < 9.95) return `${s.toFixed(1)} s`;
   if (s < 60) return `${Math.round(s)} s`;
   const two = (big: number, bigUnit: string, small: number, unit: string): string =>
     small ? `${big} ${bigUnit} ${small} ${unit}` : `${big} ${bigUnit}`;

@@ -111,7 +111,7 @@ export class SessionsPanel extends Widget {
     write(
       this.none,
       model.known
-        ? trans.__('No open session. Open one here, or in a notebook: s = jupyter_rm.session("study")')
+        ? trans.__('No open session. Open one here, or in a notebook: s = jupyter_rm.open("study")')
         : trans.__('Looking for sessions')
     );
     this.none.hidden = model.open.length > 0 || (model.trouble !== null && !model.known);
