@@ -193,5 +193,21 @@ if [ "$want" = dev ] && ! command -v chromium >/dev/null 2>&1; then
     say "no Chromium: the browser tests will fail (apt-get install chromium fonts-dejavu-core)"
   fi
 fi
+
+# ---- 4. what the tests bring up: SSH servers and real batch systems (root on Debian and its children) --------------
+packages=tests/testbed/packages.sh
+if [ "$want" = dev ] && [ -f $packages ]; then
+  inputs=$(cat $packages tests/testbed/lib.sh | cksum)
+  if [ "$(cat $venv/.jrm-testbed 2>/dev/null)" != "$inputs" ]; then
+    if [ "$(id -u)" != 0 ] || ! command -v apt-get >/dev/null 2>&1; then
+      say "the tests of remote machines and batch systems need root and apt; they are not set up here"
+    else
+      say "system packages for the tests: OpenSSH, Slurm, Grid Engine (a minute the first time)"
+      run "installing what the tests need" "check the network and /etc/apt, then run this again" \
+        env TB_STATE="$root/build/testbed" bash $packages
+      printf '%s' "$inputs" >$venv/.jrm-testbed
+    fi
+  fi
+fi
 took=$(($(now) - began))
 if [ "$took" -gt 2 ]; then say "ready after $took s: $venv ($($py --version 2>&1))"; fi

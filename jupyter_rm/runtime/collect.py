@@ -137,10 +137,12 @@ class Collector:
         return heard
 
     def _placed(self, record: JobRecord) -> JobRecord:
-        place = self.picture.queue.places.get(record.id)
-        if record.state is not JobState.QUEUED or record.position or place is None:
+        if record.state is not JobState.QUEUED:
             return record
-        return msgspec.structs.replace(record, position=place[0])
+        place = self.picture.queue.places.get(record.id)
+        position = record.position or (place[0] if place and in_line(record) else None)
+        estimate = record.estimate or self.picture.estimates.get(record.id)
+        return msgspec.structs.replace(record, position=position, estimate=estimate)
 
     def place(self, id: str) -> tuple[int, int]:
         """Return (position, length) of an own job in its line; zeros for what is not known."""
