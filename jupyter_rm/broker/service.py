@@ -25,6 +25,7 @@ from ..core.session import SITES, SessionMachine
 from ..core.sound import check_tasks
 from ..model.effects import Effect, EndPilot, FromAgent, FromClient, Input, Send, StartPilot, StopProgram, Tick
 from ..model.errors import ErrorForm, JrmError, ProtocolError, RequestError
+from ..model.facts import BulkSubmitted, TasksAssigned
 from ..model.messages import (
     PROTOCOL,
     Accepted,
@@ -103,6 +104,7 @@ class Broker:
         self._stopping = False
         self._kept_at = 0.0
         self._dirty = True
+        self._kept_back: tuple[list[tuple[str, int, int, list[bytes]]], list[Effect]] = ([], [])
         client_path, agent_path = home.socket("broker"), home.socket("agents")
         self._client_socket = self._bind(str(client_path), codec.LOCAL_LIMIT)
         self._agent_socket = self._bind(str(agent_path), codec.AGENT_LIMIT)
@@ -176,6 +178,7 @@ class Broker:
     # ------------------------------------------------------------ one round
 
     def _round(self) -> None:
+        self._let_out()
         turn = self.machine.flush(self.clock.now())
         if turn.facts or turn.effects or self.machine.payloads.pending:
             self._carry_out(turn.facts, turn.effects)
@@ -198,14 +201,28 @@ class Broker:
         self._dirty |= bool(facts)
         # Work first: agents get their orders. Then followers learn the facts, before anybody gets a reply that builds
         # on them.
-        replies = []
+        replies: list[Effect] = []
         for effect in effects:
             if isinstance(effect, Send) and isinstance(effect.to, bytes):
                 replies.append(effect)
             else:
                 self._perform(effect)
-        for key, bodies in fed.items():
-            self.feeds.publish(key, before[key], self.store.tips[key], bodies)
+        news = [(key, before[key], self.store.tips[key], bodies) for key, bodies in fed.items()]
+        self._kept_back = (news, replies)
+        if _single_call(facts):
+            self.drive.when_idle(self._let_out)
+        else:
+            self._let_out()
+
+    def _let_out(self) -> None:
+        """Tell followers and clients what was kept back.
+
+        Whoever sent one call waits for its end, not for its number. Told at once, the client would wake up and take a
+        core in the very moment in which the agent and its worker need two.
+        """
+        (news, replies), self._kept_back = self._kept_back, ([], [])
+        for key, before, tip, bodies in news:
+            self.feeds.publish(key, before, tip, bodies)
         for reply in replies:
             self._perform(reply)
 
@@ -308,6 +325,7 @@ class Broker:
             log.warning("message from a client refused: %s", error)
             self._to_client(client, Refused(0, ErrorForm.of(error)))
             return
+        self._let_out()
         read = self._reads.get(type(message))
         if read is None:
             self.machine.handle(self.clock.now(), FromClient(client, message))
@@ -418,3 +436,16 @@ class Broker:
                 usage // 1024 if sys.platform == "darwin" else usage,
             ),
         )
+
+
+def _single_call(facts: list[tuple[str, Any]]) -> bool:
+    """Say whether a turn did nothing but bring one call to a pilot."""
+    if len(facts) != 2:
+        return False
+    form, bound = facts[0][1], facts[1][1]
+    return (
+        isinstance(form, BulkSubmitted)
+        and form.count == 1
+        and form.template.mode == "call"
+        and isinstance(bound, TasksAssigned)
+    )

@@ -48,6 +48,7 @@ class Drive:
         self._timers: list[tuple[float, int, float, Callable[[], None]]] = []
         self._order = count()
         self._running = False
+        self._idle: Callable[[], None] | None = None
         self._signals: list[int] = []
         self._wake_read, self._wake_write = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC) if hasattr(os, "pipe2") else _pipe()
         self.watch(self._wake_read, self._drain_wake)
@@ -72,6 +73,10 @@ class Drive:
     def later(self, seconds: float, callback: Callable[[], None]) -> None:
         """Call ``callback`` once after so many seconds."""
         heapq.heappush(self._timers, (self.clock.now() + seconds, next(self._order), 0.0, callback))
+
+    def when_idle(self, callback: Callable[[], None]) -> None:
+        """Call ``callback`` once, as soon as nothing has come in for a millisecond; the latest one counts."""
+        self._idle = callback
 
     def on_signal(self, number: int, callback: Callable[[], None]) -> None:
         """Call ``callback`` from the loop when the signal arrives."""
@@ -122,10 +127,14 @@ class Drive:
         wait = 3600.0
         if self._timers:
             wait = max(0.0, self._timers[0][0] - self.clock.now())
-        for source, _ in self._poller.poll(int(wait * 1000) + (1 if 0 < wait < 3600 else 0)):
+        ready = self._poller.poll(int(wait * 1000) + (1 if 0 < wait < 3600 else 0) if self._idle is None else 1)
+        for source, _ in ready:
             callback = self._callbacks.get(source)
             if callback is not None:
                 callback()
+        if not ready and self._idle is not None:
+            idle, self._idle = self._idle, None
+            idle()
         while self._signals:
             self._on_signal[self._signals.pop(0)]()
         for _ in range(len(self._called)):
