@@ -1,12 +1,15 @@
 """The widget that a view becomes where no server of ours feeds the page; without anywidget there is none.
 
-Its synced state is the page's script and three short texts; frames go beside it, as messages, and are not stored.
+Its synced state is the page's script and two short texts; frames go beside it, as messages, and are not stored. The
+page draws plain tables at once, and the views of JupyterLab as soon as the kernel has had time to send them.
 Read next: :mod:`.feeder`, ``pages/view.js``.
 """
 
 from __future__ import annotations
 
+import contextlib
 import functools
+import threading
 import weakref
 from collections.abc import Mapping
 from pathlib import Path
@@ -18,6 +21,7 @@ if TYPE_CHECKING:
     from ..client.session import Session
 
 PAGE = Path(__file__).parent / "pages" / "view.js"
+LIBRARY = Path(__file__).parent / "static" / "view.js"  # built from labextension/src/core
 
 
 @functools.cache
@@ -58,6 +62,34 @@ def widget(session: Session, view: str, window: Mapping[str, Any]) -> Any:
         target.send({"kind": "frame"}, buffers=[frame])
 
     feeder = made.feeder = Feeder(session, view, window, send)
-    made.on_msg(lambda _widget, content, _buffers: feeder.obey(content) if isinstance(content, dict) else None)
+
+    def heard(_widget: Any, content: Any, _buffers: Any) -> None:
+        op = content.get("op") if isinstance(content, dict) else None
+        if op in ("library", "ask"):
+            # What takes its time (loading Bokeh, a site far away) must not hold up the kernel's next cell.
+            threading.Thread(target=_reply, args=(page, session, content), name="jrm-answer", daemon=True).start()
+        elif op:
+            feeder.obey(content)
+
+    made.on_msg(heard)
     feeder.start()
     return made
+
+
+def _reply(page: Any, session: Session, told: Mapping[str, Any]) -> None:
+    """Send the library of views that pages of the server use, or the answer to a request."""
+    if told["op"] == "library":
+        if not LIBRARY.is_file():
+            return  # not built: the page's own tables do
+        content: dict[str, Any] = {"kind": "library"}
+        data = LIBRARY.read_bytes()
+    else:
+        from . import answers
+
+        words = [str(told.get(name, "")) for name in ("method", "path", "body")]
+        status, media, data = answers.answer(session, words[0], words[1], words[2])
+        content = {"kind": "answer", "number": told.get("number"), "status": status, "type": media}
+    target = page()
+    if target is not None and target.comm is not None:
+        with contextlib.suppress(Exception):  # the kernel ends: nobody is left to be told
+            target.send(content, buffers=[data])

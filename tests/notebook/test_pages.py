@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import base64
 import json
-from collections.abc import Iterator
+import queue
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 from playwright.sync_api import Page, sync_playwright
 
+import jupyter_rm as jrm
+from jupyter_rm.client.session import Session
+from jupyter_rm.notebook import fed
 from jupyter_rm.notebook.asking import described
 from jupyter_rm.notebook.widgets import PAGES
 from jupyter_rm.runtime.connect import Question
@@ -18,6 +24,7 @@ from jupyter_rm.views.forms import form_of, system_of
 # What anywidget gives a page: traits, messages both ways. ``sent`` is what the kernel would get.
 MODEL = """
 window.start = async (text, state) => {
+  if (window.end) window.end();
   const url = URL.createObjectURL(new Blob([text], { type: "text/javascript" }));
   const page = (await import(url)).default;
   const heard = {};
@@ -31,6 +38,10 @@ window.start = async (text, state) => {
     off: (name, act) => (heard[name] = (heard[name] || []).filter(each => each !== act)),
   };
   window.change = shown => { window.state.shown = shown; (heard["change:shown"] || []).forEach(act => act()); };
+  window.tell = (content, packed) => {
+    const bytes = Uint8Array.from(atob(packed), each => each.charCodeAt(0));
+    (heard["msg:custom"] || []).forEach(act => act(content, [new DataView(bytes.buffer)]));
+  };
   window.frame = told => {
     const buffer = new DataView(new TextEncoder().encode(JSON.stringify(told)).buffer);
     (heard["msg:custom"] || []).forEach(act => act({ kind: "frame" }, [buffer]));
@@ -126,8 +137,8 @@ def test_a_host_key_is_shown_and_chosen(browser_page: Page) -> None:
 def test_a_view_draws_frames_as_text(browser_page: Page, tmp_path: Path) -> None:
     page = browser_page
     start(page, "view.js", {"view": "tasks", "session": "study"})
-    page.wait_for_function("window.sent.length === 1")
-    assert page.evaluate("window.sent") == [{"op": "show"}]
+    page.wait_for_function("window.sent.length === 2")
+    assert page.evaluate("window.sent") == [{"op": "show"}, {"op": "library"}]
     rows = [["t.0.0", "RUNNING", "<img src=x onerror=window.hit=1>"], ["t.0.1", "DONE", ""]]
     first = {
         "kind": "snapshot",
@@ -151,3 +162,55 @@ def test_a_view_draws_frames_as_text(browser_page: Page, tmp_path: Path) -> None
     page.evaluate("window.end()")
     assert page.evaluate("window.sent.at(-1)") == {"op": "hide"}
     assert page.evaluate("window.hit") is None
+
+
+class Between:
+    """Carries messages between a widget of this process and its page, as comms do."""
+
+    def __init__(self, page: Page, widget: Any) -> None:
+        self.page, self.widget = page, widget
+        self.said: queue.SimpleQueue[tuple[dict[str, Any], bytes]] = queue.SimpleQueue()
+        self.taken = 0
+        self.asked: list[dict[str, Any]] = []
+        widget.send = lambda content, buffers: self.said.put((content, bytes(buffers[0])))
+
+    def until(self, there: Callable[[], bool], what: str) -> None:
+        deadline = time.monotonic() + 40
+        while not there():
+            assert time.monotonic() < deadline, f"{what}; the page asked {self.asked[-5:]}"
+            told = self.page.evaluate("start => window.sent.slice(start)", self.taken)
+            self.taken += len(told)
+            self.asked += told
+            for each in told:
+                self.widget._handle_custom_msg(each, [])
+            try:
+                content, data = self.said.get(timeout=0.05)
+            except queue.Empty:
+                continue
+            self.page.evaluate("([c, d]) => window.tell(c, d)", [content, base64.b64encode(data).decode()])
+
+
+def test_a_view_without_any_server_is_the_view_of_jupyterlab(
+    browser_page: Page, session: Session, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert fed.LIBRARY.is_file(), "built by scripts/build-lab.sh"
+    page = browser_page
+    errors: list[str] = []
+    page.on("pageerror", lambda error: errors.append(str(error)))
+    bulk = session.array(jrm.Shell("echo said $N; exit $N", environment={"N": "{n}"}), n=[0, 0, 3])
+    widget = fed.widget(session, "tasks", {})
+    between = Between(page, widget)
+    start(page, "view.js", {"view": "tasks", "session": session.name})
+    rows = page.locator(".jrm-v-tasks [role=row]")
+    between.until(lambda: rows.count() >= 4, "the table is there")
+    between.until(lambda: page.locator(".bk-Figure").count() > 0, "BokehJS came through the kernel and drew")
+    bulk.wait()
+    between.until(lambda: "FAILED" in page.locator(".jrm-v-tasks").inner_text().upper(), "the view goes on")
+    page.locator(".jrm-v-tasks [role=row]").filter(has_text="t.0.2").dblclick()
+    between.until(lambda: "said 3" in page.locator(".jrm-v-tasks").inner_text(), "the details of a task")
+    shot(page, tmp_path, "fed")
+    assert not any(told["op"] == "resync" for told in between.asked)
+    assert {told["path"].split("?")[0] for told in between.asked if told["op"] == "ask"} >= {"api/figures/tasks"}
+    assert errors == []
+    page.evaluate("window.end()")
+    widget.close()

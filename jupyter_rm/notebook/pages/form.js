@@ -106,13 +106,17 @@ function render({ model, el }) {
   }
 
   start.addEventListener("click", () => {
+    clearTimeout(timer);
     start.disabled = true;
     told.textContent = "asking";
     model.send({ op: "start", values: values() });
   });
   model.on("change:shown", update);
   update();
-  return () => model.off("change:shown", update);
+  return () => {
+    clearTimeout(timer);
+    model.off("change:shown", update);
+  };
 }
 
 export default { render };

@@ -1,5 +1,6 @@
-// A live view fed by the kernel: takes frames, keeps values and tables by the rule in docs/server.md, draws them.
-// Nothing is ever put into the page as HTML. Knows no server and no network. Read next: ../feeder.py.
+// A live view fed by the kernel: takes frames, keeps values and tables by the rule in docs/server.md, draws them as plain
+// tables; when the kernel has sent the library of views (what JupyterLab uses), that draws instead, with the kernel in the
+// place of the server. Nothing is ever put into the page as HTML. Knows no network. Read next: ../fed.py, ../feeder.py.
 
 const COLORS = { DONE: "#4bab85", RUNNING: "#1f78b4", FAILED: "#d55e00", CANCELED: "#b0729e", SCHEDULED: "#8cc5ea" };
 const ENDED = ["DONE", "FAILED", "CANCELED"];
@@ -95,6 +96,58 @@ function drawTable(place, name, table) {
   if (table.rows.length > ROWS) make("small", place, `${ROWS} of ${table.rows.length} rows`);
 }
 
+/** Show the library's view in an element; returns what takes frames, and how to end. */
+async function mountLibrary(model, host, buffer) {
+  const url = URL.createObjectURL(new Blob([buffer], { type: "text/javascript" }));
+  const lib = await import(url);
+  URL.revokeObjectURL(url);
+  const base = `https://kernel.invalid/${Math.random().toString(36).slice(2)}/`;
+  const open = new Map();
+  let count = 0;
+  const ask = (address, init) => new Promise(done => {
+    const number = ++count;
+    open.set(number, done);
+    const path = address.slice(`${base}jupyter-rm/`.length);
+    model.send({ op: "ask", number, method: init.method || "GET", path, body: init.body || "" });
+  });
+  let line = null;
+  let id = null;
+  const says = {
+    subscribe: told => {
+      id = told.id;
+      model.send({ op: "window", window: told.window || {} });
+      model.send({ op: "show" });
+    },
+    window: told => model.send({ op: "window", window: told.window }),
+    visible: told => model.send({ op: told.visible ? "show" : "hide" }),
+    resync: () => model.send({ op: "resync" }),
+    unsubscribe: () => model.send({ op: "hide" }),
+  };
+  // A kernel that is busy answers nothing for a while: that is no lost line.
+  const alive = setInterval(() => line && line.frame({ kind: "hello" }), 10000);
+  const dial = end => {
+    line = end;
+    setTimeout(() => end.opened());
+    return { send: told => says[told.op] && says[told.op](told), close: () => end.closed(null) };
+  };
+  const server = new lib.Server({ baseUrl: base, fetch: ask });
+  const mounted = lib.mountView(host, {
+    view: model.get("view"), session: model.get("session"), window: {}, server, dial, theme: "auto", place: "cell",
+  });
+  return {
+    frame: frame => line && id !== null && line.frame({ ...frame, id }),
+    answer: (told, body) => {
+      const done = open.get(told.number);
+      open.delete(told.number);
+      if (done) done(new Response(body, { status: told.status, headers: { "Content-Type": told.type } }));
+    },
+    end: () => {
+      clearInterval(alive);
+      mounted.dispose();
+    },
+  };
+}
+
 function render({ model, el }) {
   const root = make("div", el, undefined, "jrm-view");
   make("style", root, STYLE);
@@ -130,9 +183,26 @@ function render({ model, el }) {
     planned = true;
   }
 
+  let library = null;
+
+  async function upgrade(buffer) {
+    const host = make("div", el);
+    try {
+      library = await mountLibrary(model, host, buffer);
+      root.hidden = true;
+    } catch (error) {
+      console.warn("jupyter_rm: plain tables go on", error);
+      host.remove();
+    }
+  }
+
   function take(content, buffers) {
-    if (content.kind !== "frame" || !buffers || !buffers.length) return;
+    if (!buffers || !buffers.length) return;
+    if (content.kind === "library" && !library) return void upgrade(buffers[0]);
+    if (content.kind === "answer" && library) return library.answer(content, buffers[0]);
+    if (content.kind !== "frame") return;
     const frame = JSON.parse(new TextDecoder().decode(buffers[0]));
+    if (library) return library.frame(frame);
     if (frame.kind === "lost") {
       lost.textContent = `${frame.message} [${frame.code}]${frame.hint ? ` Next: ${frame.hint}` : ""}`;
       lost.hidden = false;
@@ -147,7 +217,7 @@ function render({ model, el }) {
   }
 
   function look(now) {
-    if (now === visible) return;
+    if (now === visible || library) return; // the library looks for itself
     visible = now;
     model.send({ op: now ? "show" : "hide" });
   }
@@ -169,10 +239,13 @@ function render({ model, el }) {
     watch.observe(root);
   }
   update();
+  model.send({ op: "library" });
   return () => {
     document.removeEventListener("visibilitychange", turned);
     if (watch) watch.disconnect();
     model.off("msg:custom", take);
+    if (library) library.end();
+    library = null;
     look(false);
   };
 }
