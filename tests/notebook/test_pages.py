@@ -152,7 +152,7 @@ def test_a_view_draws_frames_as_text(browser_page: Page, tmp_path: Path) -> None
     delta = {"kind": "delta", "seq": 2, "values": {"counts": {"DONE": 2}}, "tables": {"tasks": {"gone": ["t.0.0"]}}}
     page.evaluate("window.frame", delta)
     page.wait_for_function("document.querySelectorAll('tbody tr').length === 1")
-    assert "2 of 2 tasks ended" in page.locator(".jrm-view").inner_text()
+    assert "2 of 2 tasks ended" in page.locator(".jrm-fed").inner_text()
     shot(page, tmp_path, "view")
     page.evaluate("window.frame", {**delta, "seq": 9})
     assert page.evaluate("window.sent.at(-1)") == {"op": "resync"}
@@ -212,5 +212,6 @@ def test_a_view_without_any_server_is_the_view_of_jupyterlab(
     assert not any(told["op"] == "resync" for told in between.asked)
     assert {told["path"].split("?")[0] for told in between.asked if told["op"] == "ask"} >= {"api/figures/tasks"}
     assert errors == []
+    assert not page.locator(".jrm-fed").is_visible(), "the plain tables have gone"
     page.evaluate("window.end()")
     widget.close()

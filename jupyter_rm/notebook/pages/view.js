@@ -6,18 +6,20 @@ const COLORS = { DONE: "#4bab85", RUNNING: "#1f78b4", FAILED: "#d55e00", CANCELE
 const ENDED = ["DONE", "FAILED", "CANCELED"];
 const TIMES = new Set(["at", "since", "started", "ended", "asked_at", "opened_at"]);
 const ROWS = 100;
+const READ = new Set(["tasks", "pilots", "queue", "jobs", "sessions"]); // other tables are drawn, not read
 
 const STYLE = `
-.jrm-view { color: var(--jp-ui-font-color1, inherit); font-size: 13px; max-width: 100%; }
-.jrm-view .bar { display: flex; height: 10px; border: 1px solid currentColor; margin: 4px 0; max-width: 48em; }
-.jrm-view .bar span { height: 100%; }
-.jrm-view .told, .jrm-view .lost { margin: 2px 0; }
-.jrm-view .lost { border-left: 3px solid #d55e00; padding-left: 6px; }
-.jrm-view .scroll { overflow: auto; max-height: 24em; }
-.jrm-view table { border-collapse: collapse; }
-.jrm-view th, .jrm-view td { text-align: left; padding: 1px 8px 1px 0; white-space: nowrap; max-width: 30em;
+.jrm-fed { color: var(--jp-ui-font-color1, inherit); font-size: 13px; max-width: 100%; }
+.jrm-fed[hidden] { display: none; }
+.jrm-fed .bar { display: flex; height: 10px; border: 1px solid currentColor; margin: 4px 0; max-width: 48em; }
+.jrm-fed .bar span { height: 100%; }
+.jrm-fed .told, .jrm-fed .lost { margin: 2px 0; }
+.jrm-fed .lost { border-left: 3px solid #d55e00; padding-left: 6px; }
+.jrm-fed .scroll { overflow: auto; max-height: 24em; }
+.jrm-fed table { border-collapse: collapse; }
+.jrm-fed th, .jrm-fed td { text-align: left; padding: 1px 8px 1px 0; white-space: nowrap; max-width: 30em;
   overflow: hidden; text-overflow: ellipsis; }
-.jrm-view .num { text-align: right; font-variant-numeric: tabular-nums; }
+.jrm-fed .num { text-align: right; font-variant-numeric: tabular-nums; }
 `;
 
 /** Return what is shown after a frame; null when the frame does not belong to it. */
@@ -149,7 +151,7 @@ async function mountLibrary(model, host, buffer) {
 }
 
 function render({ model, el }) {
-  const root = make("div", el, undefined, "jrm-view");
+  const root = make("div", el, undefined, "jrm-fed");
   make("style", root, STYLE);
   make("b", root, `${model.get("view")} of ${model.get("session")}`);
   const lost = make("div", root, undefined, "lost");
@@ -171,6 +173,7 @@ function render({ model, el }) {
     lost.hidden = true;
     told.textContent = drawBar(bar, shown.values.counts || {});
     for (const [name, table] of Object.entries(shown.tables)) {
+      if (!READ.has(name)) continue;
       places[name] = places[name] || make("div", tables);
       // What did not change is left alone, so that a selection in it survives.
       if (places[name].drawn !== table) drawTable(places[name], name, table);
