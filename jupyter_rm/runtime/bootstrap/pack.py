@@ -31,6 +31,7 @@ import jupyter_rm
 from jupyter_rm.model.errors import SiteError
 
 BASE = ("numpy", "msgspec", "pyzmq", "psutil", "cloudpickle", "platformdirs")
+OLD_BASE = ("tomli",)  # in the standard library since 3.11
 # What an agent never imports: the other programs of this package.
 NOT_OURS = {"client", "notebook", "server", "views", "broker", "sim", "testing", "labextension", "__pycache__"}
 # Parts of the packages of others that only their own tests and compilers need: a third of the bytes.
@@ -84,6 +85,11 @@ class Own:
     files: tuple[Entry, ...]
 
 
+def base_names(tag: str) -> tuple[str, ...]:
+    """Return the packages of others that an agent needs with an interpreter."""
+    return BASE + (OLD_BASE if tag == "cp310" else ())
+
+
 def own(tag: str, arch: str) -> Own:
     """Return this package's own part for an interpreter and a machine, and its hash."""
     files = tuple((name, path, path.read_bytes()) for name, path in _own_files(tag, arch))
@@ -96,7 +102,7 @@ def own(tag: str, arch: str) -> Own:
 def base_key() -> str:
     """Return the hash of what is installed here of the packages of others."""
     digest = hashlib.sha256(python_tag().encode())
-    for name in BASE:
+    for name in base_names(python_tag()):
         found = metadata.distribution(name)
         digest.update(f"{name} {found.version}\0{found.read_text('RECORD') or ''}".encode())
     return digest.hexdigest()[:20]
@@ -104,7 +110,7 @@ def base_key() -> str:
 
 def base_versions() -> dict[str, str]:
     """Return the versions of the packages of others that are installed here."""
-    return {name: metadata.version(name) for name in BASE}
+    return {name: metadata.version(name) for name in base_names(python_tag())}
 
 
 def own_part(found: Own) -> Part:
@@ -127,7 +133,7 @@ def portable(arch: str, glibc: Version) -> str:
     here = os.uname().machine
     if arch != here:
         return f"this machine is {here}, that one {arch}"
-    for name in BASE:
+    for name in base_names(python_tag()):
         found = metadata.distribution(name)
         tags = re.findall(r"^Tag: *\S+-\S+-(\S+)", found.read_text("WHEEL") or "", re.M)
         if not found.files or not tags:
@@ -166,7 +172,7 @@ def _own_files(tag: str, arch: str) -> Iterator[tuple[str, Path]]:
 
 
 def _base_files() -> Iterator[Entry]:
-    for name in BASE:
+    for name in base_names(python_tag()):
         for file in metadata.distribution(name).files or ():
             path = Path(str(file.locate()))
             if not LEFT_OUT.search(str(file)) and path.is_file():

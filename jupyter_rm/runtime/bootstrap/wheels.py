@@ -68,7 +68,7 @@ def _name(tag: str, arch: str, key: str) -> str:
 
 def _resolved(tag: str, arch: str, libc: str) -> tuple[str, dict[str, str]]:
     """Return (hash, versions) of an archive that is in the cache."""
-    wish = json.dumps([tag, arch, libc, pack.base_versions()])
+    wish = json.dumps([tag, arch, libc, pack.base_names(tag), pack.base_versions()])
     note = pack.cache_dir() / f"wheels-{hashlib.sha256(wish.encode()).hexdigest()[:20]}.json"
     with contextlib.suppress(OSError, ValueError, KeyError):
         known = json.loads(note.read_text("utf-8"))
@@ -108,7 +108,10 @@ def _download(tag: str, arch: str, libc: str, scratch: Path) -> list[Path]:
     argv = [sys.executable, "-m", "pip", "download", "--only-binary=:all:", "--no-deps", "--no-input", "-q"]
     argv += ["--disable-pip-version-check", "--implementation", "cp", "--python-version", tag[2:], "--abi", tag]
     argv += ["--abi", "abi3", "--abi", "none"] + [word for one in tags for word in ("--platform", one)]
-    wishes = ([f"{name}=={version}" for name, version in pack.base_versions().items()], _ranges())
+    here = pack.base_versions()
+    wanted = {name: _range(name) for name in pack.base_names(tag)}
+    same = {name: f"=={here[name]}" if name in here else wanted[name] for name in wanted}
+    wishes = [[name + version for name, version in wish.items()] for wish in (same, wanted)]
     said = ""
     for number, wish in enumerate(wishes):
         goal = scratch / f"try{number}"
@@ -132,11 +135,10 @@ def _download(tag: str, arch: str, libc: str, scratch: Path) -> list[Path]:
     )
 
 
-def _ranges() -> list[str]:
-    """Return what this package itself asks of the packages, such as ``numpy>=1.26``."""
-    needs = {}
+def _range(name: str) -> str:
+    """Return what this package itself asks of another one, such as ``>=1.26``."""
     for line in metadata.requires("jupyter_rm") or []:
-        match = re.match(r"([A-Za-z0-9_-]+)\s*([^;]*)$", line)
-        if match:
-            needs[match[1]] = match[2].strip()
-    return [f"{name}{needs.get(name, '')}" for name in pack.BASE]
+        match = re.match(r"([A-Za-z0-9_-]+)\s*([^;]*)", line)
+        if match and match[1] == name and "extra ==" not in line:
+            return match[2].strip()
+    return ""
