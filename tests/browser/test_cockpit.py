@@ -152,7 +152,7 @@ def test_nothing_serious_for_those_who_cannot_see_or_point(lab: Jupyter, study: 
         page.wait_for_selector(f".jrm-v-{view.lower()} .bk-Figure", timeout=60_000)
         page.wait_for_selector(f'.jrm-v-{view.lower()} .jrm-live:has-text("live")')
     page.locator("#jupyter_rm-panel").get_by_role("button", name="Not now").click()
-    for on in (False, True):
+    for on in (True, False):
         dark(page, on)
         found += faults(page, "#jupyter_rm-panel")
         for view in ("Tasks", "Nodes", "Queue", "Timeline", "Usage"):

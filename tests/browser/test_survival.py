@@ -98,6 +98,14 @@ def test_a_view_in_a_cell_survives_everything(lab: Jupyter, page: Page, talk: Ta
     until(page, lambda: "live" in view.locator(".jrm-live").inner_text(), "and is not alive")
     assert [line for line in talk.ours if "pageerror" in line] == []
 
+    # A login that is over is said, with what to do; a new one brings the view back.
+    page.context.clear_cookies()
+    lab.kill()
+    lab.start()
+    page.locator('.jp-OutputArea .jrm-notice:has-text("log in again")').wait_for(timeout=30_000)
+    page.goto(lab.url("lab/tree/cells.ipynb"), wait_until="domcontentloaded")
+    view = live(page)
+
     # An old notebook shows the last picture, and says why, and offers to connect.
     session.close()
     page.reload(wait_until="domcontentloaded")
@@ -118,7 +126,10 @@ def test_the_same_in_notebook_7(seven: Jupyter, page: Page, talk: Talk) -> None:
     execute(page, "jupyter_rm:show-panel")
     page.wait_for_selector('#jupyter_rm-panel .jrm-session[data-session="seven"]', state="visible")
     page.locator("#jupyter_rm-panel").get_by_role("group", name="Views").get_by_role("button", name="Usage").click()
-    page.wait_for_selector(".jrm-v-usage .bk-Figure", state="visible", timeout=60_000)
+    beside = page.locator(".jrm-v-usage .bk-Figure").first
+    beside.wait_for(timeout=60_000)
+    until(page, lambda: (beside.bounding_box() or {"height": 0})["height"] > 80, "the view beside has no room")
+    page.wait_for_timeout(400)
     shoot(page, "notebook-7")
     assert talk.ours == []
     sessions.open("seven").close()

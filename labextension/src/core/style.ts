@@ -94,8 +94,9 @@ const SHEET = `
 .jrm-crumbs span[aria-current] { font-weight: 600; padding: 0 6px; }
 .jrm-sheet-box { overflow: auto; max-height: 420px; margin-top: 8px; }
 .jrm .jrm-sheet { border-collapse: collapse; font-size: 12px; font-variant-numeric: tabular-nums; width: 100%; }
-.jrm .jrm-sheet th, .jrm .jrm-sheet td { text-align: left; padding: 3px 12px 3px 0; border-bottom: 1px solid var(--jrm-line); vertical-align: top; font-weight: normal; }
+.jrm .jrm-sheet th, .jrm .jrm-sheet td { text-align: left; padding: 3px 12px 3px 0; border-bottom: 1px solid var(--jrm-line); vertical-align: baseline; font-weight: normal; }
 .jrm .jrm-sheet thead th { position: sticky; top: 0; background: var(--jrm-paper); font-weight: 600; white-space: nowrap; }
+.jrm .jrm-sheet .jrm-button { padding: 0 4px; margin-left: -4px; min-height: 24px; }
 .jrm .jrm-sheet .jrm-num { text-align: right; }
 .jrm .jrm-sheet tr.jrm-linked { background: var(--jrm-chosen); }
 .jrm-panel { height: 100%; overflow: auto; display: flex; flex-direction: column; }

@@ -109,14 +109,14 @@ export class Views {
     widget.title.icon = viewIcons[view] ?? mainIcon;
     widget.title.closable = true;
     void this.tracker.add(widget);
-    this.app.shell.add(widget, this.tabs ? 'main' : 'down', { type: 'jupyter_rm' });
+    this.app.shell.add(widget, this.tabs ? 'main' : 'right', { type: 'jupyter_rm' });
     this.reveal(widget);
     return widget;
   }
 
   private reveal(widget: Widget): void {
-    // Notebook's lower area is closed at first.
-    (this.app.shell as { expandDown?: (id: string) => void }).expandDown?.(widget.id);
+    // Notebook's main area holds the notebook alone, and its right area is closed at first.
+    if (!this.tabs) (this.app.shell as { expandRight?: (id: string) => void }).expandRight?.(widget.id);
     this.app.shell.activateById(widget.id);
   }
 }

