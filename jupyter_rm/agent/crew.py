@@ -194,6 +194,8 @@ class Worker:
 
     def recall(self) -> None:
         """Ask for everything finished and everything not begun."""
+        if self.pid < 0:
+            return  # it works already, and word of its start is still on the way: it is asked at the next look
         if not self.held_back and self.ready and self.flight:
             self.held_back = True
         self.signal(signal.SIGUSR1)

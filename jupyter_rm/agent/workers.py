@@ -377,7 +377,8 @@ class Workers:
             worker.end_by = None
         self._news.finished.append(news)
         worker.quiet = 0
-        worker.due = time.monotonic() + QUIET[0] if worker.flight else None
+        # One that was asked to give back and has nothing left still owes its answer: its seat waits for that.
+        worker.due = time.monotonic() + QUIET[0] if worker.flight or worker.held_back else None
 
     @staticmethod
     def _failures(worker: Worker, news: Finished, frame: Frame, ends: npt.NDArray[np.uint64]) -> None:
@@ -435,6 +436,10 @@ class Workers:
     def _look_after(self, worker: Worker, now: float) -> None:
         """See what a worker without news is doing: a long call, one that ran out of time, one that will not end."""
         seat = worker.seat
+        if isinstance(seat, Seat) and worker.held_back and not worker.flight:
+            worker.recall()
+            worker.due = now + QUIET[1]
+            return
         if not isinstance(seat, Seat) or not worker.flight:
             worker.due = None
             return
