@@ -56,7 +56,7 @@ def test_many_who_want_to_know_make_one_polite_collection(zorp: Zorp, hand: Hand
             collector.status(jobs)
             collector.look_around()
 
-    for _ in range(3600):  # an hour
+    for _ in range(1800):  # half an hour
         clock.now += 1.0
         if clock.now % 600 == 0:
             threads = [threading.Thread(target=ask) for _ in range(4)]
@@ -68,9 +68,9 @@ def test_many_who_want_to_know_make_one_polite_collection(zorp: Zorp, hand: Hand
             collector.status(jobs)
             collector.look_around()
     asked = len(zorp.named(*LISTINGS)) - before
-    assert 60 <= asked <= 81, f"{asked} listings in an hour: its file says one in 45 s"
-    assert 5 <= len(zorp.named("zboxes")) <= 7, "nodes: one in 600 s"
-    assert len(zorp.named("zlanes")) <= 2, "queues: one in an hour"
+    assert 30 <= asked <= 41, f"{asked} listings in half an hour: its file says one in 45 s"
+    assert 3 <= len(zorp.named("zboxes")) <= 4, "nodes: one in 600 s"
+    assert len(zorp.named("zlanes")) == 1, "queues: one in an hour"
     assert {record.detail for record in collector.picture.jobs.values()} == {"held"}
 
 
@@ -109,8 +109,8 @@ def test_a_failure_concludes_nothing_and_slows_down(zorp: Zorp, hand: Hand) -> N
     known = collector.picture
     zorp.break_down("the great wheel is stuck")
     failed = []
-    for _ in range(3600):
-        clock.now += 1
+    for _ in range(360):
+        clock.now += 10
         try:
             collector.status({job.id: job.token})
         except BatchError as error:
@@ -119,7 +119,7 @@ def test_a_failure_concludes_nothing_and_slows_down(zorp: Zorp, hand: Hand) -> N
     assert 6 <= len(failed) <= 24, f"{len(failed)} failures in an hour: it does not slow down"
     assert collector.picture.jobs == known.jobs and collector.picture.nodes == known.nodes
     assert "great wheel" in collector.picture.parts["jobs"].failure + collector.picture.parts["queue"].failure
-    assert collector.picture.age("nodes", clock.now) == pytest.approx(3600, abs=2)
+    assert collector.picture.age("nodes", clock.now) == pytest.approx(3600, abs=20)
     zorp.break_down()
     heard = []
     for _ in range(2):  # one slot may be for start times

@@ -28,6 +28,7 @@ listener_threads        2
 worker_threads          2
 scheduler_threads       1
 B
+touch "$C/accounting"   # without it qacct fails until a first job has ended
 chown -R sgeadmin: "$R/default"
 if [ ! -e "$S/db/sge" ]; then
   L=/usr/lib/gridengine; D=/usr/share/gridengine
