@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ..batch import BatchSystem, JobContext
+from ..batch import BatchSystem, JobContext, known, load
 from ..core.sound import CORES_MOST, GPUS_MOST
 from ..model.errors import SiteError
 from ..model.resources import Node
@@ -74,14 +74,19 @@ def job_of(spec: Mapping[str, Any], environ: Mapping[str, str]) -> JobContext | 
     """Return what the job says of itself; None when the pilot is no batch job.
 
     Args:
-        spec: ``job`` is the ``[job]`` table of the batch system's description, ``system`` its name.
+        spec: ``job`` is the ``[job]`` table of the batch system's description; without it ``system``, its name, is
+            looked up in the package.
 
     Raises:
         SiteError: this is not inside such a job, or its node list cannot be read.
     """
-    if not spec.get("job"):
+    name = str(spec.get("system") or "")
+    if spec.get("job"):
+        system = BatchSystem(name, {"job": spec["job"], "title": name}, {})
+    elif name in known() and name != "local":
+        system = load(name)
+    else:
         return None
-    system = BatchSystem(str(spec.get("system", "")), {"job": spec["job"], "title": spec.get("system", "")}, {})
     return system.job(environ, lambda path: Path(path).read_text(encoding="utf-8", errors="replace"))
 
 
