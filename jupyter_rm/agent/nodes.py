@@ -81,12 +81,12 @@ def job_of(spec: Mapping[str, Any], environ: Mapping[str, str]) -> JobContext | 
         SiteError: this is not inside such a job, or its node list cannot be read.
     """
     name = str(spec.get("system") or "")
-    if spec.get("job"):
-        system = BatchSystem(name, {"job": spec["job"], "title": name}, {})
-    elif name in known() and name != "local":
-        system = load(name)
-    else:
+    said = spec.get("job")
+    if not said and name in known() and name != "base":
+        said = load(name).get("job")
+    if not said or not said.get("nodes"):
         return None
+    system = BatchSystem(name, {"job": said, "title": name}, {})
     return system.job(environ, lambda path: Path(path).read_text(encoding="utf-8", errors="replace"))
 
 
