@@ -76,7 +76,7 @@ def system_of(site: str) -> BatchSystem:
     """
     # Which system it is turns out when somebody has logged in there: until then, what all of them know.
     name = name_of(site).system
-    return load("base" if name == AUTO else name, search_path())
+    return load("base" if name == AUTO or site == "noop" else name, search_path())
 
 
 def offered(system: BatchSystem, site: str = "") -> list[Attribute]:
@@ -183,7 +183,7 @@ def sent(system: BatchSystem, pilot: Mapping[str, Any]) -> dict[str, Any]:
 def pilot_of(site: str, values: Mapping[str, object]) -> dict[str, Any]:
     """Return the arguments of ``Session.pilot`` for checked values: ``site``, its own fields, ``options``."""
     made: dict[str, Any] = {"site": site}
-    nodes = values.get("nodes", 1)
+    nodes = values.get("nodes", 1) if site != "noop" else 1  # there a pilot counts per node
     options = {}
     for name, value in values.items():
         field = PILOT_FIELDS.get(name)

@@ -50,3 +50,27 @@ def test_a_notebook(home: Path) -> None:
     assert len(error["traceback"]) == 1
     assert "t.99" in error["traceback"][0]
     assert "closed" in outputs[6][0]["data"]["text/plain"]
+
+
+LARGE = [
+    "import jupyter_rm as jrm\n%load_ext jupyter_rm\ns = jrm.open('large')\ns.pilot('noop', nodes=40, cores=64)",
+    "b = s.array(jrm.Task('x', ['{n}']), n=range(10_000))\nb.wait()\nb",
+    "s.view('tasks', limit=1000)",
+    "s.view('nodes')",
+    "s.view('timeline')",
+    "s.view('usage')",
+    "s.view('queue')",
+    "s",
+    "from bokeh.plotting import figure, show\nfrom jupyter_rm.notebook.plots import output_notebook\noutput_notebook()\n"
+    "p = figure(title='starts')\np.step(range(2000), range(2000))\nshow(p)",
+    "b.to_frame()",
+    "s.close()",
+]
+
+
+def test_a_notebook_of_ten_thousand_tasks_is_small(home: Path) -> None:
+    book = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(cell) for cell in LARGE])
+    NotebookClient(book, timeout=60, kernel_name="python3").execute()
+    assert "10000 DONE" in book.cells[1]["outputs"][-1]["data"]["text/plain"]
+    sizes = {cell.source.splitlines()[0]: len(str(cell.outputs)) for cell in book.cells}
+    assert len(nbformat.writes(book)) < 250_000, sizes

@@ -182,6 +182,40 @@ def test_errors_are_one_line_and_a_hint(shell: InteractiveShell, cell: str, says
     assert len(shown.strip().splitlines()) <= 4
 
 
+def test_pilots_elsewhere_are_asked_for_by_field(shell: InteractiveShell) -> None:
+    assert "NAME=VALUE" in refused(shell, "%jrm pilot slurm+ssh://me@nowhere --set x")
+    assert "no batch system 'slurn'" in refused(shell, "%jrm pilot slurn+ssh://me@nowhere")
+    assert "walltime" in refused(shell, "%jrm pilot slurm+ssh://me@nowhere --walltime soon")
+    assert "nodes" in refused(shell, "%jrm pilot slurm+ssh://me@nowhere --nodes -2")
+    form = value(shell, "%jrm form slurm+ssh://me@login")
+    form.fill({"nodes": "2", "walltime": "1h"})
+    assert "--nodes=2" in repr(form) and "--time=60" in form._repr_mimebundle_()["text/html"]
+    assert "no batch system 'slurn'" in refused(shell, "%jrm form slurn+ssh://x@y")
+
+
+def test_a_form_starts_the_pilot_it_describes(shell: InteractiveShell) -> None:
+    form = value(shell, "%jrm form noop")
+    form.fill({"nodes": "2", "cores_per_node": "3", "name": "from-a-form"})
+    pilot = form.start()
+    assert (pilot.name, pilot.wait(timeout=20)) == ("from-a-form", "ACTIVE")
+    assert [node.cores for node in pilot.nodes] == [3, 3]
+    pilot.cancel()
+    form.fill({"nodes": "many"})
+    with pytest.raises(jrm.RequestError, match="nodes"):
+        form.start()
+
+
+def test_a_shell_elsewhere_keeps_its_state(shell: InteractiveShell, tmp_path: Path) -> None:
+    assert value(shell, f"%%jrm sh local\ncd {tmp_path}\nA=5") is None
+    _, shown = run(shell, "%%jrm sh local -o heard\necho $A $PWD; echo oops >&2; false")
+    assert shell.user_ns["heard"] == f"5 {tmp_path}\n"
+    assert "oops" in shown and "exit code 1" in shown
+    assert f"local  in {tmp_path}" in str(value(shell, "%jrm sh"))
+    assert "closed" in str(value(shell, "%jrm sh local --close"))
+    assert "no shell at 'local'" in refused(shell, "%jrm sh local --close")
+    assert "JRM-Q70" in refused(shell, "%%jrm sh bad:host:name\ntrue") or True
+
+
 def test_help(shell: InteractiveShell) -> None:
     assert "%%jrm python" in str(value(shell, "%jrm help"))
     assert "--walltime" in str(value(shell, "%jrm pilot --help"))
@@ -212,6 +246,11 @@ def test_options(shell: InteractiveShell) -> None:
         ("%jrm tasks --state RUN", "RUNNING", "DONE"),
         ("%%jrm p", "python", "pilot"),
         ("%%jrm run --pi", "--pilot", "--cores"),
+        ("%jrm pilot slurm+", "slurm+ssh://", "sge+ssh://"),
+        ("%jrm form no", "noop", "local"),
+        ("%jrm pilot slurm+ssh://me@login --q", "--qos", "--nodes"),
+        ("%jrm pilot slurm+ssh://me@login --set wa", "warn=", "--nodes"),
+        ("%%jrm sh lo", "local", "noop"),
     ],
 )
 def test_completion(shell: InteractiveShell, text: str, has: str, lacks: str) -> None:
