@@ -61,8 +61,8 @@ LARGE = [
     "s.view('usage')",
     "s.view('queue')",
     "s",
-    "from bokeh.plotting import figure, show\nfrom jupyter_rm.notebook.plots import output_notebook\noutput_notebook()\n"
-    "p = figure(title='starts')\np.step(range(2000), range(2000))\nshow(p)",
+    "from bokeh.plotting import figure, show\nfrom jupyter_rm.notebook.plots import output_notebook\n"
+    "output_notebook()\np = figure(title='starts')\np.step(range(2000), range(2000))\nshow(p)",
     "b.to_frame()",
     "s.close()",
 ]
