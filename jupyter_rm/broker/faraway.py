@@ -192,6 +192,7 @@ class Faraway:
         site.system.values(values)  # refused before anything is written there
         plain = site.system.name == PLAIN
         told = spec_of(self.order, record, site.system.launch, "127.0.0.1" if plain else "0.0.0.0")  # noqa: S104
+        told["job"] = site.system.get("job")  # how the nodes of a job are told there
         body = spec_bytes(made.python, made.program, json.dumps(told).encode())
         done = connection.run(["/bin/sh", "-c", _PREPARE, "sh", record.place, BATCH_SCRIPT.decode()], stdin=body)
         if done.rc:
@@ -278,7 +279,11 @@ class Faraway:
         contact = self._read_contact()
         if self._asleep and contact is not None and contact != self._contact:
             self._asleep = False  # a start program removes the contact of the start before
-        if contact is not None and not self._asleep and (contact != self._contact or time.monotonic() >= self._again_at):
+        if (
+            contact is not None
+            and not self._asleep
+            and (contact != self._contact or time.monotonic() >= self._again_at)
+        ):
             # A road that was cut mends by itself; another one is looked for when the agent moved, or after a while.
             self._contact = contact
             self._go(contact)
@@ -412,10 +417,14 @@ class Faraway:
             self.due = 0.0
 
     def _final(self, said: JobRecord) -> None:
-        """The batch system calls the job over: heard twice, or from its accounting too, that is proof."""
+        """The batch system calls the job over: heard twice, or from its accounting too, that is proof.
+
+        A job that may be started anew is called failed in between, and the accounting knows its earlier start: of such
+        a one only the word heard twice counts.
+        """
         self._finals += 1
         proof: JobRecord | None = said if self._finals > 1 else None
-        if proof is None:
+        if proof is None and not self.requeues:
             if self._look_ended():
                 return
             try:
