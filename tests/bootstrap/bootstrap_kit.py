@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shutil
@@ -170,6 +171,13 @@ class Account:
             if mine and process.info["status"] != psutil.STATUS_ZOMBIE and all(word in line for word in words):
                 found.append(process)
         return found
+
+
+    def kill(self, *words: str) -> None:
+        """Kill them."""
+        for process in self.processes(*words):
+            with contextlib.suppress(psutil.NoSuchProcess):
+                process.kill()
 
 
 class Place:

@@ -108,6 +108,7 @@ def test_wishes_that_make_no_sense() -> None:
         ({"mode": "use"}, "env"),
         ({"name": "../../etc"}, "env"),
         ({"name": "a b; rm -rf /"}, "env"),
+        ({"mode": "use", "name": "/home/me\n/env"}, "env"),
         ({"python": "python3"}, "python"),
         ({"base": "scratch"}, "base"),
     ):

@@ -109,8 +109,7 @@ def test_a_link_that_is_cut_in_the_middle_goes_on_where_it_stopped(account: Acco
 def test_an_installation_that_is_killed_leaves_nothing_that_counts(account: Account) -> None:
     def kill(step: Step) -> None:
         if step.name == "unpack" and step.status == "start":
-            for process in account.processes("-I -c", "an order on stdin"):
-                process.kill()
+            account.kill("-I -c", "an order on stdin")
 
     with pytest.raises(SiteError) as caught:
         ensure(account.plain, account.facts, Wanted(), kill)
@@ -152,15 +151,13 @@ def test_a_lock_whose_holder_is_gone_holds_nobody_up(account: Account) -> None:
     lock = account.home / ".jupyter_rm" / "env" / f".{made.key}.lock"
     assert lock.read_text(), "no holder was written down"
     holder = account.plain.start(["flock", str(lock), "sleep", "600"])
-    mine = (str(lock), "sleep 600")
     eventually(lambda: account.processes("sleep 600"), "the lock was not taken", PATIENT_S)
     steps: list[Step] = []
 
     def tell(step: Step) -> None:
         steps.append(step)
         if step.name == "wait":
-            for process in account.processes("sleep 600") + account.processes(*mine):
-                process.kill()
+            account.kill("sleep 600")
 
     assert ensure(account.connection, account.facts, Wanted(), tell).how == "made"
     assert any(step.name == "wait" for step in steps), "nobody waited for the lock"

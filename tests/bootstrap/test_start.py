@@ -33,8 +33,7 @@ def place(ready: tuple[Account, Environment]) -> Iterator[Place]:
     account, made = ready
     place = Place(account, made, f"p.{next(_numbers)}")
     yield place
-    for process in account.processes(str(place.path)):
-        process.kill()
+    account.kill(str(place.path))
 
 
 def agent_of(place: Place) -> psutil.Process | None:

@@ -99,7 +99,8 @@ class Wanted:
                 hint="give its path, or the name it was made under",
             )
         plain = self.name.replace("-", "").replace("_", "").replace(".", "")
-        path = self.name.startswith(("/", "~/")) and self.mode in ("use", "private") and "\0" not in self.name
+        path = self.name.startswith(("/", "~/")) and self.mode in ("use", "private")
+        path = path and not {"\0", "\n"} & set(self.name)
         if self.name and not path and not (plain.isalnum() and self.name.isascii() and len(self.name) <= 64):
             raise RequestError(
                 f"env: {self.name!r} is not the name of an environment",
