@@ -1,0 +1,73 @@
+"""Pilots over several nodes of a real Slurm cluster: node agents through srun, MPI ranks across nodes, a node lost."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+from remote_kit import Far, active, until
+
+import jupyter_rm as jrm
+from jupyter_rm.client.session import Session
+
+URL = "slurm+ssh://alice@tb-slurm"
+VENV = Path(sys.executable).parent.parent
+SITE = next(VENV.glob("lib/python3*/site-packages"))
+# The mpich wheel of this environment; its shared memory does not work between nodes that are namespaces of one kernel.
+MPICH = [
+    f'export PATH="{VENV}/bin:$PATH"',
+    f'export LD_LIBRARY_PATH="{VENV}/lib"',
+    f'export PYTHONPATH="{SITE}"',
+    "export UCX_TLS=tcp,self",
+]
+WORLD = """
+import os, socket
+from mpi4py import MPI
+world = MPI.COMM_WORLD
+names = world.gather(socket.gethostname())
+total = world.allreduce(world.Get_rank() + 1)
+if world.Get_rank() == 0:
+    print(world.Get_size(), total, *sorted(set(names)), os.environ["JRM_NODES"])
+"""
+
+
+def world(ranks: int, **more: object) -> jrm.Task:
+    """Return a task whose ranks say how many they are, and where."""
+    return jrm.Task("/usr/bin/python3", ["-c", WORLD], ranks=ranks, mpi=True, pre_exec=MPICH, timeout=120, **more)
+
+
+def test_tasks_calls_and_mpi_ranks_use_all_nodes_of_a_job(far: Far, study: Session) -> None:
+    pilot = active(study.pilot(URL, nodes=3, walltime="20m", queue="batch"), 120)
+    assert [node.name[0] for node in pilot.nodes] == ["n"] * 3
+    assert [node.cores for node in pilot.nodes] == [4] * 3
+
+    bulk = study.submit([jrm.Task("/bin/sh", ["-c", "hostname; sleep 0.3"])] * 36)
+    assert bulk.wait(120) and bulk.counts() == {"DONE": 36}
+    assert {task.stdout().strip() for task in bulk} == {node.name for node in pilot.nodes}
+    assert all(task.stdout().strip() == task.node for task in bulk)
+
+    # srun is told to speak what MPICH understands; with the other dialect each rank would be a world of its own.
+    task = study.submit(world(6, ranks_per_node=2))
+    size, total, *names = task.result(timeout=120).split()
+    assert (size, total) == ("6", "21"), task.stderr()
+    assert names[:3] == sorted(node.name for node in pilot.nodes)
+    assert names[3].split(",") == [node.name for node in pilot.nodes] or len(names[3].split(",")) == 3
+
+    # Ranks that are no MPI: each is started by the node agent of its node.
+    ranks = study.submit(jrm.Task("/bin/sh", ["-c", "hostname"], ranks=12))
+    assert ranks.wait(120) == "DONE", ranks.reason
+    texts = {(Path(ranks.sandbox) / f"stdout{f'.{n}' if n else ''}").read_text().strip() for n in range(12)}
+    assert texts == {node.name for node in pilot.nodes}
+
+    # A node agent that dies takes only what ran on its node along, and that runs again.
+    slow = study.submit([jrm.Task("/bin/sh", ["-c", "until [ -e ../../go ]; do sleep 0.2; done"])] * 12)
+    until(lambda: slow.counts().get("RUNNING") == 12, lambda: str(slow.counts()), 120)
+    agents = far.cluster.run("pgrep", "-f", "^[^ ]*python3? -c .*nodes[.]0[.]json", check=False).split()
+    assert agents, "no node agent was found"
+    far.cluster.run("kill", "-9", agents[-1])
+    until(lambda: any(task.attempt > 1 for task in slow), lambda: str(slow.counts()), 120)
+    (Path(slow[0].sandbox).parent.parent / "go").touch()
+    assert slow.wait(120) and slow.counts() == {"DONE": 12}
+    assert sum(task.attempt > 1 for task in slow) <= 4
+    study.close()
+    until(lambda: not far.cluster.run("pgrep", "-f", "nodes[.]0[.]json", check=False).split(), "node agents are left")
