@@ -37,6 +37,7 @@ class Jupyter:
         self.files = self.root / "files"
         self.files.mkdir(parents=True, exist_ok=True)
         self.log = self.root / "log"
+        self.token = TOKEN
         self.process: subprocess.Popen[bytes] | None = None
         # Or Lab asks whether one wants news, over the page.
         settings = self.root / ".jupyter/lab/user-settings/@jupyterlab/apputils-extension"
@@ -60,7 +61,7 @@ class Jupyter:
         command = [
             *(sys.executable, "-m", {"lab": "jupyterlab", "notebook": "notebook"}[self.app]),
             *("--no-browser", "--allow-root", "--ip=127.0.0.1", f"--port={self.port}", "--ServerApp.port_retries=0"),
-            *(f"--IdentityProvider.token={TOKEN}", f"--ServerApp.root_dir={self.files}"),
+            *(f"--IdentityProvider.token={self.token}", f"--ServerApp.root_dir={self.files}"),
             "--ServerApp.reraise_server_extension_failures=True",
             f"--{ {'lab': 'LabApp', 'notebook': 'JupyterNotebookApp'}[self.app] }.expose_app_in_browser=True",
         ]
@@ -109,7 +110,7 @@ class Jupyter:
 
     def url(self, path: str = "lab", query: str = "") -> str:
         """The address of a page of it."""
-        return f"{self.base}{path}?token={TOKEN}{query}"
+        return f"{self.base}{path}?token={self.token}{query}"
 
 
 class Talk:

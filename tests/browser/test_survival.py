@@ -19,7 +19,7 @@ import jupyter_rm as jrm, time
 s = jrm.open("cells")
 p = s.pilot("local", cores=2)
 p.wait()
-b = s.submit([jrm.Task("sleep", ["0.3"], name=f"nap-{n}") for n in range(300)])
+b = s.submit([jrm.Task("sleep", ["0.3"], name=f"nap-{n}") for n in range(100)])
 s.view("tasks")
 """
 BUSY = "time.sleep(8)\nprint('awake')"
@@ -78,7 +78,7 @@ def test_a_view_in_a_cell_survives_everything(lab: Jupyter, page: Page, talk: Ta
     page.click('.jp-Dialog button:has-text("Restart")')
     session = sessions.open("cells")
     session.submit(jrm.Task("true")).wait(timeout=60)
-    until(page, lambda: "301 tasks" in view.inner_text(), "the view does not go on after a kernel's restart")
+    until(page, lambda: "101 tasks" in view.inner_text(), "the view does not go on after a kernel's restart")
 
     # The picture is in the file, and nothing secret beside it.
     execute(page, "docmanager:save")
@@ -87,20 +87,21 @@ def test_a_view_in_a_cell_survives_everything(lab: Jupyter, page: Page, talk: Ta
     until(page, lambda: "a-token-for-browsers" not in file.read_text(), "a token is in the notebook's file")
     page.reload(wait_until="domcontentloaded")
     view = live(page)
-    until(page, lambda: "301 tasks" in view.inner_text(), "the view does not come back after a reload")
+    until(page, lambda: "101 tasks" in view.inner_text(), "the view does not come back after a reload")
 
     lab.kill()
     view.locator('.jrm-live:has-text("connecting")').wait_for(timeout=30_000)
-    assert "301 tasks" in view.inner_text(), "the last picture is gone with the server"
+    assert "101 tasks" in view.inner_text(), "the last picture is gone with the server"
     session.submit(jrm.Task("true")).wait(timeout=60)  # the work goes on without it
     lab.start()
-    until(page, lambda: "302 tasks" in view.inner_text(), "the view does not come back after the server's restart")
+    until(page, lambda: "102 tasks" in view.inner_text(), "the view does not come back after the server's restart")
     until(page, lambda: "live" in view.locator(".jrm-live").inner_text(), "and is not alive")
     assert [line for line in talk.ours if "pageerror" in line] == []
 
     # A login that is over is said, with what to do; a new one brings the view back.
-    page.context.clear_cookies()
     lab.kill()
+    page.context.clear_cookies()
+    lab.token = "another-token"
     lab.start()
     page.locator('.jp-OutputArea .jrm-notice:has-text("log in again")').wait_for(timeout=30_000)
     page.goto(lab.url("lab/tree/cells.ipynb"), wait_until="domcontentloaded")
@@ -126,10 +127,9 @@ def test_the_same_in_notebook_7(seven: Jupyter, page: Page, talk: Talk) -> None:
     execute(page, "jupyter_rm:show-panel")
     page.wait_for_selector('#jupyter_rm-panel .jrm-session[data-session="seven"]', state="visible")
     page.locator("#jupyter_rm-panel").get_by_role("group", name="Views").get_by_role("button", name="Usage").click()
-    beside = page.locator(".jrm-v-usage .bk-Figure").first
-    beside.wait_for(timeout=60_000)
+    page.wait_for_selector(".jrm-v-usage .bk-Figure", timeout=60_000)
+    beside = page.locator(".jrm-v-usage .jrm-figure")
     until(page, lambda: (beside.bounding_box() or {"height": 0})["height"] > 80, "the view beside has no room")
-    page.wait_for_timeout(400)
     shoot(page, "notebook-7")
     assert talk.ours == []
     sessions.open("seven").close()
