@@ -152,6 +152,10 @@ class Pilot:
         connection = self._session._connection
         connection.request(CancelPilot(connection.number(), self._session.name, self._number, drain))
 
+    def view(self) -> Any:
+        """Return a living card of it: state and why, buttons; on a page without widgets the table it shows anyway."""
+        return show.card(self)
+
     def __repr__(self) -> str:
         return show.pilot_line(self._row())
 

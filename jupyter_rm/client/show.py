@@ -20,6 +20,7 @@ from .progress import in_notebook
 
 if TYPE_CHECKING:
     from .bulk import Bulk
+    from .pilot import Pilot
     from .session import Session
     from .task import TaskHandle
 
@@ -59,6 +60,17 @@ def view(session: Session, name: str, window: Mapping[str, Any]) -> Any:
     if viewer is None:
         raise RequestError("views: the notebook side is not loaded", hint="import jupyter_rm as jrm", code="JRM-Q60")
     return viewer().view(session, name, window)
+
+
+def card(thing: TaskHandle | Pilot) -> Any:
+    """Return a living card of a task or a pilot.
+
+    Raises:
+        RequestError: there is no notebook side; JRM-Q60.
+    """
+    if viewer is None:
+        raise RequestError("views: the notebook side is not loaded", hint="import jupyter_rm as jrm", code="JRM-Q60")
+    return viewer().card(thing)
 
 
 def met(session: Session) -> None:

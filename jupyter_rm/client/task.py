@@ -352,6 +352,10 @@ class TaskHandle:
     def __hash__(self) -> int:
         return hash((self._session.name, self._index))
 
+    def view(self) -> Any:
+        """Return a living card of it: state and why, buttons; on a page without widgets the table it shows anyway."""
+        return show.card(self)
+
     def __repr__(self) -> str:
         return show.task_line(self)
 

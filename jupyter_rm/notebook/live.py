@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..client import overview, show
+from ..client.task import TaskHandle
 from ..model.errors import JrmError
 from . import look, still, widgets
 
@@ -117,6 +118,13 @@ def met(session: Session) -> None:
 def view(session: Session, name: str, window: Mapping[str, Any]) -> View:
     """Return a view of a session."""
     return View(session, name, window)
+
+
+def card(thing: Any) -> Any:
+    """Return the card of a task or a pilot."""
+    from . import cards
+
+    return cards.of_task(thing) if isinstance(thing, TaskHandle) else cards.of_pilot(thing)
 
 
 _glances: weakref.WeakKeyDictionary[Any, View] = weakref.WeakKeyDictionary()

@@ -12,10 +12,12 @@ from typing import Any
 
 import pytest
 from playwright.sync_api import Page, sync_playwright
+from world_kit import eventually
 
 import jupyter_rm as jrm
+from jupyter_rm.client import show
 from jupyter_rm.client.session import Session
-from jupyter_rm.notebook import fed
+from jupyter_rm.notebook import fed, live, widgets
 from jupyter_rm.notebook.asking import described
 from jupyter_rm.notebook.widgets import PAGES
 from jupyter_rm.runtime.connect import Question
@@ -215,3 +217,32 @@ def test_a_view_without_any_server_is_the_view_of_jupyterlab(
     assert not page.locator(".jrm-fed").is_visible(), "the plain tables have gone"
     page.evaluate("window.end()")
     widget.close()
+
+
+def test_cards_follow_and_act(browser_page: Page, session: Session, monkeypatch: pytest.MonkeyPatch) -> None:
+    page = browser_page
+    monkeypatch.setattr(show, "viewer", lambda: live)
+    monkeypatch.setattr(widgets, "somebody_looks", lambda: True)
+    task = session.submit(jrm.Shell("sleep 600", name="long-one"))
+    made = task.view()
+    bundle = made._repr_mimebundle_()
+    assert "long-one" in bundle["text/plain"] and widgets.MIME in bundle
+    eventually(lambda: made._widget.shown["state"] == "RUNNING", f"it runs: {made._widget.shown}")
+    start(page, "card.js", {"shown": made._widget.shown})
+    again = page.get_by_role("button", name="Try again")
+    assert again.is_disabled() and "failed" in str(again.get_attribute("title"))
+    page.get_by_role("button", name="Cancel").click()
+    made.heard(page.evaluate("window.sent.at(-1)"))
+    eventually(lambda: made._widget.shown["state"] == "CANCELED", f"it is cancelled: {made._widget.shown}")
+    page.evaluate("window.change", made._widget.shown)
+    assert "canceled" in page.locator("dl").inner_text() and again.is_enabled()
+    assert page.get_by_role("button", name="Cancel").get_attribute("title") == "it has ended"
+    made.heard({"op": "retry"})
+    eventually(lambda: "submitted again as t.1" in made._widget.shown["told"], f"told: {made._widget.shown}")
+    made.heard({"op": "cancel"})  # what a grey button says is not done
+    assert session["t.1.0"].state != "CANCELED"
+    pilot = session.pilots()[0].view()
+    pilot._repr_mimebundle_()
+    pilot.heard({"op": "cancel"})
+    eventually(lambda: pilot._widget.shown["state"] == "CANCELED", f"its end: {pilot._widget.shown}")
+    assert all(button["why"] for button in pilot._widget.shown["buttons"])
