@@ -19,13 +19,14 @@ from ..model.effects import Input, StartPilot
 from ..model.errors import JrmError, LinkError, SiteError
 from ..model.states import Cause
 from ..runtime.batchsite import BatchSite
-from ..runtime.bootstrap import SiteFacts, survey
+from ..runtime.bootstrap import SiteFacts, prepare, survey
 from ..runtime.collect import Collector
 from ..runtime.connect import Connection, Connections, Event, Question
 from .faraway import Faraway
 from .links import Key, Links
 from .places import NEW, OVER, Places, Record
 from .questions import Questions
+from .seen import Seen, view_of
 from .sites import AUTO, PLAIN, SiteName, search_path
 
 log = logging.getLogger("jupyter_rm.broker")
@@ -43,7 +44,7 @@ class Site(threading.Thread):
     Args:
         name: what was asked for. connections: shared by all sites.
         tell: hands news to the broker's machine; call: runs something in the broker's loop; both from any thread.
-        followed: says whether anybody follows a session.
+        followed: says whether anybody follows a session. seen: told what the site looks like, in the broker's loop.
     """
 
     def __init__(
@@ -56,6 +57,7 @@ class Site(threading.Thread):
         tell: Callable[[Input], None],
         call: Callable[[Callable[[], None]], None],
         followed: Callable[[str], bool],
+        seen: Seen,
     ) -> None:
         super().__init__(name=f"site {name.text}"[:60], daemon=True)
         self.site = name
@@ -72,6 +74,7 @@ class Site(threading.Thread):
         self._system: BatchSystem | None = None
         self._batch: BatchSite | None = None
         self._collector: Collector | None = None
+        self._seen, self._shown = seen, 0
         self._login_at = 0.0
         self._login_pause = LOGIN_AGAIN
         self._needs_person = False
@@ -161,6 +164,8 @@ class Site(threading.Thread):
 
     def run(self) -> None:
         """Look after the pilots until told to stop."""
+        # What an environment is made from is packed while the login is on its way.
+        threading.Thread(target=prepare, name="prepare", daemon=True).start()
         while True:
             with self._change:
                 while not self._box and not self._stopped and (wait := self._wait()) > 0:
@@ -199,6 +204,7 @@ class Site(threading.Thread):
                     self._one(pilot)
             if time.monotonic() >= self._status_at:
                 self._ask_status()
+            self._look_around()
         except LinkError as error:
             self._lost(error)
         except JrmError as error:
@@ -363,6 +369,18 @@ class Site(threading.Thread):
             pilot.step(step, status, text)
 
     # ------------------------------------------------------------ the batch system
+
+    def _look_around(self) -> None:
+        """Show the site to whoever follows its pilots' sessions; ask for nodes and queues when it is their time."""
+        sessions = {key[0] for key in self._pilots if self._followed(key[0])}
+        if self._collector is None or not sessions or self.system.name == PLAIN:
+            return
+        self._collector.look_around()
+        picture = self._collector.picture
+        if picture.number != self._shown:
+            self._shown = picture.number
+            view, whose = view_of(self.site.text, self.system.title, picture), {key[0] for key in self._pilots}
+            self.call(lambda: self._seen.show(whose, view))
 
     def _ask_status(self) -> None:
         """Make one listing for all jobs, if it is time; a failure concludes nothing."""

@@ -60,14 +60,11 @@ def ensure(connection: Runs, facts: SiteFacts, want: Wanted, progress: Tell = la
 
 
 def prepare() -> None:
-    """Pack what most machines will need, so that it is ready when a login is; for a thread that has time.
-
-    Raises:
-        SiteError: JRM-B03, no room here.
-    """
+    """Pack what most machines will need, so that it is ready when a login is; for a thread that has time."""
     arch = os.uname().machine
-    if not pack.portable(arch, (99, 0)):
-        pack.base_part(arch)
+    with contextlib.suppress(SiteError):  # whoever needs it will say so
+        if not pack.portable(arch, (99, 0)):
+            pack.base_part(arch)
 
 
 def _steady(progress: Tell) -> Tell:
@@ -126,8 +123,7 @@ class _Making:
         return made
 
     def _ready_made(self) -> bool:
-        mode, source = self._want.mode, self._want.source
-        return mode in ("use", "none") or (source == "installed" and mode == "create")
+        return self._want.mode in ("use", "none") or self._want.source == "installed"
 
     def _hooks(self, name: str, commands: tuple[tuple[str, ...], ...]) -> None:
         for argv in commands:

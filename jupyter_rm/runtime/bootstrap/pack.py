@@ -20,6 +20,7 @@ import re
 import secrets
 import sys
 import tarfile
+import threading
 import time
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -40,6 +41,8 @@ _GLIBC = re.compile(r"manylinux_(\d+)_(\d+)_(\w+)$")
 _OLD_NAMES = {"manylinux1": (2, 5), "manylinux2010": (2, 12), "manylinux2014": (2, 17)}
 KEPT_S = 60 * 86400.0
 LEVEL = 5  # of gzip, which every Python can read: 6 takes two thirds longer and saves one part in seventy
+
+_packing = threading.Lock()
 
 Version = tuple[int, int]
 Entry = tuple[str, Path, bytes | None]  # name in the archive, file here, its content when it was read already
@@ -188,6 +191,11 @@ def pack(file: str, files: Iterable[Entry], versions: Mapping[str, str]) -> Part
     Raises:
         SiteError: JRM-B03, no room here.
     """
+    with _packing:  # who wants what is being packed waits for it
+        return _pack(file, files, versions)
+
+
+def _pack(file: str, files: Iterable[Entry], versions: Mapping[str, str]) -> Part:
     path = cache_dir() / file
     with contextlib.suppress(OSError, ValueError, EOFError):
         with path.open("rb") as stream:
@@ -217,7 +225,7 @@ def pack(file: str, files: Iterable[Entry], versions: Mapping[str, str]) -> Part
             f"{path}: {error.strerror}", code="JRM-B03", hint="make room in the cache of this machine"
         ) from None
     _sweep(path.parent)
-    return pack(file, (), versions)
+    return _pack(file, (), versions)
 
 
 def _sweep(folder: Path) -> None:
