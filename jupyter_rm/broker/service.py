@@ -25,7 +25,6 @@ from ..core.session import SITES, SessionMachine
 from ..core.sound import check_tasks
 from ..model.effects import Effect, EndPilot, FromAgent, FromClient, Input, Send, StartPilot, StopProgram, Tick
 from ..model.errors import ErrorForm, JrmError, ProtocolError, RequestError
-from ..model.facts import BulkSubmitted, TasksAssigned
 from ..model.messages import (
     PROTOCOL,
     Accepted,
@@ -61,6 +60,7 @@ from .feeds import Feeds
 from .jobs import LocalJobs, first_number
 from .remote import RemoteJobs, check_site
 from .roads import Roads
+from .speech import Speech
 from .store import Store
 
 log = logging.getLogger("jupyter_rm.broker")
@@ -104,11 +104,11 @@ class Broker:
         self._stopping = False
         self._kept_at = 0.0
         self._dirty = True
-        self._kept_back: tuple[list[tuple[str, int, int, list[bytes]]], list[Effect]] = ([], [])
         client_path, agent_path = home.socket("broker"), home.socket("agents")
         self._client_socket = self._bind(str(client_path), codec.LOCAL_LIMIT)
         self._agent_socket = self._bind(str(agent_path), codec.AGENT_LIMIT)
         self.feeds = Feeds(self._to_client)
+        self.speech = Speech(self.drive, self._perform, self.feeds.publish)
         self.jobs = LocalJobs(home, self.drive, f"ipc://{agent_path}", self._news)
         self.remote = RemoteJobs(
             home,
@@ -178,11 +178,12 @@ class Broker:
     # ------------------------------------------------------------ one round
 
     def _round(self) -> None:
-        self._let_out()
+        self.speech.tell()
         turn = self.machine.flush(self.clock.now())
         if turn.facts or turn.effects or self.machine.payloads.pending:
             self._carry_out(turn.facts, turn.effects)
         if self._stopping:
+            self.speech.finish()
             self.drive.stop()
 
     def _carry_out(self, facts: list[tuple[str, Any]], effects: list[Effect]) -> None:
@@ -199,32 +200,8 @@ class Broker:
                     self._to_client(effect.to, Refused(getattr(effect.message, "req", 0), refused))
             raise
         self._dirty |= bool(facts)
-        # Work first: agents get their orders. Then followers learn the facts, before anybody gets a reply that builds
-        # on them.
-        replies: list[Effect] = []
-        for effect in effects:
-            if isinstance(effect, Send) and isinstance(effect.to, bytes):
-                replies.append(effect)
-            else:
-                self._perform(effect)
         news = [(key, before[key], self.store.tips[key], bodies) for key, bodies in fed.items()]
-        self._kept_back = (news, replies)
-        if _single_call(facts):
-            self.drive.when_idle(self._let_out)
-        else:
-            self._let_out()
-
-    def _let_out(self) -> None:
-        """Tell followers and clients what was kept back.
-
-        Whoever sent one call waits for its end, not for its number. Told at once, the client would wake up and take a
-        core in the very moment in which the agent and its worker need two.
-        """
-        (news, replies), self._kept_back = self._kept_back, ([], [])
-        for key, before, tip, bodies in news:
-            self.feeds.publish(key, before, tip, bodies)
-        for reply in replies:
-            self._perform(reply)
+        self.speech.turn(facts, effects, news)
 
     def _perform(self, effect: Effect) -> None:
         if isinstance(effect, Send):
@@ -325,7 +302,7 @@ class Broker:
             log.warning("message from a client refused: %s", error)
             self._to_client(client, Refused(0, ErrorForm.of(error)))
             return
-        self._let_out()
+        self.speech.tell()
         read = self._reads.get(type(message))
         if read is None:
             self.machine.handle(self.clock.now(), FromClient(client, message))
@@ -436,16 +413,3 @@ class Broker:
                 usage // 1024 if sys.platform == "darwin" else usage,
             ),
         )
-
-
-def _single_call(facts: list[tuple[str, Any]]) -> bool:
-    """Say whether a turn did nothing but bring one call to a pilot."""
-    if len(facts) != 2:
-        return False
-    form, bound = facts[0][1], facts[1][1]
-    return (
-        isinstance(form, BulkSubmitted)
-        and form.count == 1
-        and form.template.mode == "call"
-        and isinstance(bound, TasksAssigned)
-    )
