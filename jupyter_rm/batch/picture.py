@@ -33,7 +33,7 @@ def _number(id: str) -> tuple[int, ...]:
     return tuple(int(part) for part in re.findall(r"[0-9]{1,18}", id)[:3])
 
 
-def _turn(job: JobRecord) -> tuple[float, float, float, tuple[int, ...], str]:
+def turn(job: JobRecord) -> tuple[float, float, float, tuple[int, ...], str]:
     """The order in which a scheduler without backfill would start jobs: by priority, then by age."""
     return (
         float(job.position if job.position is not None else 1 << 60),
@@ -59,7 +59,7 @@ def picture(jobs: Iterable[JobRecord], user: str, whole: bool = True) -> QueuePi
     by priority and age; backfilling may start it earlier.
     """
     every = [job for job in jobs if not job.state.final]
-    waiting = sorted((job for job in every if in_line(job)), key=_turn)
+    waiting = sorted((job for job in every if in_line(job)), key=turn)
     rest = sorted((job for job in every if not in_line(job)), key=lambda job: (job.start or 0.0, _number(job.id)))
     lines: dict[str, list[JobRecord]] = {}
     for job in waiting:

@@ -23,6 +23,7 @@ from ..runtime.drive import Drive
 from ..runtime.home import Home, private_directory
 from .links import Key, Links
 from .questions import Questions
+from .seen import Seen
 
 if TYPE_CHECKING:  # a broker without pilots elsewhere starts without all this
     from ..model.facts import PilotSpec
@@ -78,6 +79,7 @@ class RemoteJobs:
         self._tell_machine, self._followed = tell, followed
         self.links = Links(context, drive, take, self._road_changed)
         self.questions = Questions(drive, say, followed)
+        self._seen = Seen(say)
         self._connections: Connections | None = None
         self._fetcher: Fetcher | None = None
         self._places: Places | None = None
@@ -136,6 +138,7 @@ class RemoteJobs:
                 lambda news: self._drive.call(lambda: self._heard(news)),
                 self._drive.call,
                 self._followed,
+                self._seen,
             )
             found.start()
         return found
@@ -161,7 +164,7 @@ class RemoteJobs:
         """Somebody follows a session now: return what is asked of them."""
         for site in {site for key, site in self._of.items() if key[0] == session}:
             site.person_came()
-        return self.questions.came(session, label)
+        return [*self.questions.came(session, label), *self._seen.came(session, label)]
 
     def answer(self, session: str, message: Answer) -> None:
         """Hand a person's answer over; RequestError when the question is not open."""

@@ -375,6 +375,8 @@ class Site(threading.Thread):
         sessions = {key[0] for key in self._pilots if self._followed(key[0])}
         if self._collector is None or not sessions or self.system.name == PLAIN:
             return
+        if min(pilot.due for pilot in self._pilots.values()) < time.monotonic() + 1.0:
+            return  # a pilot is about to start: it must not wait for this
         self._collector.look_around()
         picture = self._collector.picture
         if picture.number != self._shown:

@@ -31,6 +31,7 @@ from ..model.messages import (
     Message,
     Refused,
     Seen,
+    SiteSeen,
     Submit,
     Values,
 )
@@ -404,6 +405,9 @@ class Connection:
             if isinstance(message, AskOver):
                 self.desk.over(message.session, message.ask)
                 continue
+            if isinstance(message, SiteSeen):
+                self._site_seen(message)
+                continue
             number = getattr(message, "req", 0)
             if isinstance(message, Attached):
                 self._attached(message)
@@ -416,6 +420,13 @@ class Connection:
         replica = self._replicas.get(session)
         if replica is not None:
             with replica.changed:
+                replica.changed.notify_all()
+
+    def _site_seen(self, message: SiteSeen) -> None:
+        replica = self._replicas.get(message.session)
+        if replica is not None:
+            with replica.changed:
+                replica.sites[message.view.site] = message.view
                 replica.changed.notify_all()
 
     def _feed(self, message: Feed, size: int) -> None:

@@ -24,6 +24,7 @@ from .results import ValueStore
 
 if TYPE_CHECKING:
     from ..model.messages import Attached, Feed
+    from ..model.sites import SiteView
     from .ask import Ask
 
 Callback = Callable[[], None]
@@ -62,6 +63,7 @@ class Replica:
         self.changed = threading.Condition()
         self.error: JrmError | None = None
         self.asking: Callable[[], Ask | None] = lambda: None  # a question that nobody has shown to a person yet
+        self.sites: dict[str, SiteView] = {}  # what sites of its pilots look like from outside, by name
         self.attached = False
         self.created = False
         self.batches: dict[bytes, Batch] = {}

@@ -25,6 +25,7 @@ from ..model.ids import NAME, check_name, parse_pilot, parse_task
 from ..model.ledger import BulkTable
 from ..model.messages import Accepted, Cancel, CloseSession, Refused, RequestPilot, Submit
 from ..model.resources import Request
+from ..model.sites import SiteView
 from ..model.states import TaskState
 from . import blocking, capacity, limits, show
 from .again import Payloads, retry
@@ -100,6 +101,12 @@ class Session:
     def questions(self) -> list[Ask]:
         """What logins for pilots of this session ask a person now (host key, password, one-time code)."""
         return self._connection.desk.questions(self.name)
+
+    @property
+    def sites(self) -> dict[str, SiteView]:
+        """What the sites of its pilots look like from outside: everybody's jobs, the nodes; by name."""
+        with self._replica.changed:
+            return dict(self._replica.sites)
 
     def pilots(self) -> Pilots:
         """Return all pilots, first to last."""

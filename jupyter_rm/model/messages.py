@@ -15,6 +15,7 @@ from .describe import Template
 from .errors import ErrorForm
 from .facts import Ends, PilotSpec
 from .resources import Node
+from .sites import SiteView
 
 PROTOCOL = 1
 
@@ -313,6 +314,13 @@ class FilesRead(Message, tag=44, frozen=True):
     parts: tuple[bytes, ...]
 
 
+class SiteSeen(Message, tag=45, frozen=True):
+    """What a site of this session's pilots looks like from outside; a newer one replaces it. Never recorded."""
+
+    session: str
+    view: SiteView
+
+
 # ---------------------------------------------------------------- agent <-> broker: outside the streams
 
 
@@ -536,6 +544,7 @@ BrokerMessage = (
     | Asked
     | AskOver
     | FilesRead
+    | SiteSeen
 )
 AgentMessage = AgentHello | Up
 AgentBound = AgentWelcome | AgentRefused | Down
