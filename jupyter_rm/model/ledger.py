@@ -352,9 +352,10 @@ class Ledger:
             row.queued = None
         if fact.state == PilotState.ACTIVE and (fact.state != row.state or fact.epoch > row.epoch):
             row.step = None
+        # A reason is one of its state: a new state without one has none.
+        row.reason = fact.reason or (row.reason if fact.state == row.state else "")
         row.state = PilotState(fact.state)
         row.cause = Cause(fact.cause)
-        row.reason = fact.reason or row.reason if fact.state == row.state else fact.reason
         row.job_id = fact.job_id or row.job_id
         row.epoch = max(row.epoch, fact.epoch)
         row.nodes = fact.nodes or row.nodes

@@ -179,13 +179,17 @@ def test_a_pilot_canceled_while_a_person_is_asked_is_gone_and_so_is_the_question
     until(lambda: not study.questions, "the question is still open")
 
 
-def test_a_batch_system_that_does_not_answer_is_waited_for_and_gets_one_job(far: Far, study: Session) -> None:
+def test_a_batch_system_that_does_not_answer_and_a_killed_broker_make_one_job(far: Far, study: Session) -> None:
     with far.cluster.dead("slurmctld"):
         pilot = study.pilot("slurm+ssh://alice@tb-slurm", nodes=1)
         until(lambda: "not clear" in pilot.reason, lambda: pilot.reason, 60)
         assert "does not answer" in pilot.reason
-    active(pilot, 120)
-    assert far.jobs_of(far.record(study.name)["token"]) == [pilot.job_id]
+        assert far.record(study.name)["phase"] == "submitting"
+        far.kill_broker()
+    again = far.new_client(study.name)
+    same = active(again.pilots()[0], 120)
+    assert far.jobs_of(far.record(study.name)["token"]) == [same.job_id]
+    again.close()
 
 
 def test_a_pilot_whose_time_is_over_says_so_and_gives_its_tasks_back(far: Far, study: Session) -> None:
