@@ -89,6 +89,7 @@ def main(argv: list[str] | None = None) -> int:
     spec = read_spec(Path(arguments[0]))
     place, sandbox = Path(spec["place"]), Path(spec["sandbox"])
 
+    from ..model.errors import RequestError, SiteError
     from ..runtime import logs
     from ..runtime.process import become_subreaper
     from ..runtime.spool import Spool
@@ -103,20 +104,24 @@ def main(argv: list[str] | None = None) -> int:
     epoch = life()
     hosts: Hosts | None = None
     fleet: Fleet | None = None
-    if spec["site"] == "noop":
-        nodes, pin = noop_nodes(spec), False
-    else:
-        hosts = hosts_of(spec, os.environ)
-        own, pin = own_node(spec, hosts, place)
-        nodes = [own]
-    if hosts is not None and (len(hosts.used) > 1 or hosts.spare or hosts.own is None):
-        from .fleet import Fleet
+    try:
+        if spec["site"] == "noop":
+            nodes, pin = noop_nodes(spec), False
+        else:
+            hosts = hosts_of(spec, os.environ)
+            own, pin = own_node(spec, hosts, place)
+            nodes = [own]
+        if hosts is not None and (len(hosts.used) > 1 or hosts.spare or hosts.own is None):
+            from .fleet import Fleet
 
-        fleet = Fleet(hosts, spec, epoch)
-        fleet.start()
-        # A node whose agent answers has no tasks of an earlier life of this one any more.
-        fleet.gather()
-        nodes = all_nodes(hosts, fleet, own)
+            fleet = Fleet(hosts, spec, epoch)
+            fleet.start()
+            # A node whose agent answers has no tasks of an earlier life of this one any more.
+            fleet.gather()
+            nodes = all_nodes(hosts, fleet, own)
+    except (RequestError, SiteError) as error:
+        sys.stderr.write(f"{error}\n")
+        return 1
 
     def performer(machine: AgentMachine) -> Any:
         from .perform import Performer

@@ -139,6 +139,8 @@ class Plan:
         self._captured = captured.env
         self._exports: list[str] = []
         if self.mpi:
+            if self._method(False) is None and site.launch:
+                raise Unstartable(f"mpi=True, but the pilot's launch method {site.launch} is not on PATH")
             if self._method(False) is None:
                 raise Unstartable(
                     "mpi=True, but neither mpirun (Open MPI) nor mpiexec.hydra (MPICH) is on PATH; "

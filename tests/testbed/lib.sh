@@ -13,7 +13,7 @@ mkdir -p "$TB_STATE/pids"; chmod 755 "$TB_STATE"
 # what the packages are called; packages.sh installs them all
 TB_SSH_PACKAGES="openssh-server openssh-client openssl libpam-google-authenticator util-linux"
 TB_NET_PACKAGES="iproute2 iputils-ping python3-minimal"
-TB_SLURM_PACKAGES="slurmctld slurmd slurm-client slurm-wlm-basic-plugins munge iproute2 slurmdbd slurm-wlm-mysql-plugin mariadb-server"
+TB_SLURM_PACKAGES="slurmctld slurmd slurm-client slurm-wlm-basic-plugins munge iproute2 slurmdbd slurm-wlm-mysql-plugin mariadb-server openmpi-bin"
 TB_SGE_PACKAGES="gridengine-master gridengine-exec gridengine-client"
 
 tb_log()  { printf '[%s] %s\n' "$(date +%T)" "$*" >&2; }

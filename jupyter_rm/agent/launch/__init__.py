@@ -1,8 +1,8 @@
 """Launch methods: how the ranks of one task, and the node agents of a pilot, are started across nodes.
 
 :mod:`.methods` is the table (data), :mod:`.render` makes command lines of it, :mod:`.choose` finds out which of them
-can be used here. Nothing in this package starts a program but the question which kinds of MPI ``srun`` speaks. Read
-next: :mod:`.methods`.
+can be used here. Nothing in this package starts a program but the question which kinds of MPI ``srun`` speaks, once.
+Read next: :mod:`.methods`.
 """
 
 from __future__ import annotations

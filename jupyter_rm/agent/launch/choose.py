@@ -3,7 +3,7 @@
 For ranks that talk through MPI the launcher must speak the dialect of the library the program is linked with, and the
 launcher that lies on the task's PATH tells which one that is. srun starts ranks faster across nodes, but only when it
 speaks that dialect: with the wrong one every rank of an MPICH program becomes a world of its own, silently. Asks srun
-which kinds it has, once. Read next: :mod:`.methods`.
+once which kinds it has, and tries the one that is needed. Read next: :mod:`.methods`.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from .methods import METHODS, Method
 
 # What a site's list lacks because it is no way to start ranks; tried before ssh, each only inside its own system.
 _NATIVE = ("qrsh", "pbsdsh", "blaunch")
-_ASK_SECONDS = 5.0
+_ASK_SECONDS, _TRY_SECONDS = 5.0, 20.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,19 +56,22 @@ def program_of(method: Method, path: str) -> str | None:
 
 
 def for_agents(wanted: str, site: Sequence[str], environ: Mapping[str, str]) -> Chosen:
-    """Return the method that starts node agents: the one that was asked for, or the site's best that is here.
+    """Return the method that starts node agents: the one that was asked for, else the site's best that is here.
+
+    What was asked for may be a way to start ranks only, or be on the PATH of tasks only: then it stays for those.
 
     Raises:
         RequestError: JRM-Q81, none can be used; the message says what was looked for.
     """
     path = environ.get("PATH", "")
-    names = [wanted] if wanted else [*(name for name in site if name == "srun"), *_NATIVE, *site, "ssh"]
+    named(wanted or "fork")
+    names = [*filter(None, [wanted]), *(name for name in site if name == "srun"), *_NATIVE, *site, "ssh"]
     for name in dict.fromkeys(names):
         method = named(name)
         program = program_of(method, path)
         here = not method.within or bool(environ.get(method.within))
         # Copies on this machine are no other nodes: only who asks for that gets it.
-        if method.agents and program is not None and here and (name != "fork" or wanted):
+        if method.agents and program is not None and here and (name != "fork" or wanted == name):
             return Chosen(method, program)
     raise RequestError(
         f"launch: no way to start processes on the other nodes; tried {', '.join(dict.fromkeys(names))}",
@@ -113,11 +116,25 @@ def _meeting(found: tuple[str, bool] | None, srun: str) -> str:
     """Return the kind of PMI that suits the launcher that lies on PATH and that srun has, '' if none."""
     if found is None:
         return ""
-    kinds = _kinds(srun)
-    for kind in ("pmix",) if found[1] else ("pmi2",):
-        if kind in kinds:
-            return kind
-    return ""
+    kind = "pmix" if found[1] else "pmi2"
+    return kind if kind in _kinds(srun) and _works(srun, kind) else ""
+
+
+@lru_cache(maxsize=8)
+def _works(srun: str, kind: str) -> bool:
+    """Say whether srun can use a kind that it lists: its library may be missing."""
+    argv = [srun, "--overlap", "--nodes=1", "--ntasks=1", "--mem=0", "--cpu-bind=none", f"--mpi={kind}", "true"]
+    try:
+        return not subprocess.run(
+            argv,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            timeout=_TRY_SECONDS,
+            check=False,
+        ).returncode
+    except (OSError, subprocess.SubprocessError):
+        return False
 
 
 @lru_cache(maxsize=8)
