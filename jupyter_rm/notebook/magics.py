@@ -283,12 +283,15 @@ class Magics:
         return show.Text("\n".join(lines) or "no shells; %%jrm sh HOST starts one")
 
     def _cell_sh(self, options: Namespace, body: str) -> None:
+        from ..broker.remote import settings_of
+        from ..client.settings import current
         from ..runtime.connect import Connections
+        from ..runtime.home import Home
         from .asking import Desk
         from .shell import RemoteShell
 
         if self._connections is None:
-            self._connections = Connections()
+            self._connections = Connections(settings_of(Home.locate(current().profile)))
         shell = self._shells.get(options.host)
         if shell is None:
             shell = RemoteShell(options.host, self._connections)
