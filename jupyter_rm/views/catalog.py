@@ -6,7 +6,7 @@ The same pictures feed pages, notebook cells and exported files. Read next: :mod
 from __future__ import annotations
 
 from ..model.errors import RequestError
-from . import nodes, pictures, queue, tables, timeline, usage
+from . import nodes, pictures, queue, sites, tables, timeline, usage
 from .gather import gather
 from .pictures import Picture, Words
 from .tables import Source
@@ -39,6 +39,8 @@ def picture(view: str, source: Source, words: Words, window: Window, now: float)
         return usage.usage(source, now, window.bins, window.begin, window.at, by, width)
     if view == "nodes":
         return nodes.nodes(source, window, now)
+    if view == "sites":
+        return sites.sites(source, window)
     known = ", ".join(name for name in VIEWS if name != LISTS[0])
     raise RequestError(f"view {view[:40]!r}: no such view of a session", hint=f"views: {known}", code="JRM-Q65")
 

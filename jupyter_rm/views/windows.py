@@ -8,11 +8,11 @@ from __future__ import annotations
 import msgspec
 
 # Views of the feed. Those with a figure are drawn from their tables; the others are lists.
-LISTS = ("sessions", "summary", "activity")
+LISTS = ("sessions", "summary", "activity", "sites")
 DRAWN = ("tasks", "nodes", "queue", "timeline", "usage")
 VIEWS = (*LISTS, *DRAWN)
 # Their pictures change while time goes on, even when nothing happens.
-MOVING = ("activity", "tasks", "queue", "timeline", "usage")
+MOVING = ("activity", "tasks", "queue", "timeline", "usage", "sites")
 
 
 class Window(msgspec.Struct, forbid_unknown_fields=True):
