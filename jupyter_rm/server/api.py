@@ -163,6 +163,7 @@ class StartPilot(Strict):
     queue: str | None = None
     project: str | None = None
     sandbox: str | None = None
+    options: dict[str, str | int | float | bool] | None = None
     key: str = ""
 
 

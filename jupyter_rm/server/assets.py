@@ -13,6 +13,7 @@ from typing import Any
 
 from ..model.errors import RequestError
 from .api import READ, ROUTES, SESSIONS, Api, guarded
+from .questions import QUESTION_ROUTES
 
 FILES = "|".join(("bokeh", "bokeh-widgets", "bokeh-tables", "bokeh-api", "bokeh-gl"))
 # What a page asks for holds the version in its query; without one it asks again after a minute.
@@ -90,5 +91,5 @@ class Script(Api):
         return None
 
 
-API_ROUTES: list[tuple[str, type[Api]]] = [*ROUTES, ("figures/([a-z]+)", Figure)]
+API_ROUTES: list[tuple[str, type[Api]]] = [*ROUTES, *QUESTION_ROUTES, ("figures/([a-z]+)", Figure)]
 STATIC: list[tuple[str, type[Api]]] = [(rf"bokeh/((?:{FILES})\.min\.js)", Script)]

@@ -23,6 +23,7 @@ EXAMPLES = {
     "{task}": "t.0.1",
     "{stream}": "stdout",
     "{site}": "local",
+    "{number}": "1",
 }
 
 
