@@ -123,6 +123,7 @@ const SHEET = `
 .jrm-form label { font-size: 12px; font-weight: 600; }
 .jrm-form input:not([type=checkbox]), .jrm-form select { width: 100%; }
 .jrm-form pre { margin: 0; }
+.jrm-questions { background: var(--jrm-warn); border-left: 3px solid var(--jrm-warn-line); }
 .jrm-status { display: inline-flex; gap: 6px; align-items: center; background: transparent; font-size: inherit; }
 .jrm-status .jrm-mark { width: 14px; height: 14px; }
 .jrm .jrm-status-button { all: unset; cursor: pointer; display: inline-flex; gap: 8px; align-items: center; height: 100%; padding: 0 6px; }

@@ -8,10 +8,12 @@ import type { Shown, Subscription } from '../core/feed';
 import { PilotForm } from '../core/form';
 import { notice, since, trouble, watchSeen } from '../core/parts';
 import { ensureStyle, pageTheme, watchTheme } from '../core/style';
-import { number, open } from '../core/texts';
+import { records } from '../core/picture';
+import { FINAL, number, open } from '../core/texts';
 import { TITLES } from '../core/view';
 import type { Model, SessionLine } from './model';
 import { Pilots } from './pilots';
+import { Questions } from './questions';
 
 /** What the panel asks others to do. */
 export interface Acts {
@@ -199,6 +201,7 @@ class SessionPart {
   private readonly causes = h('div', { class: 'jrm-reason' });
   private readonly told = h('div', {});
   private readonly pilots: Pilots;
+  private readonly questions: Questions;
   private readonly start: HTMLButtonElement;
   private readonly close: HTMLButtonElement;
   private readonly retry: HTMLButtonElement;
@@ -220,6 +223,7 @@ class SessionPart {
     this.start = button(trans.__('Start pilot'), () => ask(name), { class: 'jrm-primary' });
     this.close = button(trans.__('Close session'), () => acts.closeSession(name));
     this.retry = button(trans.__('Retry failed'), () => void this.again());
+    this.questions = new Questions(name, model, trans);
     this.pilots = new Pilots(name, model, trans, (view, window) => acts.show(view, name, window));
     const views = Object.entries(TITLES).map(([view, title]) =>
       button(title(trans), () => acts.show(view, name, {}), { title: trans.__('Open this view in a tab') })
@@ -227,6 +231,7 @@ class SessionPart {
     this.element = h(
       'div',
       {},
+      this.questions.element,
       h(
         'section',
         { 'aria-label': trans.__('Session %1', name) },
@@ -266,6 +271,7 @@ class SessionPart {
 
   dispose(): void {
     this.subscription.dispose();
+    this.questions.dispose();
   }
 
   private show(shown: Shown): void {
@@ -286,6 +292,9 @@ class SessionPart {
     allow(this.close, over, trans.__('Cancel what is open and end its pilots'));
     allow(this.retry, over || (counts['FAILED'] ? '' : trans.__('No task has failed')), trans.__('Submit what failed again'));
     this.pilots.show(shown, over);
+    // A login may ask again whenever the line to its site was cut.
+    const away = (row: Record<string, any>): boolean => !FINAL.has(row['state']) && String(row['site']).includes('://');
+    this.questions.want(!over && records(shown.picture, 'pilots').some(away));
   }
 
   private async again(): Promise<void> {
