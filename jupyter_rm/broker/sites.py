@@ -149,6 +149,8 @@ def values_of(spec: PilotSpec, system: BatchSystem, name: SiteName, token: str, 
         if key in ("token", "script", "spec", "ids", "user", "workdir", "stdout", "stderr"):
             raise RequestError(f"options[{key!r}]: is not yours to choose", hint="leave it out", code="JRM-Q21")
         values[key] = _typed(system, key, text)
+    if nodes > 1 and "no_kill" in system.attributes:
+        values.setdefault("no_kill", True)  # the agent goes on with the others
     whole = system.attributes.get("exclusive")
     if whole is not None and whole.args and "cores_per_node" not in values:
         values.setdefault("exclusive", True)
