@@ -14,6 +14,8 @@ const STYLE = `
 @media (prefers-color-scheme: dark) { .jrm-form .bad { color: #ff8a80; } }
 `;
 const WAIT_MS = 250;
+// Each widget loads this script anew: a count alone would give two forms of a page the same names.
+const OWN = Math.random().toString(36).slice(2);
 let count = 0;
 
 function make(tag, parent, text, more = {}) {
@@ -61,7 +63,7 @@ function render({ model, el }) {
   const values = () => Object.fromEntries([...made].map(([name, row]) => [name, row.input.value]));
 
   function add(field) {
-    const id = `jrm-form-${++count}`;
+    const id = `jrm-form-${OWN}-${++count}`;
     const label = make("label", grid, field.label + (field.required ? " *" : ""), { for: id });
     const place = make("div", grid);
     const help = make("span", grid, "", { class: "help", id: `${id}-help` });
