@@ -49,7 +49,7 @@ class Jupyter:
         """Start it and wait until it answers."""
         bins = str(Path(sys.executable).parent)
         environment = {
-            **{k: v for k, v in os.environ.items() if not k.startswith(("JUPYTER_", "COVERAGE"))},
+            **{k: v for k, v in os.environ.items() if not k.startswith("JUPYTER_") or k.startswith("JUPYTER_RM_")},
             "PATH": os.pathsep.join([bins, os.environ.get("PATH", os.defpath)]),
             "HOME": str(self.root),
             "JUPYTER_RM_HOME": str(self.home),
