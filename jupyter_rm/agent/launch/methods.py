@@ -3,10 +3,11 @@
 A template is one argument, or a group of arguments that stand or vanish together; it vanishes when a ``{hole}`` has
 no value. Holes: ``program`` (its path), ``n`` ranks, ``nodes`` hosts, ``hosts`` "a,b", ``host`` (the only one),
 ``counts`` "a:2,b:2" (ranks per host, no value for one host), ``ones`` "a:1,b:1", ``per_node`` (no value when uneven),
-``uneven`` (no value when even), ``cores`` and ``gpus`` per rank (no value without), ``file`` (the host file), ``first``
-(position of the first host's first slot in the job's node list), ``pmi`` (how ranks meet, srun only), ``root`` (no
-value for other users). Three items stand for several arguments: ``{argv}`` the program, ``{exports}`` the method's
-``export`` once per variable, ``{line}`` the program as one line for a remote shell.
+``uneven`` (no value when even), ``blocks`` (hosts, no value when uneven), ``cores`` and ``gpus`` per rank (no value
+without), ``file`` (the host file), ``first`` (position of the first host's first slot in the job's node list), ``pmi``
+(how ranks meet, srun only), ``root`` (no value for other users). Three items stand for several arguments: ``{argv}``
+the program, ``{exports}`` the method's ``export`` once per variable, ``{line}`` the program as one line for a remote
+shell.
 
 Where the options come from: srun(1) 22.05, mpirun(1) of Open MPI 4.1, mpiexec of MPICH 4 (Hydra), prterun(1) 3,
 flux-run(1) and flux-exec(1), jsrun (Spectrum LSF), aprun(1), TACC's ibrun, qrsh(1), pbsdsh(1), blaunch(1). The tests
@@ -63,7 +64,7 @@ _ALL = (
         ("srun",),
         ranks=(
             *("{program}", "--nodes={nodes}", "--ntasks={n}", "--ntasks-per-node={per_node}"),
-            *("--distribution={uneven}", "--cpus-per-task={cores}", "--nodelist={hosts}", "--overlap", "--mem=0"),
+            *("--distribution={uneven}", "--cpus-per-task={cores}", "--nodelist={blocks}", "--overlap", "--mem=0"),
             *("--cpu-bind=none", "--kill-on-bad-exit=1", "--mpi={pmi}", "{argv}"),
         ),
         agents=(

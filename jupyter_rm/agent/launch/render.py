@@ -87,6 +87,7 @@ def ranks_line(
         "counts": ",".join(f"{host}:{count}" for host, count in counts.items()) if len(counts) > 1 else None,
         "per_node": str(max(counts.values())) if even else None,
         "uneven": None if even else "arbitrary",
+        "blocks": ",".join(counts) if even else None,
         "cores": str(max(len(rank.cores) for rank in ranks) or 1),
         "gpus": str(max(len(rank.gpus) for rank in ranks)) if any(rank.gpus for rank in ranks) else None,
         "file": file if text else None,
