@@ -179,7 +179,8 @@ def test_what_nobody_used_for_long_goes(account: Account) -> None:
 
 def test_an_interpreter_that_is_replaced_is_noticed(account: Account) -> None:
     made = account.ensure()
-    os.unlink(made.python)
-    os.symlink("/usr/bin/no-such-python", made.python)
+    link = os.path.join(made.root, "bin", "python")
+    os.unlink(link)
+    os.symlink("/usr/bin/no-such-python", link)
     assert account.ensure().how == "made"
     assert account.sh(made.python, "-c", "print(7)") == "7"

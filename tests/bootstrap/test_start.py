@@ -124,10 +124,11 @@ def test_an_agent_that_cannot_start_leaves_its_reason(place: Place) -> None:
 
 
 def test_the_users_python_settings_do_not_reach_the_agent(place: Place) -> None:
-    place.account.file("trap/numpy.py", "raise RuntimeError('the wrong numpy')\n")
+    for name in ("numpy", "json", "select"):
+        place.account.file(f"trap/{name}.py", f"raise RuntimeError('the wrong {name}')\n")
     trap = str(place.account.home / "trap")
     argv = [place.made.python, place.made.program, place.spec]
-    place.account.plain.start(argv, {"PYTHONPATH": trap, "PYTHONSTARTUP": "/nowhere"})
+    place.account.plain.start(argv, {"PYTHONPATH": trap, "PYTHONHOME": "/nowhere"})
     place.until(lambda seen: seen["alive"], "it does not start")
     trace = place.path / "agent.trace"
     place.until(lambda seen: trace.exists() or seen["ended"], "the agent did nothing")

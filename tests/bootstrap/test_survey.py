@@ -56,7 +56,7 @@ def test_a_linked_interpreter_comes_before_all_others(account: Account) -> None:
     # Chosen even when another one has the version of here.
     other = replace(facts, pythons=((sys.executable, sys.version_info[:3]), *facts.pythons))
     made = account.ensure(facts=other)
-    assert os.path.realpath(made.python) == facts.linked
+    assert os.path.realpath(os.path.join(made.root, "bin", "python")) == facts.linked
 
 
 def test_a_home_in_which_nothing_can_be_written(account: Account) -> None:

@@ -346,6 +346,7 @@ class _Making:
     def _install(self, python: str, order: dict[str, Any], parts: list[pack.Part]) -> Environment:
         """Let the install program there carry the order out, sending what it lacks."""
         over = threading.Event()
+        made: Environment | None = None
         with self._connection.start([python, "-I", "-c", order["texts"]["install.py"]]) as stream:
             stream.write(json.dumps(order).encode() + b"\n")
 
@@ -359,7 +360,7 @@ class _Making:
                 for news in _news(stream):
                     word = news.get("say")
                     if word == "ok":
-                        return _made(order["goal"], news["record"], news["how"])
+                        made = _made(order["goal"], news["record"], news["how"])
                     if word == "fail":
                         raise self._failed(news, order)
                     if word == "send":
@@ -381,6 +382,8 @@ class _Making:
                 ) from None
             finally:
                 over.set()
+            if made is not None:
+                return made
             rc = stream.wait(30)
             raise SiteError(
                 f"{self._facts.host}: {python} stopped with exit code {rc} in the middle: "
@@ -462,7 +465,7 @@ def _news(stream: Stream) -> Iterator[dict[str, Any]]:
 
 def _made(root: str, record: dict[str, Any], how: str) -> Environment:
     return Environment(
-        f"{root}/bin/python",
+        f"{root}/bin/isolated",
         f"{root}/start.py",
         root,
         record["key"],

@@ -117,7 +117,7 @@ class Environment:
     """An environment that is ready: ``[python, program, SPEC]`` runs an agent (see ``target/start.py``).
 
     Attributes:
-        python, program: absolute paths there.
+        python, program: absolute paths there; one of ours is started without the user's Python settings (``-I``).
         root: its directory; empty for one that is not ours.
         key: what it was made from, as a hash; empty for one that is not ours.
         how: ``made`` or ``found``.

@@ -159,8 +159,16 @@ def layout(order: Order, root: str, python: str) -> str:
     with open(os.path.join(root, "pyvenv.cfg"), "w", encoding="utf-8") as file:
         file.write(f"home = {os.path.dirname(python)}\ninclude-system-site-packages = false\n")
         file.write(f"version = {order['version']}\n")
-    os.symlink(python, os.path.join(root, "bin", "python"))
+    interpreter(root, python)
     return packages
+
+
+def interpreter(root: str, python: str) -> None:
+    """Put the interpreter into the environment, and a way to start it that the user's Python settings do not reach."""
+    os.symlink(python, os.path.join(root, "bin", "python"))
+    path = os.path.join(root, "bin", "isolated")
+    write(path, '#!/bin/sh\nexec "${0%/*}/python" -I "$@"\n')
+    os.chmod(path, 0o700)
 
 
 def make(order: Order, root: str) -> Order:
@@ -190,7 +198,7 @@ def local_only(order: Order, root: str) -> Order:
         write(os.path.join(root, name), text)
     os.makedirs(os.path.join(root, "bin"), mode=0o700)
     python = os.path.realpath(sys.executable)
-    os.symlink(python, os.path.join(root, "bin", "python"))
+    interpreter(root, python)
     unpack_there = {**order, "anew": False, "local": False, "alone": True}
     return {**order["record"], "unpack": unpack_there, "base_python": python, "native": {}, "at": time.time()}
 

@@ -334,7 +334,7 @@ def main(argv: list[str]) -> int:
     if order:
         python, program = unpacked(order)
         # With this the agent has other nodes unpack it too.
-        os.environ["JRM_START"] = json.dumps([sys.executable, os.path.abspath(__file__)])
+        os.environ["JRM_START"] = json.dumps([os.path.join(HERE, "bin", "isolated"), os.path.abspath(__file__)])
         os.execv(python, [python, "-I", program, *argv])  # noqa: S606
     if module or guarded:
         rest = module_argv(argv[1], argv[2:]) if module else [*guard(*argv[1:3]), *module_argv(argv[3], argv[4:])]
