@@ -71,10 +71,12 @@ def _values(words: list[str], magics: Magics) -> list[str]:
 def sites(session: Session | None) -> list[str]:
     """Return what may be asked for a pilot: known sites, those this session used, beginnings of URLs."""
     from ..batch import known
+    from ..broker.sites import search_path
 
+    files = [name for name, path in known(search_path()).items() if path.parent in search_path()]
     used = [] if session is None else [row.spec.site for row in session._replica.ledger.pilots]
     systems = [f"{name}+ssh://" for name in sorted(known()) if name not in ("base", "local")]
-    return list(dict.fromkeys(["local", "noop", *reversed(used), "ssh://", "auto+ssh://", *systems]))
+    return list(dict.fromkeys(["local", "noop", *files, *reversed(used), "ssh://", "auto+ssh://", *systems]))
 
 
 def hosts() -> list[str]:

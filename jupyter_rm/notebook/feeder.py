@@ -2,8 +2,8 @@
 
 The frames and their limits are those of the server's feed: at most ten a second, none while the view is hidden, each
 made from the state of its moment. It runs beside a busy cell. Pages answer late when the kernel is busy: until the
-first answer every frame is whole, one a second, so that a page that came late shows it too. Knows no widget: it is
-given a ``send``. Read next: :mod:`.look`, :mod:`jupyter_rm.views.feed`.
+first answer every frame is whole, one a second at first, so that a page that came late shows it too. Knows no widget:
+it is given a ``send``. Read next: :mod:`.look`, :mod:`jupyter_rm.views.feed`.
 """
 
 from __future__ import annotations
@@ -29,8 +29,9 @@ GAP_S = 0.02  # least time between a change and the frame that shows it: changes
 BYTES_PER_S = 1_000_000
 COST, LONGEST_S = 8, 3.0  # a picture that takes 0.1 s of computing is made again after 0.8 s; 3 s at most
 LOOK_S = 1.0  # how often to look for what no change tells
-BLIND_S = 1.0  # between frames before the page has answered
-GIVE_UP_S = 120.0  # nobody has answered for so long: there is no page
+# Before the page has answered: after so many frames a second apart they come rarer, and after a time not at all. Where
+# a page draws the view by itself, through the server, nobody will ever answer.
+BLIND_S, BLIND_MANY, BLIND_LONGEST_S, GIVE_UP_S = 1.0, 5, 30.0, 600.0
 _numbers = itertools.count()
 
 
@@ -143,7 +144,8 @@ class Feeder:
         wait = 0.0 if self._tokens >= 1.0 else (1.0 - self._tokens) / RATE
         self._due = max(self._due, now + wait, now + len(frame) / BYTES_PER_S)
         if not self._answered:
-            self._due = max(self._due, now + BLIND_S)
+            rarer = 2.0 ** max(0, self.frames - BLIND_MANY)
+            self._due = max(self._due, now + min(BLIND_LONGEST_S, BLIND_S * rarer))
 
     def _picture(self) -> bytes | None:
         session = self._living()

@@ -44,6 +44,7 @@ PILOT_FIELDS = {
     "walltime": "walltime",
 }
 _ON_THIS_MACHINE = ("name", "nodes", "cores_per_node", "gpus_per_node", "mem_per_node", "walltime")
+_TITLES = {"local": "this machine", "noop": "nothing is run", "base": "the batch system is found at the login"}
 _WITHOUT_A_COMMAND = {
     "local": "The agent is started on this machine; no command of a batch system is run.",
     "noop": "Its tasks end at once: it measures the machinery alone.",
@@ -144,7 +145,7 @@ def form_of(
     return {
         "site": site or system.name,
         "system": system.name,
-        "title": system.title,
+        "title": _TITLES.get(site) or _TITLES.get(system.name, system.title),
         "fields": [
             _field(each, values.get(name), shown[name], found.get(name, ()), errors.get(name, ""))
             for name, each in fields.items()
