@@ -225,7 +225,17 @@ def test_grid_engine_letters(state: str) -> None:
 
 def test_grid_engine_nodes_and_queues() -> None:
     nodes = read(SGE, "nodes", "sge-8.1.9/nodes")
-    assert nodes == [NodeRecord("vm", raw_state="reports", cores=2, mem_mib=24064, load=3.32)]
+    queues = ("batch.q", "debug.q")
+    assert nodes == [NodeRecord("vm", "free", "idle", cores=2, mem_mib=24064, load=8.65, queues=queues)]
+    text = raw("sge-8.1.9/nodes.txt").partition("--- stdout\n")[2]
+    for old, new, times, state in (
+        ("slots_used'>0<", "slots_used'>10<", 1, "mixed"),
+        ("state_string'><", "state_string'>au<", 2, "offline"),
+        ("state_string'><", "state_string'>d<", 1, "mixed"),
+        ("state_string'><", "state_string'>a<", 2, "free"),
+    ):
+        changed = SGE.read("nodes", text.replace(old, new, times))
+        assert isinstance(changed, list) and [getattr(one, "state", "") for one in changed] == [state], (new, times)
     queues = read(SGE, "queues", "sge-8.1.9/queues-g")
     assert isinstance(queues, list) and [getattr(one, "name", "") for one in queues] == ["batch.q", "debug.q"]
 
