@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import threading
 import weakref
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Callable, Hashable
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -18,6 +19,9 @@ from ..model.ledger import BulkTable, PilotRow
 from ..model.states import PilotState, TaskState
 from ..model.units import GPU_UNIT
 from .tables import Array, Source
+
+T = TypeVar("T")
+MOST_KEPT = 4
 
 
 @dataclass(frozen=True)
@@ -58,6 +62,16 @@ class Gathered:
     pilots: tuple[Pilot, ...]
     opened_at: float
     closed: bool
+    kept: dict[Any, Any] = field(default_factory=dict, repr=False, compare=False)
+
+    def once(self, key: Hashable, make: Callable[[], T]) -> T:
+        """Return what ``make`` returns, made once for this moment of the session: views share what is costly."""
+        if key not in self.kept:
+            if len(self.kept) >= MOST_KEPT:
+                self.kept.clear()
+            self.kept[key] = make()
+        made: T = self.kept[key]
+        return made
 
     @property
     def starts(self) -> Array:

@@ -7,6 +7,7 @@ there. Colours are keys (see :mod:`.palette`). Knows columns and charts; knows n
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -17,6 +18,7 @@ from ..model.errors import RequestError
 from ..model.ids import parse_pilot, parse_task
 from ..model.states import PilotState, TaskState
 from . import cores as slots
+from . import layout as layouts
 from .chart import LAYOUTS, Chart, Part, chart
 from .gather import Gathered, Pilot, gather
 from .grid import LEGEND_COLUMNS, cells, legend, pixels
@@ -54,6 +56,11 @@ class Scene:
     running: Array
     host: Array
     bulk: Array
+
+    @functools.cached_property
+    def over(self) -> tuple[Array, Array]:
+        """Return how many tasks ended DONE, and FAILED, on each host."""
+        return _ended(self)
 
 
 def held_at(gathered: Gathered, at: float | None) -> list[Pilot]:
@@ -120,7 +127,9 @@ def nodes(source: Source, window: Window, now: float) -> Picture:
     with source.changed:
         values = head(source.ledger)
         gathered = gather(source)
-    stage = scene(gathered, layout, window.at)
+    # The way from the system to a core is one look at all tasks, not one per step.
+    described = tuple(map(id, layouts.known())) if layout == "physical" else ()
+    stage = gathered.once((layout, window.at, described), lambda: scene(gathered, layout, window.at))
     plan = stage.chart
     width, height = pixels(window.width, WIDTH), pixels(window.height, HEIGHT)
     limit = _limit(window, width, height)
@@ -166,7 +175,7 @@ def _map(
         for each, most in zip(weight, (plan.cores, plan.gpus, plan.mem), strict=True)
     ]
     running = sums(np.bincount(stage.host, minlength=len(plan)))
-    done, failed = (sums(each) for each in _ended(stage))
+    done, failed = (sums(each) for each in stage.over)
     share = np.divide(busy[0], held[0], out=np.zeros(len(parts)), where=held[0] > 0)
     gpu_share = np.divide(busy[1], held[1], out=np.zeros(len(parts)), where=held[1] > 0)
     share = np.clip(np.maximum(share, gpu_share), 0.0, 1.0)

@@ -104,9 +104,9 @@ def drawing(model: Any, themed: bool = True) -> str:
     from bokeh.embed import json_item
     from bokeh.themes import Theme
 
-    # A script ends at the first "</", even within a string.
+    # A script ends at the first "</", even within a string, and "<!--" changes where: no "<" is left as it is.
     whole = json_item(model, theme=Theme(json=_THEME) if themed else None)
-    item = json.dumps(whole, separators=(",", ":")).replace("</", "<\\/")
+    item = json.dumps(whole, separators=(",", ":")).replace("<", "\\u003c")
     title = getattr(getattr(model, "title", None), "text", None) or "plot"
     label = html.escape(str(title), quote=True)
     return _SHOW % {"id": f"plot-{uuid.uuid4()}", "label": label, "item": item}

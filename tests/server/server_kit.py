@@ -46,7 +46,7 @@ def free_port() -> int:
 class Server:
     """A running ``jupyter server`` with our extension, under a base URL of its own."""
 
-    def __init__(self, home: Path, *options: str, base: str = BASE) -> None:
+    def __init__(self, home: Path, *options: str, base: str = BASE, beside: tuple[str, ...] = ()) -> None:
         self.port = free_port()
         self.host = f"127.0.0.1:{self.port}"
         self.base = base
@@ -60,13 +60,13 @@ class Server:
             "JUPYTER_CONFIG_DIR": str(root / "config"),
             "JUPYTER_RUNTIME_DIR": str(root / "runtime"),
             "JUPYTER_DATA_DIR": str(root / "data"),
-            "PYTHONPATH": f"{HERE}:{HERE.parent.parent}",
+            "PYTHONPATH": f"{HERE}:{HERE.parent.parent}:{os.environ.get('PYTHONPATH', '')}",
         }
         command = [
             *(sys.executable, "-m", "jupyter_server", "--no-browser", "--allow-root", "--ip=127.0.0.1"),
             *(f"--port={self.port}", "--ServerApp.port_retries=0", f"--ServerApp.base_url={base}"),
             *(f"--IdentityProvider.token={TOKEN}", f"--ServerApp.root_dir={root}"),
-            '--ServerApp.jpserver_extensions={"jupyter_rm.server": True}',
+            f"--ServerApp.jpserver_extensions={dict.fromkeys(('jupyter_rm.server', *beside), True)}",
             "--ServerApp.reraise_server_extension_failures=True",
             *options,
         ]

@@ -16,10 +16,12 @@ from server_kit import Server
 
 import jupyter_rm as jrm
 from jupyter_rm.model.states import TaskState
-from jupyter_rm.views import pictures, tables
+from jupyter_rm.views import catalog, pictures, tables
 from jupyter_rm.views.feed import Cutter
+from jupyter_rm.views.windows import Window
 
 MILLION = 1_000_000
+NODES = 100_000
 START_MS = 150.0
 
 _START = """
@@ -53,10 +55,10 @@ def test_the_start_of_a_server_is_not_delayed() -> None:
 def million() -> Held:
     held = Held()
     held.bulk(MILLION, "job-{x}", x=np.arange(MILLION) % 977)
-    held.pilot(nodes=1000)
+    held.pilot(nodes=NODES)
     rng = np.random.default_rng(3)
     half = MILLION // 2
-    held.start(0, np.arange(MILLION), node=np.arange(MILLION) % 1000, at=BEGIN + rng.uniform(0, 3000, MILLION))
+    held.start(0, np.arange(MILLION), node=np.arange(MILLION) % NODES, at=BEGIN + rng.uniform(0, 3000, MILLION))
     states = rng.choice([TaskState.DONE, TaskState.FAILED], half, p=[0.99, 0.01])
     held.end(0, np.arange(half), states, at=BEGIN + 3000 + rng.uniform(0, 600, half))
     return held
@@ -72,6 +74,14 @@ def test_a_million_tasks_are_shown_in_time_and_size() -> None:
         "by parameter": lambda: pictures.tasks(held, WORDS, tables.Query.of({"sort": "param:x"}), 300_000, 200),
         "activity": lambda: pictures.activity(held, BEGIN + 3700, 200),
     }
+    for view in ("nodes", "timeline", "usage", "queue"):
+        shots[view] = lambda view=view: catalog.picture(view, held, WORDS, Window(), BEGIN + 3700)  # type: ignore[misc]
+    everything = catalog.picture("nodes", held, WORDS, Window(), BEGIN + 3700).tables["cells"].rows
+    rack, node = str(everything[7][0]), f"node{NODES // 2}"
+    for focus in (rack, node):
+        shots[f"nodes in {focus}"] = lambda focus=focus: catalog.picture(  # type: ignore[misc]
+            "nodes", held, WORDS, Window(focus=focus), BEGIN + 3700
+        )
     told = {}
     for name, shot in shots.items():
         began = time.perf_counter()
@@ -93,8 +103,9 @@ def test_the_event_loop_stays_free_under_a_million_tasks(home: Path) -> None:
             feed = server.feed()
             feed.say("subscribe", id="s", view="summary", session="big")
             feed.say("subscribe", id="t", view="tasks", session="big", window=window)
-            feed.say("subscribe", id="a", view="activity", session="big")
-            feed.until(lambda feed=feed: len(feed.shown) == 3, "first pictures")  # type: ignore[misc]
+            for view in ("activity", "nodes", "timeline", "usage"):
+                feed.say("subscribe", id=view, view=view, session="big")
+            feed.until(lambda feed=feed: len(feed.shown) == 6, "first pictures")  # type: ignore[misc]
             feeds.append(feed)
         stop = threading.Event()
         delays: list[float] = []

@@ -1,0 +1,142 @@
+"""A Jupyter server extension that shows a simulated session of any size through our feed, for ``views.py``.
+
+It stands after ours: the hub's sessions are replaced by one ledger made from facts, which a thread changes as news of
+an agent would. Everything from the ledger to the websocket is the real thing. It also notes how late the event loop is.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import sys
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT / "tests" / "server"))
+
+from ledger_kit import Held  # noqa: E402
+
+from jupyter_rm.client.replica import Replica  # noqa: E402
+from jupyter_rm.model import facts as f  # noqa: E402
+from jupyter_rm.model.states import TaskState  # noqa: E402
+
+TASKS = int(os.environ.get("JRM_BENCH_TASKS", "1000000"))
+NODES = int(os.environ.get("JRM_BENCH_NODES", "100000"))
+NOTES = Path(os.environ.get("JRM_BENCH_NOTES", "/dev/null"))
+
+
+class Followed(Held):
+    """A ledger in a replica, so that screens are told of changes."""
+
+    def __init__(self) -> None:
+        self.replica = Replica("big")
+        self.replica.attached = True
+        super().__init__()
+        self.replica.ledger = self.ledger
+        self.changed = self.replica.changed  # type: ignore[assignment]
+
+    def apply(self, fact: f.Fact) -> None:
+        with self.replica.changed:
+            self.ledger.apply(fact)
+            self.replica.cursor += 1
+
+    def tell(self) -> None:
+        """Wake who waits for news."""
+        with self.replica.changed:
+            ready = self.replica._met()
+            self.replica.changed.notify_all()
+        for call in ready:
+            call()
+
+
+class Session:
+    """What the server needs of a session."""
+
+    name = "big"
+
+    def __init__(self, held: Followed) -> None:
+        self._replica = held.replica
+
+
+def made() -> Followed:
+    """Return the session: half of the tasks done, four tenths running, the rest waiting."""
+    held, rng, now = Followed(), np.random.default_rng(5), time.time()
+    held.ledger.opened_at = now - 3600
+    held.pilot(nodes=NODES, cores=64)
+    held.ledger.pilots[0].times = {1: now - 3590, 4: now - 3500}
+    held.bulk(TASKS, "job")
+    busy = np.arange(int(0.9 * TASKS))
+    held.start(0, busy, node=rng.integers(0, NODES, len(busy)), at=now - rng.uniform(60, 3400, len(busy)))
+    half = np.arange(TASKS // 2)
+    states = rng.choice([TaskState.DONE, TaskState.FAILED], len(half), p=[0.99, 0.01])
+    held.end(0, half, states, at=held.ledger.bulks[0].started[half] + rng.uniform(1, 55, len(half)))
+    return held
+
+
+def change(held: Followed, rng: Any, near: bool) -> None:
+    """End 1 % of the tasks and start as many on the same nodes: anywhere, or on 1 % of the nodes."""
+    table, count, now = held.ledger.bulks[0], max(1, TASKS // 200), time.time()
+    running = np.flatnonzero(table.state == TaskState.RUNNING)
+    if near:
+        low = int(rng.integers(0, max(1, NODES - NODES // 100)))
+        running = running[(table.node[running] >= low) & (table.node[running] < low + NODES // 100)]
+    waiting = np.flatnonzero(table.state == TaskState.WAITING)
+    ended = np.unique(running[rng.integers(0, len(running), count)]) if len(running) else running
+    begun = waiting[: len(ended)]
+    if len(ended) and len(begun) == len(ended):
+        nodes = table.node[ended].copy()
+        held.end(0, ended, TaskState.DONE, at=now)
+        held.start(0, begun, node=nodes, at=now)
+    held.tell()
+
+
+async def lateness(notes: Path) -> None:
+    """Write to ``notes``, once a second, how late the event loop was at worst, ms."""
+    worst, wrote, last = 0.0, time.monotonic(), time.perf_counter()
+    while True:
+        await asyncio.sleep(0.005)
+        here = time.perf_counter()
+        worst, last = max(worst, here - last - 0.005), here
+        if time.monotonic() - wrote >= 1.0:
+            with notes.open("a") as file:
+                file.write(json.dumps([time.time(), round(1000 * worst, 1)]) + "\n")
+            worst, wrote, last = 0.0, time.monotonic(), time.perf_counter()
+
+
+def _load_jupyter_server_extension(app: Any) -> None:
+    """Wait: our extension is loaded after this one."""
+
+
+async def _start_jupyter_server_extension(app: Any) -> None:
+    hub = app.web_app.settings["jupyter_rm_hub"]
+    held = made()
+    session = Session(held)
+    hub.session = lambda name, create=False: session
+    hub.keeper.connection = lambda *_, **__: None
+    type(hub.keeper).connected = property(lambda self: True)
+    order = Path(f"{NOTES}.order")
+
+    def obey() -> None:
+        """Change the session as the file says: "" nothing, "once near", "once far", "always"."""
+        rng, done = np.random.default_rng(9), ""
+        pause = threading.Event()
+        while not pause.wait(0.05):
+            text = order.read_text() if order.exists() else ""
+            if text.startswith("once") and text != done:
+                change(held, rng, "near" in text)
+            elif text == "always":
+                change(held, rng, False)
+            done = text
+
+    threading.Thread(target=obey, daemon=True).start()
+    app.jrm_lateness = asyncio.get_running_loop().create_task(lateness(NOTES))
+
+
+if __name__ == "__main__":  # nothing but the clock: what lateness this machine has by itself
+    asyncio.run(lateness(Path(sys.argv[1])))
