@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import json
 import logging
-import shlex
 import time
 from typing import TYPE_CHECKING
 
@@ -19,12 +18,12 @@ from ..batch import BATCH_SCRIPT, BatchError, JobRecord, JobState, spec_bytes
 from ..model.effects import JobChanged, QueueSeen, StartPilot, StepTaken
 from ..model.errors import JrmError, LinkError, RequestError, SiteError
 from ..model.states import Cause, PilotState
-from ..runtime.bootstrap import Environment, Step, Wanted, ensure
+from ..runtime.bootstrap import Environment, Step, ensure
 from .links import Keys, Road
 from .places import NEW, OVER, SUBMITTED, SUBMITTING, Record, remote_place, remote_sandbox, spec_of, wants_requeue
 from .post import Post
 from .reach import Contact, Reached, describe, parse_ended, reach
-from .sites import PLAIN, values_of
+from .sites import PLAIN, values_of, wanted_of
 
 if TYPE_CHECKING:
     from .site import Site
@@ -165,12 +164,8 @@ class Faraway:
         self._submit(values)
 
     def _environment(self) -> Environment:
-        spec = self.order.spec
         session, pilot = self.key
-        mode = spec.env_mode or "create"
-        name = spec.env or (f"{session}.{self._site.places.broker}.p{pilot}" if mode == "private" else "")
-        before, after = _hooks(spec.hooks)
-        want = Wanted(mode, name, spec.env_source or "staged", before=before, after=after)
+        want = wanted_of(self.order.spec, f"{session}.{self._site.places.broker}.p{pilot}")
 
         def heard(step: Step) -> None:
             outer = step.name == "environment"
@@ -481,15 +476,3 @@ class Faraway:
         if not self.linked:
             why = said.reason_text or "it is not listed"
             self.step("queue", "progress", f"job {record.job_id}: {why}; nothing is concluded from that (JRM-S29)")
-
-
-Commands = tuple[tuple[str, ...], ...]
-
-
-def _hooks(hooks: dict[str, str]) -> tuple[Commands, Commands]:
-    """Return the commands before and after the environment as argument lists."""
-
-    def of(name: str) -> Commands:
-        return (tuple(shlex.split(hooks[name])),) if hooks.get(name) else ()
-
-    return of("before_env"), of("after_env")

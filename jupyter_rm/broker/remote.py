@@ -162,9 +162,13 @@ class RemoteJobs:
 
     def came(self, session: str, label: str) -> list[Message]:
         """Somebody follows a session now: return what is asked of them."""
+        self.person_came(session)
+        return [*self.questions.came(session, label), *self._seen.came(session, label)]
+
+    def person_came(self, session: str) -> None:
+        """Somebody can answer questions for a session: logins that wait for that are tried again."""
         for site in {site for key, site in self._of.items() if key[0] == session}:
             site.person_came()
-        return [*self.questions.came(session, label), *self._seen.came(session, label)]
 
     def answer(self, session: str, message: Answer) -> None:
         """Hand a person's answer over; RequestError when the question is not open."""

@@ -41,6 +41,7 @@ from ..model.messages import (
     FetchValues,
     Hello,
     ListSessions,
+    LogIn,
     Message,
     Refused,
     Seen,
@@ -129,6 +130,7 @@ class Broker:
             FetchStory: self._story,
             Status: self._status,
             Answer: self._answer,
+            LogIn: self._log_in,
             FetchFiles: self._files,
         }
         self.drive.watch(self._client_socket, lambda: drain(self._client_socket, self._client_frames))
@@ -364,6 +366,10 @@ class Broker:
         if not 0 <= message.pilot < len(pilots):
             raise RequestError(f"files: there is no pilot {message.pilot}", hint="see: jrm pilots", code="JRM-Q03")
         self.remote.files(pilots[message.pilot].spec.site, message, lambda told: self._to_client(client, told))
+
+    def _log_in(self, client: bytes, message: LogIn) -> None:
+        self.remote.person_came(self.machine.find(message.session).key)
+        self._to_client(client, Accepted(message.req))
 
     def _seen(self, client: bytes, message: Seen) -> None:
         key = self.machine.find(message.session).key

@@ -345,7 +345,7 @@ class Site(threading.Thread):
             self._login_at = time.monotonic() + 1.0  # it is tried again by itself, and says so
             return
         self._needs_person = person
-        self._login_at = time.monotonic() + (LOGIN_LAST if person else self._login_pause)
+        self._login_at = float("inf") if person else time.monotonic() + self._login_pause
         self._login_pause = min(LOGIN_LAST, 2 * self._login_pause)
 
     def _event(self, event: Event) -> None:
@@ -360,7 +360,7 @@ class Site(threading.Thread):
             self._needs_person = error is not None and error.code in PERSON
             self._say("connect", "fail", event.text)
             if not any(self._followed(key[0]) for key in self._pilots):
-                self._login_at = time.monotonic() + LOGIN_LAST
+                self._login_at = float("inf")  # until somebody comes
         else:
             self._say("connect", "progress", event.text)
 

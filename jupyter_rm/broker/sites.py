@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import difflib
 import re
+import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -22,10 +23,13 @@ from ..core.session import SITES, only_here
 from ..core.sound import NODES_MOST
 from ..model.errors import RequestError
 from ..model.facts import PilotSpec
+from ..runtime.bootstrap import Wanted
 from ..runtime.connect import Target
 
 AUTO, PLAIN = "auto", "local"
 _URL = re.compile(r"(?P<system>[A-Za-z][A-Za-z0-9_.-]*)(?P<ssh>\+ssh)?://(?P<rest>.*)\Z")
+# Moments at which a command of the user can run on the target, outside tasks.
+HOOKS = ("before_env", "after_env")
 _FLAGS = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}
 
 
@@ -113,9 +117,33 @@ def check(spec: PilotSpec) -> None:
         only_here(spec)
         return
     name = parse(spec.site)
+    wanted_of(spec, "own")
     if name.system != AUTO:
         system = load(name.system, search_path())
         system.values(values_of(spec, system, name, "jrm000000", "/x"))
+
+
+def wanted_of(spec: PilotSpec, own: str) -> Wanted:
+    """Return which environment a pilot's agent is to run in; ``own`` names one that is the pilot's alone.
+
+    Raises:
+        RequestError: a mode, source, name or hook that does not exist.
+    """
+    for name, text in spec.hooks.items():
+        if name not in HOOKS:
+            raise RequestError(
+                f"hooks[{name!r}]: there is no such moment", hint=f"known: {', '.join(HOOKS)}", code="JRM-Q17"
+            )
+        try:
+            shlex.split(text)
+        except ValueError as error:
+            raise RequestError(f"hooks[{name!r}]: {error}", hint="close the quotes", code="JRM-Q17") from None
+    before, after = (
+        (tuple(shlex.split(spec.hooks[name])),) if spec.hooks.get(name) else () for name in ("before_env", "after_env")
+    )
+    mode = spec.env_mode or ("use" if spec.env else "create")
+    name = spec.env or (own if mode == "private" else "")
+    return Wanted(mode, name, spec.env_source or "staged", before=before, after=after)
 
 
 def values_of(spec: PilotSpec, system: BatchSystem, name: SiteName, token: str, place: str) -> dict[str, Any]:

@@ -23,7 +23,7 @@ from ..model.describe import Task, Template
 from ..model.errors import JrmError, LinkError, RequestError
 from ..model.ids import NAME, check_name, parse_pilot, parse_task
 from ..model.ledger import BulkTable
-from ..model.messages import Accepted, Cancel, CloseSession, Refused, RequestPilot, Submit
+from ..model.messages import Accepted, Cancel, CloseSession, LogIn, Refused, RequestPilot, Submit
 from ..model.resources import Request
 from ..model.sites import SiteView
 from ..model.states import TaskState
@@ -107,6 +107,14 @@ class Session:
         """What the sites of its pilots look like from outside: everybody's jobs, the nodes; by name."""
         with self._replica.changed:
             return dict(self._replica.sites)
+
+    def log_in(self) -> None:
+        """Try logins again that failed for want of a person (an unanswered question, an expired key): now there is one.
+
+        Raises:
+            LinkError: the broker does not answer.
+        """
+        self._connection.request(LogIn(self._connection.number(), self.name))
 
     def pilots(self) -> Pilots:
         """Return all pilots, first to last."""

@@ -178,6 +178,13 @@ class FetchFiles(Message, tag=18, frozen=True):
     size: int = 1 << 16
 
 
+class LogIn(Message, tag=19, frozen=True):
+    """Try those logins of a session's sites again that failed for want of a person: one is there now."""
+
+    req: int
+    session: str
+
+
 # ---------------------------------------------------------------- broker -> client
 
 
@@ -528,6 +535,7 @@ ClientMessage = (
     | StopBroker
     | Seen
     | Answer
+    | LogIn
     | FetchFiles
 )
 BrokerMessage = (

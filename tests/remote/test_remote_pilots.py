@@ -76,8 +76,9 @@ def test_two_pilots_of_one_account_share_one_login_with_one_question_each(far: F
         ("ssh://alice@tb-changed", {}, ["CHANGED", "JRM-T26", "ssh-keygen -R"]),
         ("ssh://nobody-here@tb-slurm", {}, ["refused", "JRM-T24"]),
         ("ssh://alice@127.0.0.1:1", {}, ["cannot be reached", "JRM-T20"]),
+        ("ssh://alice@tb-slurm", {"env": "/nowhere"}, ["no environment with jupyter_rm", "JRM-B07"]),
     ],
-    ids=["queue", "no sbatch", "changed key", "no such account", "nobody listens"],
+    ids=["queue", "no sbatch", "changed key", "no such account", "nobody listens", "no environment"],
 )
 def test_what_cannot_be_had_fails_at_once_and_says_why(
     far: Far, study: Session, site: str, fields: dict[str, str], says: list[str]
@@ -124,6 +125,8 @@ def test_a_wrong_code_ends_the_login_and_is_not_tried_again(far: Far, study: Ses
         ("slurm+ssh://me@login", {"queue": "-x"}, "JRM-Q21", "queue"),
         ("slurm+ssh://me@login", {"options": {"token": "x"}}, "JRM-Q21", "token"),
         ("ssh://me@host", {"nodes": 2}, "JRM-Q21", "nodes"),
+        ("ssh://me@host", {"env_mode": "creat"}, "JRM-B02", "env_mode"),
+        ("ssh://me@host", {"hooks": {"after_lunch": "true"}}, "JRM-Q17", "after_lunch"),
         ("ssh://me:secret@host", {}, "JRM-Q70", "password"),
     ],
 )
