@@ -25,12 +25,12 @@ from typing import Any
 import jupyter_rm
 from jupyter_rm.model.errors import JrmError, RequestError, SiteError
 from jupyter_rm.runtime.bootstrap import pack, wheels
+from jupyter_rm.runtime.bootstrap.choose import OLDEST, choose, found, glibc_of
 from jupyter_rm.runtime.bootstrap.survey import SiteFacts, Version
 from jupyter_rm.runtime.bootstrap.talk import Environment, Runs, Step, Tell, Wanted, tail
 from jupyter_rm.runtime.connect.stream import Stream
 
 TARGET = Path(__file__).parent / "target"
-OLDEST = (3, 10)
 HOOK_S = 600.0
 NEWS_S = 1900.0  # longest time without any news: a `pip install` there
 VERIFY_S = 120.0
@@ -157,9 +157,9 @@ class _Making:
             if not done.rc:
                 return self._welcome(python, json.loads(done.text.splitlines()[-1]))
             heard.append(f"{python}: {tail(done.err, done.out, most=300).splitlines()[-1]}")
-        found = "\n".join(heard) or self._found()
+        tried = "\n".join(heard) or found(self._facts)
         raise SiteError(
-            f"{self._facts.host}: no environment with jupyter_rm {jupyter_rm.__version__}; tried {found}",
+            f"{self._facts.host}: no environment with jupyter_rm {jupyter_rm.__version__}; tried {tried}",
             code="JRM-B07",
             hint="check the path, install jupyter_rm there, or let one be made: env_mode 'create'",
         )
@@ -215,7 +215,7 @@ class _Making:
                 hint="leave source out, or use mode 'create'",
             )
         self._begin("python", "choosing an interpreter")
-        python, version, base = self._choose()
+        python, version, base = choose(self._connection, self._facts, self._want, self._tell)
         tag = f"cp{version[0]}{version[1]}"
         own = pack.own(tag, self._facts.arch)
         content = [want.source, own.key, base, tag, self._facts.arch, python]
@@ -241,75 +241,9 @@ class _Making:
         order = self._order(key, goal, linked, version, parts)
         return self._install(python, order, parts)
 
-    def _found(self) -> str:
-        return ", ".join(f"{path} ({'.'.join(map(str, v))})" for path, v in self._facts.pythons) or "no Python 3"
-
-    def _choose(self) -> tuple[str, Version, str]:
-        """Return (interpreter there, its version, hash of the packages of others for it).
-
-        The same minor version as here comes first, then the nearest; the first for which there are packages is taken.
-        """
-        usable = [(path, version) for path, version in self._facts.pythons if version[:2] >= OLDEST]
-        if chosen := self._want.python or self._facts.linked:
-            usable = [(path, version) for path, version in usable if path == chosen] or self._asked(chosen)
-        if not usable:
-            raise SiteError(
-                f"{self._facts.host}: no Python 3.10 or later; found: {self._found()}",
-                code="JRM-B04",
-                hint="install one there (conda, uv and pyenv need no administrator); on no path? ln -s it to "
-                "~/.jupyter_rm/python",
-            )
-        if self._want.source == "index":
-            return (*self._nearest(usable)[0], "index")
-        here = sys.version_info[1]
-        glibc = _glibc(self._facts.libc)
-        why = pack.portable(self._facts.arch, glibc)
-        if not why:
-            for path, version in usable:
-                if version[1] == here:
-                    return path, version, pack.base_key()
-        why = why or f"no Python 3.{here}"
-        refused: list[str] = []
-        for path, version in self._nearest(usable):
-            self._tell(Step("python", "progress", -1, f"{why}: looking for packages for {path}"))
-            try:
-                return path, version, wheels.base_key(f"cp{version[0]}{version[1]}", self._facts.arch, self._facts.libc)
-            except SiteError as error:
-                refused.append(f"{path}: {error.message}")
-        raise SiteError(
-            f"{self._facts.host}: no packages for any Python there ({why}); found: {self._found()}; "
-            + "; ".join(refused),
-            code="JRM-B05",
-            hint=f"install Python 3.{here} there, let this machine reach a package index, or use source 'index'",
-        )
-
-    @staticmethod
-    def _nearest(usable: list[tuple[str, Version]]) -> list[tuple[str, Version]]:
-        here = sys.version_info[1]
-        return sorted(usable, key=lambda one: (abs(one[1][1] - here), -one[1][1]))
-
-    def _asked(self, python: str) -> list[tuple[str, Version]]:
-        """Return the version of an interpreter that the survey has not seen."""
-        done = self._connection.run([python, "-I", "-S", "-c", "import sys; print(*sys.version_info[:3])"])
-        words = done.text.split()
-        version = tuple(int(word) for word in words if word.isdigit())
-        if done.rc or len(version) != 3:
-            raise SiteError(
-                f"{self._facts.host}: {python} is not a Python: {tail(done.err, done.out, most=300)}",
-                code="JRM-B04",
-                hint=f"found there: {self._found()}",
-            )
-        if version[:2] < OLDEST:
-            raise SiteError(
-                f"{self._facts.host}: {python} is Python {'.'.join(words)}; 3.10 or later is needed",
-                code="JRM-B04",
-                hint=f"found there: {self._found()}",
-            )
-        return [(python, version)]
-
     def _parts(self, own: pack.Own, version: Version) -> list[pack.Part]:
         arch, libc = self._facts.arch, self._facts.libc
-        if version[1] == sys.version_info[1] and not pack.portable(arch, _glibc(libc)):
+        if version[1] == sys.version_info[1] and not pack.portable(arch, glibc_of(libc)):
             base = pack.base_part(arch)
         else:
             base = wheels.base_part(own.tag, arch, libc)
@@ -481,10 +415,3 @@ def _notes(native: dict[str, str]) -> tuple[str, ...]:
 
 def _text(name: str) -> str:
     return (TARGET / name).read_text("utf-8")
-
-
-def _glibc(libc: str) -> tuple[int, int]:
-    """Return (2, 36) of ``glibc 2.36``, (0, 0) of another C library."""
-    name, _, version = libc.partition(" ")
-    parts = version.split(".")
-    return (int(parts[0]), int(parts[1])) if name == "glibc" and len(parts) > 1 and parts[1].isdigit() else (0, 0)
