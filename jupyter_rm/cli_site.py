@@ -84,12 +84,7 @@ def _explain(options: argparse.Namespace, say: Say) -> int:
 def _new(options: argparse.Namespace, say: Say) -> int:
     from .client import sites
 
-    defaults: dict[str, Any] = {}
-    for word in options.set:
-        key, found, value = word.partition("=")
-        if not found:
-            raise RequestError(f"--set: {word!r}", hint="write NAME=VALUE", code="JRM-Q40")
-        defaults[key] = {"true": True, "false": False}.get(value, value)
+    defaults = sites.given(options.set)
     name, url, title = options.name, options.url, options.title or ""
     if not name or not url:
         given = {key: value for key, value in (("name", name), ("url", url), ("title", options.title)) if value}

@@ -21,6 +21,7 @@ from ..batch import check as check_file
 from ..broker.sites import AUTO, PLAIN, parse, search_path
 from ..model.errors import JrmError, RequestError
 from .doctor import Finding, Findings
+from .show import Text
 
 if TYPE_CHECKING:
     from ..runtime.connect import Connection, ConnectSettings, Question
@@ -400,6 +401,49 @@ _LOOKS: dict[str, Callable[[Any], str]] = {
     "nodes": _nodes,
     "jobs": _jobs,
 }
+
+
+def given(words: list[str]) -> dict[str, Any]:
+    """Return the defaults of ``NAME=VALUE`` words; RequestError when one is none."""
+    out: dict[str, Any] = {}
+    for word in words:
+        key, found, value = word.partition("=")
+        if not found:
+            raise RequestError(f"--set: {word!r}", hint="write NAME=VALUE", code="JRM-Q40")
+        out[key] = {"true": True, "false": False}.get(value, value)
+    return out
+
+
+def do(
+    action: str,
+    name: str = "",
+    key: str = "",
+    url: str = "",
+    title: str = "",
+    words: list[str] | None = None,
+    force: bool = False,
+) -> Any:
+    """Return what an action of ``jrm site`` gives, as an object that shows itself.
+
+    Raises:
+        RequestError: a name or URL is missing or refused.
+    """
+    if action == "list":
+        return listing()
+    if not name or (action == "new" and not url):
+        missing = "url" if name else "name"
+        raise RequestError(
+            f"{missing}: missing",
+            hint=f"%jrm site {action} NAME" + (" --url URL" if action == "new" else ""),
+            code="JRM-Q40",
+        )
+    if action == "check":
+        return check(name)
+    if action == "try":
+        return tried(name)
+    if action == "new":
+        return Text(f"{new(name, url, title, given(words or []), force)}; next: %jrm site try {name}")
+    return Text(shown(name) if action == "show" else explain(name, key))
 
 
 def as_json(value: Any) -> Any:

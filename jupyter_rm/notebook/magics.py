@@ -240,9 +240,7 @@ class Magics:
     def _cancel(self, options: Namespace) -> show.Text:
         said = []
         if options.all == bool(options.uid):
-            raise RequestError(
-                "%jrm cancel: which tasks?", hint="%jrm cancel t.3, or --all", code="JRM-Q40"
-            )
+            raise RequestError("%jrm cancel: which tasks?", hint="%jrm cancel t.3, or --all", code="JRM-Q40")
         if options.all:
             said.append(f"{self.session.cancel()} tasks of session {self.session.name!r} cancelled")
         for uid in options.uid:
@@ -257,6 +255,13 @@ class Magics:
         return show.Text("\n".join(said))
 
     # ------------------------------------------------------------ the rest
+
+    def _site(self, options: Namespace) -> Any:
+        from ..client import sites
+
+        return sites.do(
+            options.action, options.name, options.key, options.url, options.title, options.options, options.force
+        )
 
     def _doctor(self, _: Namespace) -> Any:
         from ..client.doctor import doctor

@@ -62,6 +62,7 @@ _LINE: dict[str, str] = {
     "timeline": "show what ran where and when",
     "usage": "show cores, GPUs and memory busy against those held",
     "form": "fill in a form for a pilot at a site",
+    "site": "list, show, check, explain, try or add sites",
     "sh": "list the shells on other machines, or close one",
     "log": "show what a task wrote",
     "follow": "show what a task writes until it ends",
@@ -104,6 +105,14 @@ def _build(verb: str, cell: bool) -> Parser:
         add("--exclusive", action="store_true", default=None, help="share the nodes with nobody")
         add("--set", dest="options", action="append", metavar="NAME=VALUE", help="another attribute of the site")
         add("--wait", action="store_true", help="block until it is active")
+    elif verb == "site":
+        add("action", nargs="?", default="list", choices=("list", "show", "check", "explain", "try", "new"))
+        add("name", nargs="?", default="", help="a site, a URL, a batch system or a file")
+        add("key", nargs="?", default="", help="for explain: such as attributes.queue")
+        add("--url", default="", help="for new: such as slurm+ssh://me@login")
+        add("--title", default="", help="for new")
+        add("--set", dest="options", action="append", default=[], metavar="NAME=VALUE", help="for new: defaults")
+        add("--force", action="store_true", help="for new: replace a file of that name")
     elif verb == "form":
         add("site", nargs="?", default="local", help="as for %%jrm pilot")
     elif verb == "sh":

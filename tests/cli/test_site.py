@@ -12,6 +12,8 @@ import pytest
 from cluster_kit import Cluster
 
 from jupyter_rm.batch import load, recognise
+from jupyter_rm.model.errors import RequestError
+from jupyter_rm.notebook.magics import Magics
 
 
 class Shell:
@@ -122,3 +124,16 @@ def test_trying_a_real_cluster(slurm: Cluster, tmp_path: Path) -> None:
     assert wrong.returncode == 3 and "BAD  batch system" in wrong.stdout and "fits: slurm" in wrong.stdout
     nobody = jrm("site", "try", "slurm+ssh://alice@tb-nowhere.invalid")
     assert nobody.returncode == 3 and "BAD  login" in nobody.stdout
+
+
+def test_the_same_in_a_cell(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path))
+    magics = Magics({})
+    made = magics.line("site new box --url slurm+ssh://me@login --set queue=batch")
+    assert repr(made).startswith(str(tmp_path)) and "text/html" in made._repr_mimebundle_()
+    assert "box" in repr(magics.line("site")) and "box" in repr(magics.line("site list"))
+    assert repr(magics.line("site check box")) == "box: nothing is wrong with it"
+    assert "site.queue = 'batch'" in magics.line("site explain box site.queue")
+    for words in ("site show", "site new box2", "site explain nosuch"):
+        with pytest.raises(RequestError):
+            magics.line(words)
