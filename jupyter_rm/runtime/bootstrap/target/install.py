@@ -186,7 +186,7 @@ def make(order: Order, root: str) -> Order:
         archives = [os.path.join(order["cache"], part["file"]) for part in order["parts"]]
         unpack(archives, packages, sum(part["unpacked"] for part in order["parts"]))
     say("step", step="verify")
-    facts = json.loads(command("verify", [own, "-I", "-c", order["texts"]["verify.py"]], 300).splitlines()[-1])
+    facts = json.loads(command("verify", [own, "-I", "-c", order["texts"]["verify.py"], "ours"], 300).splitlines()[-1])
     write(os.path.join(root, "start.py"), order["texts"]["start.py"])
     versions = {**order["record"]["versions"], **facts.pop("versions")}
     return {**order["record"], **facts, "versions": versions, "base_python": python, "at": time.time()}

@@ -1,6 +1,7 @@
 """Imports everything an agent needs with the Python that will run it, and prints what it is as one line of JSON.
 
-Constant text, run as ``python -I -c THIS`` inside an environment; a failing import fails it, with its traceback.
+Constant text, run as ``python -I -c THIS [ours]`` inside an environment; a failing import fails it, with its traceback.
+``ours``: one that is being made, from which what does not work here is removed.
 """
 
 import importlib
@@ -44,7 +45,7 @@ if os.path.exists(guard):
         native["guard"] = "" if subprocess.run([guard, "--", "/bin/true"], timeout=20).returncode == 0 else "it fails"
     except (OSError, subprocess.SubprocessError) as error:
         native["guard"] = str(error)
-    if native["guard"]:  # it is looked for by its name
+    if native["guard"] and sys.argv[1:] == ["ours"]:  # it is looked for by its name
         try:
             os.unlink(guard)
         except OSError:
