@@ -150,6 +150,9 @@ class Plan:
             found = launcher_on(self.path)
             if found is not None and found[1]:
                 fixed.setdefault("OMPI_MCA_mpi_yield_when_idle", "1")
+            if "SLURM_JOB_ID" in captured.env:
+                # Launchers that start their daemons through srun would wait for ours to end.
+                fixed.setdefault("SLURM_OVERLAP", "1")
             made = {name for name, value in captured.env.items() if environments.base.get(name) != value}
             made |= fixed.keys() | {"PATH", "LD_LIBRARY_PATH", "PYTHONPATH"} & captured.env.keys()
             self._exports = sorted(made | {"JRM_TASK_UID", "JRM_TASK_ATTEMPT", "JRM_SANDBOX", "JRM_CORES"})

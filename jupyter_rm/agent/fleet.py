@@ -222,6 +222,7 @@ class Fleet:
             for line, names in lines:
                 mine, left = left[: len(names)], left[len(names) :]
                 env = {key: text for key, text in self._environ.items() if key != "JRM_EPOCH"} | line.env
+                env.setdefault("SLURM_OVERLAP", "1")  # leaves room for steps of tasks, whoever makes the step
                 if self._chosen.method.name == "fork":
                     env["JRM_NODE_NUMBER"], env["JRM_NODE_NAME"] = str(mine[0].index), mine[0].host.name
                 try:
