@@ -72,7 +72,8 @@ class Hearing(Binding):
         elif wrong := bad_nodes(hello.nodes):
             self._refuse(hello, f"it cannot be: {wrong}")
         elif (hello.epoch, hello.hello) > (port.epoch, port.hello):
-            if row.state < PilotState.ACTIVE or hello.epoch > row.epoch:
+            other = bool(hello.nodes) and hello.nodes != row.nodes  # one of them was replaced
+            if row.state < PilotState.ACTIVE or hello.epoch > row.epoch or other:
                 state = max(row.state, PilotState.ACTIVE)
                 self._fact(
                     PilotChanged(
