@@ -1,16 +1,18 @@
-"""Files of tasks at sites elsewhere, read for clients through the login that the pilots' site has already.
+"""Files at sites elsewhere, read and moved for clients through the login that the pilots' site has already.
 
-One constant script reads a range of each of many files in one go. Nothing is written, and no login is begun that would
-need a person. Runs on threads of its own; knows no pilots. Read next: :mod:`jupyter_rm.broker.remote`.
+One constant script reads a range of each of many files in one go; whole files go by SFTP, checked at the other end. No
+login is begun that would need a person. Runs on threads of its own; knows no pilots.
+Read next: :mod:`jupyter_rm.broker.remote`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 from ..model.errors import ErrorForm, JrmError, LinkError, ProtocolError, RequestError
-from ..model.messages import FetchFiles, FilesRead, Message, Refused
+from ..model.messages import FetchFiles, FilesMoved, FilesRead, Message, MoveFiles, Refused
 from ..runtime.connect import Connections, Nobody
 from .sites import parse
 
@@ -34,6 +36,15 @@ done
 """
 
 
+_LIST = 'cd -- "$1" 2>/dev/null && find . -type f -print'
+
+
+def _check(paths: Sequence[str]) -> None:
+    for path in paths:
+        if not path.startswith("/") or any(sign in path for sign in "\n\r\0"):
+            raise RequestError(f"files: {path!a} is no absolute path", hint="give a full path", code="JRM-Q19")
+
+
 class Fetcher:
     """Reads files for clients.
 
@@ -45,12 +56,12 @@ class Fetcher:
         self._connections = connections
         self._threads = ThreadPoolExecutor(2, "fetch")
 
-    def read(self, site: str, asked: FetchFiles, answer: Callable[[Message], None]) -> None:
-        """Read, and call ``answer`` with the reply on another thread."""
+    def read(self, site: str, asked: FetchFiles | MoveFiles, answer: Callable[[Message], None]) -> None:
+        """Read or move files, and call ``answer`` with the reply on another thread."""
 
         def work() -> None:
             try:
-                answer(self._read(site, asked))
+                answer(self._read(site, asked) if isinstance(asked, FetchFiles) else self._move(site, asked))
             except JrmError as error:
                 answer(Refused(asked.req, ErrorForm.of(error)))
             except Exception as error:  # somebody waits for an answer
@@ -62,9 +73,7 @@ class Fetcher:
     def _read(self, site: str, asked: FetchFiles) -> FilesRead:
         if len(asked.paths) > MOST_PATHS or not 0 < asked.size * max(1, len(asked.paths)) <= MOST_BYTES:
             raise RequestError("files: too much at once", hint="ask for fewer or smaller parts", code="JRM-Q19")
-        for path in asked.paths:
-            if not path.startswith("/") or any(sign in path for sign in "\n\r\0"):
-                raise RequestError(f"files: {path!a} is no absolute path", hint="give a full path", code="JRM-Q19")
+        _check(asked.paths)
         connection = self._connections.get(parse(site).target, Nobody())
         names = "".join(f"{path}\n" for path in asked.paths).encode("utf-8", "surrogateescape")
         done = connection.run(
@@ -85,6 +94,25 @@ class Fetcher:
             parts.append(done.out[end + 1 : end + 1 + int(words[1])])
             at = end + 1 + int(words[1])
         return FilesRead(asked.req, tuple(sizes), tuple(parts))
+
+    def _move(self, site: str, asked: MoveFiles) -> FilesMoved:
+        _check((*asked.sources, *asked.targets))
+        if len(asked.sources) > MOST_PATHS or len(asked.targets) != (0 if asked.what == "list" else len(asked.sources)):
+            raise RequestError("files: sources and targets do not match", hint="give pairs", code="JRM-Q19")
+        connection = self._connections.get(parse(site).target, Nobody())
+        if asked.what == "list":
+            names: list[str] = []
+            for directory in asked.sources:
+                done = connection.run(["/bin/sh", "-c", _LIST, "jrm-list", directory], timeout=TIMEOUT_S)
+                found = done.out.decode("utf-8", "surrogateescape").split("\n")
+                names += [name.removeprefix("./") for name in found if name]
+            return FilesMoved(asked.req, tuple(sorted(names)))
+        if asked.what == "put":
+            for directory in sorted({str(Path(target).parent) for target in asked.targets}):
+                connection.mkdir(directory)
+        for source, target in zip(asked.sources, asked.targets, strict=True):
+            connection.put(source, target) if asked.what == "put" else connection.get(source, target)
+        return FilesMoved(asked.req, asked.targets)
 
     def close(self) -> None:
         """Take no more requests."""

@@ -17,7 +17,7 @@ import zmq
 from ..core.session import SITES
 from ..model.effects import EndPilot, Input, JobChanged, StartPilot
 from ..model.errors import JrmError
-from ..model.messages import Answer, FetchFiles, Message
+from ..model.messages import Answer, FetchFiles, Message, MoveFiles
 from ..model.states import Cause
 from ..runtime.drive import Drive
 from ..runtime.home import Home, private_directory
@@ -111,8 +111,8 @@ class RemoteJobs:
             self._connections = Connections(settings_of(self._home))
         return self._connections
 
-    def files(self, site: str, asked: FetchFiles, answer: Callable[[Message], object]) -> None:
-        """Read files at a site; ``answer`` is called from the loop."""
+    def files(self, site: str, asked: FetchFiles | MoveFiles, answer: Callable[[Message], object]) -> None:
+        """Read or move files at a site; ``answer`` is called from the loop."""
         from .fetch import Fetcher
 
         if self._fetcher is None:

@@ -43,6 +43,7 @@ from ..model.messages import (
     ListSessions,
     LogIn,
     Message,
+    MoveFiles,
     Refused,
     Seen,
     SessionLine,
@@ -132,6 +133,7 @@ class Broker:
             Answer: self._answer,
             LogIn: self._log_in,
             FetchFiles: self._files,
+            MoveFiles: self._files,
         }
         self.drive.watch(self._client_socket, lambda: drain(self._client_socket, self._client_frames))
         self.drive.watch(self._agent_socket, lambda: drain(self._agent_socket, self._agent_frames))
@@ -361,7 +363,7 @@ class Broker:
         self.remote.answer(self.machine.find(message.session).key, message)
         self._to_client(client, Accepted(message.req))
 
-    def _files(self, client: bytes, message: FetchFiles) -> None:
+    def _files(self, client: bytes, message: FetchFiles | MoveFiles) -> None:
         pilots = self.machine.find(message.session).ledger.pilots
         if not 0 <= message.pilot < len(pilots):
             raise RequestError(f"files: there is no pilot {message.pilot}", hint="see: jrm pilots", code="JRM-Q03")

@@ -12,6 +12,7 @@ import re
 import sys
 import threading
 from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
+from pathlib import Path
 from types import TracebackType
 from typing import Any, overload
 
@@ -27,7 +28,7 @@ from ..model.messages import Accepted, Cancel, CloseSession, LogIn, Refused, Req
 from ..model.resources import Request
 from ..model.sites import SiteView
 from ..model.states import TaskState
-from . import blocking, capacity, limits, show
+from . import blocking, capacity, limits, show, staging
 from .again import Payloads, retry
 from .ask import Ask
 from .bulk import Bulk, joined
@@ -429,6 +430,29 @@ class Session:
         # Leaving a block, by an error above all, must not kill hours of work: only close() does.
         if self._replica.error is None:
             self.detach()
+
+    def stage(self, *paths: str | os.PathLike[str], pilot: Pilot | None = None) -> str | list[str]:
+        """Bring files or directories to where tasks run; return their paths as tasks see them (one path: one text).
+
+        Args:
+            pilot: only this one; default: every pilot that has begun. One that begins later has to be staged again.
+
+        Raises:
+            RequestError: a path is not there, or no pilot has begun. SiteError, LinkError: it failed there.
+        """
+        seen = staging.stage(self, paths, [pilot] if pilot is not None else self.pilots())
+        return seen[0] if len(paths) == 1 else seen
+
+    def files(self, task: TaskHandle | str, *patterns: str, to: str | os.PathLike[str] = ".") -> list[Path]:
+        """Bring files of a task's sandbox here (those that fit a pattern such as ``*.csv``); return where they are.
+
+        Raises:
+            RequestError: no such task. SiteError, LinkError: the site cannot be reached, or a file did not arrive.
+        """
+        found = self[task] if isinstance(task, str) else task
+        if not isinstance(found, TaskHandle):
+            raise RequestError(f"{task}: not one task", hint="name one, such as t.3.0", code="JRM-Q03")
+        return staging.bring(found, patterns, to)
 
     def view(self, name: str = "tasks", **window: Any) -> Any:
         """Return a live view: ``tasks``, ``nodes``, ``queue``, ``timeline``, ``usage`` or ``summary``.

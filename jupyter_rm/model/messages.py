@@ -185,6 +185,20 @@ class LogIn(Message, tag=19, frozen=True):
     session: str
 
 
+class MoveFiles(Message, tag=20, frozen=True):
+    """Please bring files to a pilot's site (``put``), from there (``get``), or name those of directories (``list``).
+
+    Paths are absolute; of each pair one is this machine's. ``list`` has no targets.
+    """
+
+    req: int
+    session: str
+    pilot: int
+    what: str
+    sources: tuple[str, ...]
+    targets: tuple[str, ...] = ()
+
+
 # ---------------------------------------------------------------- broker -> client
 
 
@@ -326,6 +340,13 @@ class SiteSeen(Message, tag=45, frozen=True):
 
     session: str
     view: SiteView
+
+
+class FilesMoved(Message, tag=46, frozen=True):
+    """Answer to :class:`MoveFiles`: what is in its place now, or the files found, relative to their directory."""
+
+    req: int
+    names: tuple[str, ...]
 
 
 # ---------------------------------------------------------------- agent <-> broker: outside the streams
@@ -537,6 +558,7 @@ ClientMessage = (
     | Answer
     | LogIn
     | FetchFiles
+    | MoveFiles
 )
 BrokerMessage = (
     Welcome
@@ -552,6 +574,7 @@ BrokerMessage = (
     | Asked
     | AskOver
     | FilesRead
+    | FilesMoved
     | SiteSeen
 )
 AgentMessage = AgentHello | Up

@@ -163,3 +163,20 @@ def test_what_cannot_be_read_is_said(far: Far, study: Session) -> None:
     answer = ask("/nothing/here", f"/$(touch {canary})", f"/`touch {canary}`; touch {canary}")
     assert answer.sizes == (-1, -1, -1)  # type: ignore[attr-defined]
     assert not canary.exists()
+
+
+@pytest.mark.usefixtures("another_machine")
+def test_files_go_there_and_come_back(far: Far, study: Session, tmp_path: Path) -> None:
+    active(study.pilot("ssh://alice@tb-slurm", cores=1))
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in" / "a b.txt").write_text("one\n")
+    (tmp_path / "in" / "$(c).txt").write_text("two\n")
+    where = study.stage(tmp_path / "in")
+    assert where == "../../shared/in"
+    task = study.submit(jrm.Shell(f"cat {where}/* > both.txt; mkdir d; echo x > d/e.csv"))
+    assert task.wait(60) == "DONE", task.stderr()
+    brought = study.files(task, "*.txt", "*.csv", to=tmp_path / "out")
+    assert sorted(str(each.relative_to(tmp_path / "out")) for each in brought) == ["both.txt", "d/e.csv"]
+    assert (tmp_path / "out" / "both.txt").read_text() == "two\none\n"
+    with pytest.raises(RequestError, match="nothing-there"):
+        study.stage(tmp_path / "nothing-there")
