@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import os
 import shutil
-import socket
 from collections.abc import Generator, Iterator
 from pathlib import Path
 
 import pytest
-from lab_kit import Jupyter, Talk, shoot
+from lab_kit import Jupyter, Talk, free_port, shoot
 from playwright.sync_api import Browser, Page, sync_playwright
 
 CHROMIUM = os.environ.get("CHROMIUM") or shutil.which("chromium") or shutil.which("chromium-browser")
@@ -21,12 +20,6 @@ WORDS = [
 ]
 
 REPORTS = pytest.StashKey[dict[str, pytest.TestReport]]()
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 @pytest.fixture(scope="session")

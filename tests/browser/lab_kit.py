@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -20,7 +21,14 @@ from playwright.sync_api import ConsoleMessage, Page
 ROOT = Path(__file__).resolve().parent.parent.parent
 # Pictures of what the tests saw; git knows nothing of them.
 SHOTS = ROOT / "out" / "browser"
+AXE = ROOT / "labextension" / "node_modules" / "axe-core" / "axe.min.js"
 TOKEN = "a-token-for-browsers"
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
 
 
 class Jupyter:
@@ -168,3 +176,14 @@ def show_panel(page: Page) -> None:
     if not page.locator("#jupyter_rm-panel").is_visible():
         page.click('li[data-id="jupyter_rm-panel"]')
     page.wait_for_selector("#jupyter_rm-panel", state="visible")
+
+
+def faults(page: Page, where: str) -> list[str]:
+    """Return what axe-core calls serious or critical below an element."""
+    page.add_script_tag(path=str(AXE))
+    found = page.evaluate("where => axe.run(where, {resultTypes: ['violations']})", where)
+    return [
+        f"{each['id']} ({each['impact']}): {[node['html'][:160] for node in each['nodes'][:3]]}"
+        for each in found["violations"]
+        if each["impact"] in ("serious", "critical")
+    ]

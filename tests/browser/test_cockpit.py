@@ -7,7 +7,7 @@ import json
 from pathlib import Path
 
 import pytest
-from lab_kit import ROOT, Jupyter, Talk, execute, open_lab, shoot, show_panel, until
+from lab_kit import ROOT, Jupyter, Talk, execute, faults, open_lab, shoot, show_panel, until
 from playwright.sync_api import Page
 
 import jupyter_rm as jrm
@@ -15,7 +15,6 @@ from jupyter_rm.client import session as sessions
 from jupyter_rm.client.session import Session
 from jupyter_rm.views import palette
 
-AXE = ROOT / "labextension" / "node_modules" / "axe-core" / "axe.min.js"
 EVIL = "<img src=x onerror=window.broken=1><b>bold</b>"
 
 
@@ -29,17 +28,6 @@ def study(lab: Jupyter) -> Session:
     bulk = session.submit([jrm.Task("sh", ["-c", script, str(n)], name=f"step-{n}") for n in range(40)])
     bulk.wait(timeout=60)
     return session
-
-
-def faults(page: Page, where: str) -> list[str]:
-    """Return what axe-core calls serious or critical below an element."""
-    page.add_script_tag(path=str(AXE))
-    found = page.evaluate("where => axe.run(where, {resultTypes: ['violations']})", where)
-    return [
-        f"{each['id']} ({each['impact']}): {[node['html'][:160] for node in each['nodes'][:3]]}"
-        for each in found["violations"]
-        if each["impact"] in ("serious", "critical")
-    ]
 
 
 def dark(page: Page, on: bool) -> None:

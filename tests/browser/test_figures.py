@@ -36,6 +36,8 @@ def test_events_are_seen_at_once_and_memory_stays(lab: Jupyter, page: Page) -> N
     session = sessions.open("latency")
     pilot = session.pilot("local", cores=2)
     assert pilot.wait(timeout=60) == "ACTIVE", pilot.reason
+    frames: list[str] = []
+    page.on("websocket", lambda made: made.on("framereceived", lambda data: frames.append(str(data))))
     open_lab(page, lab)
     show_panel(page)
     page.click(".jrm-session[data-session=latency]")
@@ -69,4 +71,41 @@ def test_events_are_seen_at_once_and_memory_stays(lab: Jupyter, page: Page) -> N
     print(f"heap: {before:.1f} MB, {grown:+.1f} MB in {time.monotonic() - began:.0f} s of updates")
     # 60 MB in ten minutes are allowed.
     assert grown < 15, f"the page grew by {grown:.1f} MB"
+
+    # A view behind another tab costs nothing, and is up to date as soon as it is seen again.
+    page.click('.lm-TabBar-tabLabel:has-text("Launcher")')
+    page.locator(".jrm-v-tasks").wait_for(state="hidden")
+    page.wait_for_timeout(1000)
+    seen = len(frames)
+    session.submit([jrm.Task("sleep", ["0.02"]) for _ in range(100)]).wait(timeout=60)
+    page.wait_for_timeout(500)
+    hidden = [frame[:80] for frame in frames[seen:] if '"id":"tasks-' in frame]
+    assert hidden == [], "a view that nobody sees is sent"
+    assert len(frames) > seen, "the panel, which is seen, is sent nothing"
+    page.click('.lm-TabBar-tabLabel:has-text("Tasks · latency")')
+    until(page, lambda: "1,312" in page.inner_text(".jrm-v-tasks .jrm-bar"), "the view does not catch up")
+    session.close()
+
+
+def test_a_million_rows_are_reached_in_moments(lab: Jupyter, page: Page) -> None:
+    session = sessions.open("million")
+    session.array(jrm.Task("echo", ["{n}"]), n=range(1_000_000))
+    sizes: list[int] = []
+    page.on("websocket", lambda made: made.on("framereceived", lambda data: sizes.append(len(str(data)))))
+    open_lab(page, lab)
+    show_panel(page)
+    page.click(".jrm-session[data-session=million]")
+    began = time.monotonic()
+    page.locator("#jupyter_rm-panel").get_by_role("group", name="Views").get_by_role("button", name="Tasks").click()
+    rows = page.locator(".jrm-v-tasks .jrm-row")
+    rows.filter(has_text="t.0.0").first.wait_for()
+    print(f"a million tasks: first rows after {time.monotonic() - began:.2f} s, largest frame {max(sizes)} bytes")
+    assert max(sizes) < 300_000
+    page.get_by_role("grid").focus()
+    page.keyboard.press("End")
+    rows.filter(has_text="t.0.999999").wait_for()
+    # Half the way down by the scroll bar is half the way through the table.
+    page.get_by_role("grid").evaluate("grid => (grid.scrollTop = (grid.scrollHeight - grid.clientHeight) / 2)")
+    rows.filter(has_text="t.0.500000").wait_for()
+    assert rows.count() < 60, "only what can be seen exists"
     session.close()

@@ -9,11 +9,10 @@ from pathlib import Path
 
 import pytest
 from cluster_kit import Cluster
-from lab_kit import Jupyter, Talk, open_lab, shoot, show_panel, until
+from lab_kit import Jupyter, Talk, free_port, open_lab, shoot, show_panel, until
 from playwright.sync_api import Page
 
 import jupyter_rm as jrm
-from conftest import free_port
 from jupyter_rm.client import session as sessions
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "remote"))

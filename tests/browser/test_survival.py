@@ -7,11 +7,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from lab_kit import Jupyter, Talk, execute, open_lab, shoot, until
+from lab_kit import Jupyter, Talk, execute, faults, free_port, open_lab, shoot, until
 from playwright.sync_api import Locator, Page
 
 import jupyter_rm as jrm
-from conftest import free_port
 from jupyter_rm.client import session as sessions
 
 OPEN = """
@@ -73,6 +72,7 @@ def test_a_view_in_a_cell_survives_everything(lab: Jupyter, page: Page, talk: Ta
     assert len(gaps) >= 8, f"{len(gaps)} updates while the cell slept for 8 s"
     assert max(gaps) < 3, f"the view stood still for {max(gaps):.1f} s of a busy cell"
     shoot(page, "cell")
+    assert faults(page, ".jp-OutputArea .jrm-view") == []
 
     execute(page, "notebook:restart-kernel")
     page.click('.jp-Dialog button:has-text("Restart")')

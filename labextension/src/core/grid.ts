@@ -128,8 +128,22 @@ export class Grid {
     this.events.sorted(column.sort, now === 'ascending' ? 'desc' : 'asc');
   }
 
-  private get factor(): number {
-    return Math.max(1, (this.total * ROW) / TALLEST);
+  /** Too long for one pixel per pixel: what is scrolled is then the share of the way to the last row. */
+  private get long(): boolean {
+    return this.total * ROW > TALLEST;
+  }
+
+  /** The row at the upper edge, with a fraction. */
+  private get first(): number {
+    const { scrollTop, scrollHeight, clientHeight } = this.element;
+    if (!this.long) return scrollTop / ROW;
+    return (scrollTop / Math.max(1, scrollHeight - clientHeight)) * Math.max(0, this.total - this.room);
+  }
+
+  private set first(row: number) {
+    const { scrollHeight, clientHeight } = this.element;
+    const way = Math.max(1, this.total - this.room);
+    this.element.scrollTop = this.long ? (row / way) * (scrollHeight - clientHeight) : row * ROW;
   }
 
   private get room(): number {
@@ -138,8 +152,7 @@ export class Grid {
 
   private draw(): void {
     const top = this.element.scrollTop;
-    // At the very bottom stands the last row, whatever the factor.
-    const first = Math.min((top * this.factor) / ROW, Math.max(0, this.total - this.room + (this.factor > 1 ? 0 : 1)));
+    const { first, long } = this;
     const from = Math.max(0, Math.floor(first) - 4);
     const to = Math.min(this.total, Math.ceil(first) + this.room + 6);
     for (const [index, each] of this.drawn) {
@@ -161,7 +174,7 @@ export class Grid {
         here = { element: made, row, marks };
         this.drawn.set(index, here);
       }
-      here.element.style.top = `${this.factor > 1 ? top + (index - first) * ROW : index * ROW}px`;
+      here.element.style.top = `${long ? top + (index - first) * ROW : index * ROW}px`;
       if (!here.element.isConnected) this.space.append(here.element);
     }
     const active = this.drawn.get(this.active)?.element;
@@ -252,13 +265,8 @@ export class Grid {
   }
 
   private reveal(index: number): void {
-    const row = ROW / this.factor;
-    const top = index * row;
-    const room = this.element.clientHeight - 28 - ROW;
-    if (top < this.element.scrollTop) this.element.scrollTop = top;
-    else if (top > this.element.scrollTop + room / (this.factor > 1 ? this.factor : 1)) {
-      this.element.scrollTop = top - room / (this.factor > 1 ? this.factor : 1);
-    }
+    if (index < this.first) this.first = index;
+    else if (index > this.first + this.room - 1) this.first = index - this.room + 1;
     this.draw();
   }
 

@@ -112,8 +112,9 @@ export class Pilots {
         }
         const parts = [
           String(row['site']),
-          trans._n('%1 node', '%1 nodes', row['nodes'], number(row['nodes'])),
-          trans._n('%1 core', '%1 cores', row['cores'], number(row['cores'])),
+          // How much it is turns out when the site has answered.
+          row['nodes'] ? trans._n('%1 node', '%1 nodes', row['nodes'], number(row['nodes'])) : '',
+          row['cores'] ? trans._n('%1 core', '%1 cores', row['cores'], number(row['cores'])) : '',
           row['gpus'] ? trans._n('%1 GPU', '%1 GPUs', row['gpus'], number(row['gpus'])) : '',
           row['running'] ? trans.__('%1 running', number(row['running'])) : '',
           row['job_id'] ? trans.__('job %1', row['job_id']) : ''
