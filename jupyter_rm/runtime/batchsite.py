@@ -143,6 +143,12 @@ class BatchSite:
         Raises:
             BatchError, LinkError: it is not known whether there is one.
         """
+        if not self.can("find"):
+            raise SiteError(
+                f"{self.system.title}: there is no way to look for a job by its token",
+                code="JRM-S28",
+                hint="add [ops.find] to its description",
+            )
         values: dict[str, object] = {"user": self._who("find")}
         if self._needs("find", "token"):
             values["token"] = token
@@ -155,7 +161,7 @@ class BatchSite:
         Raises:
             BatchError, LinkError: it is not known; also when this batch system has no operation ``find``.
         """
-        if self._needs("find", "token"):
+        if not self.can("find") or self._needs("find", "token"):
             raise SiteError(
                 f"{self.system.title}: jobs are found one by one here", code="JRM-S28", hint="use find(token)"
             )
@@ -245,6 +251,8 @@ class BatchSite:
         """
         if self.can("queue"):
             return picture(self._jobs("queue", {}), self.user)
+        if not self.can("find") or self._needs("find", "token"):
+            return QueuePicture(whole=False)  # nothing lists jobs there
         own = [_owned(record, self.user) for record in self._jobs("find", {"user": self._who("find")})]
         return picture(own, self.user, whole=False)
 

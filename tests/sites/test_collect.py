@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -9,10 +10,12 @@ from pathlib import Path
 import pytest
 from cluster_kit import eventually
 from sites_kit import Hand
-from zorp_kit import Zorp
+from zorp_kit import HERE, Zorp
 
-from jupyter_rm.batch import BatchError, JobState
+from jupyter_rm.batch import BatchError, JobState, load
 from jupyter_rm.batch.picture import change
+from jupyter_rm.model.errors import SiteError
+from jupyter_rm.runtime.batchsite import BatchSite
 from jupyter_rm.runtime.collect import Collector
 from jupyter_rm.runtime.connect import Nobody, connect
 
@@ -142,3 +145,16 @@ def test_what_the_queue_says_of_own_jobs_is_asked_again_by_id(zorp: Zorp, hand: 
     said = {one.id: one for one in collector.status(jobs)}
     assert said[gone.id].state is JobState.UNKNOWN and said[here.id].state is JobState.QUEUED
     assert zorp.named("zlook")[-1][1].startswith("++only=")
+
+
+def test_a_system_that_lists_nothing_is_asked_for_nothing(zorp: Zorp, hand: Hand, tmp_path: Path) -> None:
+    text = (HERE / "zorp.toml").read_text()
+    for op in ("find", "queue"):
+        text = re.sub(rf"(?ms)^\[ops\.{op}\].*?(?=^\[)", "", text)
+    (tmp_path / "mute.toml").write_text(text)
+    mute = BatchSite(hand.connection, load("mute", [tmp_path]), zorp.site.user, env=zorp.env)
+    assert mute.queue().whole is False and mute.queue().mine == ()
+    with pytest.raises(SiteError, match="no way to look for a job"):
+        mute.find("jrm" + "0" * 12)
+    plain = BatchSite(hand.connection, load("local"))
+    assert plain.queue().whole is False and plain.nodes() == [] and plain.queues() == []
