@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from ..model.errors import RequestError
-from ..model.ids import parse_pilot, parse_task
+from ..model.ids import parse_pilot, parse_task, pilot_uid
 from ..model.states import PilotState, TaskState
 from . import cores as slots
 from . import layout as layouts
@@ -32,7 +32,21 @@ FEW, MOST = 1500, 4000
 WIDTH, HEIGHT = 960, 420  # of a figure that does not say its size, pixels
 CELL_COLUMNS = (
     *("key", "label", "x", "w", "y", "top", "fill", "color", "hatch", "lit", "deeper", "state"),
-    *("nodes", "cores", "busy", "gpus", "gpus_busy", "mem", "mem_busy", "running", "done", "failed", "uid", "text"),
+    *(
+        "nodes",
+        "cores",
+        "busy",
+        "gpus",
+        "gpus_busy",
+        "mem",
+        "mem_busy",
+        "running",
+        "done",
+        "failed",
+        "uid",
+        "text",
+        "tasks",
+    ),
 )
 LABEL_COLUMNS = ("key", "x", "y", "text", "ink")
 CRUMB_COLUMNS = ("key", "label")
@@ -127,6 +141,7 @@ def nodes(source: Source, window: Window, now: float) -> Picture:
     with source.changed:
         values = head(source.ledger)
         gathered = gather(source)
+        marks = outside(source)
     # The way from the system to a core is one look at all tasks, not one per step.
     described = tuple(map(id, layouts.known())) if layout == "physical" else ()
     stage = gathered.once((layout, window.at, described), lambda: scene(gathered, layout, window.at))
@@ -147,8 +162,8 @@ def nodes(source: Source, window: Window, now: float) -> Picture:
     if gathered.closed or not any(pilot.until is None for pilot in gathered.pilots):
         values["now"] = gathered.latest(now)
     if len(parts) == 1 and parts[0].host and parts[0].key == window.focus:
-        return _node(stage, parts[0], window, values, color, (width, height))
-    return _map(stage, parts, window, values, color, (width, height))
+        return _node(stage, parts[0], window, values, color, (width, height), marks)
+    return _map(stage, parts, window, values, color, (width, height), marks)
 
 
 def _limit(window: Window, width: int, height: int) -> int:
@@ -162,7 +177,13 @@ def _limit(window: Window, width: int, height: int) -> int:
 
 
 def _map(
-    stage: Scene, parts: list[Part], window: Window, values: dict[str, Any], color: str, size: tuple[int, int]
+    stage: Scene,
+    parts: list[Part],
+    window: Window,
+    values: dict[str, Any],
+    color: str,
+    size: tuple[int, int],
+    marks: dict[str, str],
 ) -> Picture:
     plan, gathered = stage.chart, stage.gathered
     edges = np.array([part.begin for part in parts] + [parts[-1].end if parts else 0], np.int64)
@@ -179,7 +200,7 @@ def _map(
     share = np.divide(busy[0], held[0], out=np.zeros(len(parts)), where=held[0] > 0)
     gpu_share = np.divide(busy[1], held[1], out=np.zeros(len(parts)), where=held[1] > 0)
     share = np.clip(np.maximum(share, gpu_share), 0.0, 1.0)
-    states = _states(stage)
+    states = _states(stage, window.at, marks)
     special = {name: sums(mask) for name, mask in states.items()}
     lit = sums(_lit(stage, window.select)) if window.select else np.zeros(len(parts))
     keys = _keys(stage, edges, color, share)
@@ -194,17 +215,30 @@ def _map(
         state = worst if whole else _usual(held[0][i], share[i])
         key = "ABSENT" if state == "ABSENT" else worst if whole and color != "load" else keys[i]
         fill = 1.0 if whole or color == "load" else float(share[i])
+        counts = int(running[i]), int(done[i]), int(failed[i])
         amounts = [number for kind in range(3) for number in (_short(held[kind][i]), _short(busy[kind][i]))]
         rows.append(
             [
                 *(part.key, part.label, x, w, y, round(y + h, 1), round(y + fill * h, 1), key),
                 *(MARKS[worst].hatch if worst else " ", int(lit[i] > 0), True, state, part.end - part.begin, *amounts),
-                *(int(running[i]), int(done[i]), int(failed[i]), "", told.get(i, "")),
+                *(*counts, "", _said(amounts, *counts), told.get(i, "")),
             ]
         )
     values |= _totals(held, busy, special, edges)
     labels = _labels(rows, px, size)
     return _picture(values, rows, labels, plan.crumbs(window.focus), color, size)
+
+
+def _said(amounts: list[float], running: int, done: int, failed: int) -> str:
+    """Write what a cell holds for people."""
+    cores, busy, gpus, gpus_busy, mem, mem_busy = amounts
+    parts = [f"{busy:,} of {cores:,} cores busy"]
+    parts += [f"{gpus_busy:,} of {gpus:,} GPUs"] if gpus else []
+    parts += [f"{mem_busy:,} of {mem:,} GiB"] if mem_busy else []
+    parts += [f"{running:,} running"] if running else []
+    parts += [f"{done:,} done"] if done else []
+    parts += [f"{failed:,} failed"] if failed else []
+    return ", ".join(parts)
 
 
 def _usual(held: float, share: float) -> str:
@@ -246,10 +280,24 @@ def _ended(stage: Scene) -> tuple[Array, Array]:
     return found[0], found[1]
 
 
-def _states(stage: Scene) -> dict[str, Array]:
+def outside(source: Source) -> dict[str, str]:
+    """Return what batch systems say of nodes that take no jobs: host -> DOWN or DRAINED."""
+    return {
+        node.name: "DRAINED" if "drain" in node.raw.lower() else "DOWN"
+        for view in dict(getattr(source, "sites", {})).values()
+        for node in view.nodes
+        if node.state == "offline"
+    }
+
+
+def _states(stage: Scene, at: float | None, told: dict[str, str]) -> dict[str, Array]:
     """Return a mask of hosts per special state."""
     plan = stage.chart
     masks = {name: np.zeros(len(plan), bool) for name in SPECIAL}
+    for name, mark in told.items() if at is None else ():
+        for key in (name, *(f"{pilot_uid(number)}/{name}" for number in plan.where)):
+            if key in plan.places:
+                masks[mark][plan.places[key]] = True
     for place, mark in plan.marks.items():
         masks[mark][place] = True
     if stage.at is None:
@@ -364,7 +412,13 @@ def ink(key: str) -> str:
 
 
 def _node(
-    stage: Scene, part: Part, window: Window, values: dict[str, Any], color: str, size: tuple[int, int]
+    stage: Scene,
+    part: Part,
+    window: Window,
+    values: dict[str, Any],
+    color: str,
+    size: tuple[int, int],
+    marks: dict[str, str],
 ) -> Picture:
     plan, gathered = stage.chart, stage.gathered
     place = part.begin
@@ -376,7 +430,7 @@ def _node(
     held = [sums(each) for each in (plan.cores, plan.gpus, plan.mem)]
     weight = [gathered.cores, gathered.gpus, gathered.mem / 1024]
     busy = [np.minimum(held[kind], weight[kind][stage.bulk[here]].sum()) for kind in range(3)]
-    special = {name: sums(mask) for name, mask in _states(stage).items()}
+    special = {name: sums(mask) for name, mask in _states(stage, window.at, marks).items()}
     values |= _totals(held, busy, special, edges) | {
         "level": "node",
         "running": len(here),

@@ -31,8 +31,8 @@ from .windows import Window
 BY = ("node", "pilot", "task")
 COLORS = ("state", "task")
 WIDTH, HEIGHT = 960, 420
-FEW_LANES, MOST_LANES = 48, 400
-MOST_BARS = 2000
+FEW_LANES, MOST_LANES = 32, 400
+MOST_BARS, MOST_BINS = 2000, 2800
 BAR_COLUMNS = ("key", "x", "x1", "y", "y1", "color", "hatch", "lit", "state", "uid", "text")
 LANE_COLUMNS = ("key", "y", "label")
 MARK_COLUMNS = ("key", "x", "text")
@@ -99,7 +99,7 @@ def timeline(source: Source, window: Window, now: float) -> Picture:
     draw = _Drawing(gathered, lanes, axis, ends, edge, color, lit)
     count = max(1, len(lanes.keys))
     single = len(lanes.tasks) <= MOST_BARS
-    bars = draw.held() + (draw.one_by_one(height) if single else draw.binned(MOST_BARS // count))
+    bars = draw.held() + (draw.one_by_one(height) if single else draw.binned(MOST_BINS // count))
     marks = [["at", round(moment * 1000), "replay"]] if window.at is not None else []
     values |= {
         "by": by,
@@ -274,10 +274,11 @@ class _Drawing:
             uid = gathered.uid(place)
             name = "RUNNING" if runs else state.name
             key = name if self.color == "state" or state is TaskState.FAILED else category(bulks[at])
+            x1 = max(x1, x + round(400 * self.axis.width))  # a bar of a moment is still a pixel wide
             took = 0.0 if runs else float(ends[at] - started[at])
             rows.append(
                 [
-                    *(uid, x, max(x1, x + 1), round(low + gap, 1), round(low + part, 1), key),
+                    *(uid, x, x1, round(low + gap, 1), round(low + part, 1), key),
                     *(MARKS[name].hatch or " ", int(self.lit[at]), name, uid),
                     "still runs" if runs else f"took {human_s(took)}",
                 ]
@@ -316,7 +317,8 @@ class _Drawing:
         place = axis.place(self.ends[tasks][over])
         failed = np.bincount(lanes.lane[over] * (axis.count + 2) + place, minlength=count * (axis.count + 2))
         failed = failed.reshape(count, axis.count + 2)[:, 1:-1]
-        edges = np.rint(axis.edges * 1000).astype(np.int64).tolist()
+        inside = np.clip(axis.edges, self.axis.edges[0], self.axis.edges[-1])
+        edges = np.rint(inside * 1000).astype(np.int64).tolist()
         rows = []
         for number in range(count):
             bottom, height = self._lane(number)

@@ -14,6 +14,7 @@ from jupyter_rm.model import facts as f
 from jupyter_rm.model.describe import Template
 from jupyter_rm.model.errors import RequestError
 from jupyter_rm.model.resources import Node, Request
+from jupyter_rm.model.sites import SiteNode, SiteView
 from jupyter_rm.model.states import PilotState, TaskState
 from jupyter_rm.views import catalog, layout
 from jupyter_rm.views.feed import Cutter, delta
@@ -140,6 +141,20 @@ def test_what_is_wrong_with_a_node_is_marked(tmp_path: Path, monkeypatch: pytest
     held.apply(f.PilotChanged(1, PilotState.DRAINING, BEGIN + 11))
     states = {cell["label"]: cell["state"] for cell in records(show(held, level="node"))}
     assert states["m0"] == "DRAINED"
+
+
+@pytest.mark.parametrize(("layout", "prefix"), [("physical", ""), ("logical", "p.0/")])
+def test_what_a_batch_system_says_of_nodes_is_shown(layout: str, prefix: str) -> None:
+    held = Held()
+    held.pilot(nodes=4, cores=8)
+    nodes = (
+        SiteNode("node1", "offline", "DOWN*"),
+        SiteNode("node2", "offline", "IDLE+DRAIN"),
+        SiteNode("node3", "busy"),
+    )
+    held.sites = {"slurm": SiteView("slurm", nodes=nodes)}  # type: ignore[attr-defined]
+    states = {cell["label"]: cell["state"] for cell in records(show(held, level="node", layout=layout))}
+    assert states == {f"{prefix}node{n}": s for n, s in enumerate(("IDLE", "DOWN", "DRAINED", "IDLE"))}
 
 
 @pytest.mark.parametrize("color", ["state", "load", "task", "pilot", "user"])

@@ -12,7 +12,7 @@ from jupyter_rm.model.errors import RequestError
 from jupyter_rm.model.states import TaskState
 from jupyter_rm.views import catalog
 from jupyter_rm.views.pictures import Picture
-from jupyter_rm.views.timeline import MOST_BARS
+from jupyter_rm.views.timeline import MOST_BARS, MOST_BINS
 from jupyter_rm.views.windows import Window
 
 NOW = BEGIN + 400
@@ -57,20 +57,21 @@ def test_each_task_stands_where_and_when_it_ran(few: Held) -> None:
     lanes = {row["label"]: row["y"] for row in records(picture, "lanes")}
     assert list(lanes) == [f"node{place}" for place in range(6)]
     bars, table = tasks(picture), few.ledger.bulks[0]
+    thin = round(400 * picture.values["bin_s"])
     assert len(bars) == 200 and picture.values["matched"] == 200
     for uid, bar in bars.items():
         index = int(uid.split(".")[2])
         assert bar["x"] == round(table.started[index] * 1000)
         assert bar["state"] == TaskState(int(table.state[index])).name
         if index < 100:
-            assert bar["x1"] == max(bar["x"] + 1, round(table.ended[index] * 1000))
+            assert bar["x1"] == max(bar["x"] + thin, round(table.ended[index] * 1000))
         nearest = min(lanes, key=lambda name, bar=bar: abs(lanes[name] - (bar["y"] + bar["y1"]) / 2))  # type: ignore[misc]
         assert nearest == f"node{index % 6}"
     assert {bar["color"] for bar in bars.values() if bar["state"] == "FAILED"} == {"FAILED"}
     ordered = sorted(bars.values(), key=lambda bar: bar["y"])
     for bar in ordered:
         clash = [o for o in ordered if o is not bar and o["y"] < bar["y1"] and bar["y"] < o["y1"]]
-        assert all(o["x1"] <= bar["x"] + 1 or bar["x1"] <= o["x"] + 1 for o in clash), "no bar lies over another"
+        assert all(o["x1"] <= bar["x"] + thin or bar["x1"] <= o["x"] + thin for o in clash), "no bar lies over another"
 
 
 def test_bars_of_running_tasks_change_only_now_and_then(few: Held) -> None:
@@ -106,15 +107,16 @@ def test_a_window_of_time_holds_what_overlaps_it(few: Held) -> None:
     picture = show(few, begin=BEGIN + 100, end=BEGIN + 110)
     table = few.ledger.bulks[0]
     low, high = picture.values["begin"], picture.values["end"]
+    thin = round(400 * picture.values["bin_s"])
     ends = np.where(table.ended > 0, table.ended, np.inf)
     assert len(tasks(picture)) == int(((table.started <= high) & (ends >= low)).sum())
-    assert all(low * 1000 <= bar["x"] < bar["x1"] <= high * 1000 + 1 for bar in records(picture))
+    assert all(low * 1000 <= bar["x"] < bar["x1"] <= high * 1000 + thin for bar in records(picture))
 
 
 def test_many_tasks_are_told_in_few_marks(many: Held) -> None:
     picture = show(many)
     bars = records(picture)
-    assert picture.values["binned"] and len(bars) <= MOST_BARS and not tasks(picture)
+    assert picture.values["binned"] and len(bars) <= MOST_BARS + MOST_BINS and not tasks(picture)
     table = many.ledger.bulks[0]
     failed = int((table.state == TaskState.FAILED).sum())
     assert failed and any(bar["state"] == "FAILED" for bar in bars)

@@ -61,13 +61,8 @@ def nodes(palette: Palette, sources: Sources) -> Any:
         [
             ("", "@label"),
             ("state", "@state"),
-            ("nodes", "@nodes{0,0}"),
-            ("cores busy", "@busy{0,0.[0]} of @cores{0,0.[0]}"),
-            ("GPUs busy", "@gpus_busy{0,0.[0]} of @gpus{0,0.[0]}"),
-            ("memory, GiB", "@mem_busy{0,0.[0]} of @mem{0,0.[0]}"),
-            ("tasks run", "@running{0,0}"),
-            ("done, failed", "@done{0,0}, @failed{0,0}"),
             ("", "@text"),
+            ("", "@tasks"),
         ],
     )
     return column(explain(palette, sources.of("legend", LEGEND_COLUMNS)), made, sizing_mode="stretch_width", spacing=0)
