@@ -162,3 +162,29 @@ def test_hostile_words_of_other_users_change_no_listing(there: Hand) -> None:
         assert found is not None and found.state is JobState.QUEUED
     finally:
         there.cluster.run("scancel", "-u", "bob")
+
+
+def test_a_preempted_job_says_so(there: Hand) -> None:
+    """A job that may not be started anew is ended by one of a better queue; it is no failure of its own."""
+    victim = there.submit(queue="scavenge", nodes=4, exclusive=True)
+    victim.up()
+    made = hand(there.cluster, "slurm", "paramiko", user="bob")
+    other = next(made)
+    try:
+        other.submit(queue="batch", nodes=1).up()
+        ended = victim.ends(within_s=90)
+        assert (ended.state, ended.detail) == (JobState.FAILED, "preempted"), ended
+    finally:
+        other.cancel()
+        next(made, None)
+
+
+def test_a_time_limit_is_told_from_a_failure(sge: Cluster) -> None:
+    """In Grid Engine: Slurm counts minutes, and gives one more."""
+    made = hand(sge, "sge", "paramiko")
+    there = next(made)
+    job = there.submit(walltime="2s")
+    ended = job.ends(within_s=90)
+    assert (ended.state, ended.detail) == (JobState.FAILED, "timeout") and "time limit" in ended.reason_text
+    there.clear()
+    next(made, None)
