@@ -71,6 +71,7 @@ class Faraway:
         self._pause = FIRST_LOOK
         self._canceled = False
         self._resolved = 0
+        self._unheard = 0
         self._finals = 0
         self._looks = 0
         self._began = False  # it was seen running
@@ -245,7 +246,13 @@ class Faraway:
                 self._resolved = 0
         except BatchError as error:
             self.step("submit", "progress", f"not clear whether it was taken: {error.message}")
-            self._later(RESOLVE_WAIT)
+            self._unheard += 1
+            if self.wants_end and self._unheard >= RESOLVE_TIMES:
+                # Should there be a job all the same, its agent finds nobody who knows it, and ends.
+                title, token = self._site.system.title, self.record.token
+                self.end(Cause.USER_CANCEL, f"canceled; {title} does not say whether it took a job of it ({token})")
+                return
+            self._later(RESOLVE_PAUSE if self.wants_end else RESOLVE_WAIT)
             return
         if found is not None:
             self._submitted(found.id)

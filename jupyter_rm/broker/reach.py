@@ -9,6 +9,7 @@ the site; blocks at most some seconds. Read next: :mod:`jupyter_rm.broker.links`
 from __future__ import annotations
 
 import json
+import socket
 import time
 from collections.abc import Callable
 from typing import Any
@@ -74,6 +75,11 @@ def reach(
     for host in hosts:
         where = f"[{host}]:{contact.port}" if ":" in host else f"{host}:{contact.port}"
         if here:
+            try:
+                socket.getaddrinfo(host, contact.port)
+            except OSError as error:
+                said.append(f"{where}: {error.strerror}")
+                continue
             road, door = go(f"tcp://{where}"), None
             name = where
         else:

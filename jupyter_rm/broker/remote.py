@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import os
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -33,6 +34,8 @@ if TYPE_CHECKING:  # a broker without pilots elsewhere starts without all this
     from .site import Site
 
 log = logging.getLogger("jupyter_rm.broker")
+# How long the end of the broker waits for all its sites, s.
+CLOSE_S = 3.0
 
 
 def check_site(spec: PilotSpec) -> None:
@@ -182,8 +185,9 @@ class RemoteJobs:
             self._fetcher.close()
         if self._connections is not None:
             self._connections.close()
+        patience = time.monotonic() + CLOSE_S
         for site in self._sites.values():
-            site.join(5.0)
+            site.join(max(0.0, patience - time.monotonic()))  # one that hangs in a login is left to the system
         self.links.close_all()
 
 

@@ -34,8 +34,9 @@ _FLAGS = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0"
 
 
 def search_path() -> list[Path]:
-    """Return the directories with site files, the most special first."""
-    return [Path(platformdirs.user_config_dir("jupyter_rm")) / "sites"]
+    """Return the directories with site files: the user's own, then those that an administrator gives everybody."""
+    places = (platformdirs.user_config_dir("jupyter_rm"), platformdirs.site_config_dir("jupyter_rm"))
+    return [Path(place) / "sites" for place in places]
 
 
 @dataclass(frozen=True)
@@ -141,7 +142,7 @@ def wanted_of(spec: PilotSpec, own: str) -> Wanted:
     before, after = (
         (tuple(shlex.split(spec.hooks[name])),) if spec.hooks.get(name) else () for name in ("before_env", "after_env")
     )
-    mode = spec.env_mode or ("use" if spec.env else "create")
+    mode = spec.env_mode or ("use" if spec.env.startswith("/") else "create")
     name = spec.env or (own if mode == "private" else "")
     return Wanted(mode, name, spec.env_source or "staged", before=before, after=after)
 
