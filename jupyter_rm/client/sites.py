@@ -32,7 +32,7 @@ _RESERVED = ("local", "noop", "ssh", AUTO, "sim")
 
 @dataclass(frozen=True)
 class SiteLine:
-    """One site: ``kind`` is ``here`` (this machine), ``yours`` (a file of the user) or ``system`` (a kind of site)."""
+    """One site: ``kind`` is ``here`` (this machine), ``yours``, ``shared`` (by an administrator) or ``system``."""
 
     name: str
     kind: str
@@ -79,13 +79,14 @@ def listing() -> SiteList:
     systems: list[SiteLine] = []
     for name, path in sorted(known(places).items()):
         mine = path.parent in places
+        kind = "yours" if path.parent == places[0] else "shared" if mine else "system"
         try:
             system = load(name, places)
         except JrmError as error:
-            out.append(SiteLine(name, "yours" if mine else "system", "", "", str(path), error.message))
+            out.append(SiteLine(name, kind, "", "", str(path), error.message))
             continue
         if mine:
-            out.append(SiteLine(name, "yours", _url(system), system.title, str(path)))
+            out.append(SiteLine(name, kind, _url(system), system.title, str(path)))
         elif name not in ("base", PLAIN):
             systems.append(SiteLine(name, "system", f"{name}+ssh://me@login", system.title, str(path)))
     return SiteList([*out, SiteLine("ssh", "system", "ssh://me@host", "a machine without batch system"), *systems])

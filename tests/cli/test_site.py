@@ -115,6 +115,22 @@ def test_a_broken_file_harms_its_own_site_only(jrm: Shell) -> None:
     assert recognise(["sbatch", "squeue"], [jrm.sites]) == ("slurm",)
 
 
+def test_an_administrator_gives_sites_to_everybody(tmp_path: Path) -> None:
+    jrm = Shell(tmp_path / "mine", XDG_CONFIG_DIRS=str(tmp_path / "all"))
+    shared = tmp_path / "all" / "jupyter_rm" / "sites"
+    shared.mkdir(parents=True)
+    (shared / "big.toml").write_text(
+        'extends = "slurm"\ntitle = "Big"\n[site]\nurl = "slurm+ssh://big"\nqueue = "all"\n'
+    )
+    jrm.sites.mkdir(parents=True)
+    listed = {one["name"]: one for one in json.loads(jrm("site", "list", "--json").stdout)}
+    assert (listed["big"]["kind"], listed["big"]["url"]) == ("shared", "slurm+ssh://big")
+    # A file of the same name changes single keys of it.
+    (jrm.sites / "big.toml").write_text('extends = "big"\n[site]\nqueue = "mine"\n')
+    said = jrm("site", "explain", "big", "site.*").stdout
+    assert "site.queue = 'mine'" in said and "hides 'all'" in said and "site.url = 'slurm+ssh://big'" in said
+
+
 def test_trying_a_real_cluster(slurm: Cluster, tmp_path: Path) -> None:
     jrm = Shell(tmp_path, JUPYTER_RM_SSH_CONFIG=str(slurm.client / "config"))
     said = jrm("site", "try", "auto+ssh://alice@tb-slurm")
