@@ -43,6 +43,11 @@ interface Row {
 // What nearly everybody asks for stands first, the rest behind "More".
 const FIRST = new Set(['name', 'nodes', 'cores_per_node', 'walltime', 'queue', 'project']);
 
+/** Return a key that nobody else has; pages without TLS have no `randomUUID`. */
+function fresh(): string {
+  return Array.from(crypto.getRandomValues(new Uint8Array(16)), byte => byte.toString(16).padStart(2, '0')).join('');
+}
+
 export class PilotForm {
   readonly element: HTMLFormElement;
   private readonly id = `jrm-form-${Math.random().toString(36).slice(2, 8)}`;
@@ -58,7 +63,7 @@ export class PilotForm {
   private values: Record<string, unknown> = {};
   private form: Form | null = null;
   private asked = 0;
-  private key = crypto.randomUUID();
+  private key = fresh();
 
   constructor(
     private readonly server: Server,
@@ -67,10 +72,14 @@ export class PilotForm {
     private readonly done: (uid: string | null) => void
   ) {
     const list = `${this.id}-sites`;
+    const reload = later(() => void this.load(true), 400);
     this.site = h('input', {
       ...{ type: 'text', value: 'local', list, id: `${this.id}-site`, autocomplete: 'off', spellcheck: 'false' },
       placeholder: 'slurm+ssh://me@login.example.org',
-      oninput: later(() => this.load(true), 400)
+      oninput: () => {
+        this.stale();
+        reload();
+      }
     });
     this.submit = button(trans.__('Start pilot'), () => void this.send(), { class: 'jrm-primary' });
     append(this.more.firstElementChild as Element, [trans.__('More')]);
@@ -117,6 +126,13 @@ export class PilotForm {
     } catch {
       // Only suggestions: a name can be typed all the same.
     }
+  }
+
+  /** Something was typed: what was checked before is not what would be sent. */
+  private stale(): void {
+    this.asked++;
+    this.form = null;
+    allow(this.submit, this.trans.__('It is being checked'));
   }
 
   /** Ask the server for the form with what is filled in. */
@@ -177,9 +193,10 @@ export class PilotForm {
       if (value === '') delete this.values[field.name];
       else this.values[field.name] = value;
       // Another form is another wish.
-      this.key = crypto.randomUUID();
+      this.key = fresh();
       void this.load();
     };
+    const soon = later(change, 300);
     const common = {
       ...{ id, 'aria-describedby': `${id}-error`, 'aria-required': field.required ? 'true' : null },
       disabled: field.read_only,
@@ -197,7 +214,7 @@ export class PilotForm {
     } else {
       const size = { maxlength: field.max_length, inputmode: field.type === 'int' ? 'numeric' : null };
       const value = told === null || told === undefined ? '' : String(told);
-      input = h('input', { ...common, ...size, type: 'text', placeholder: hint, value, oninput: later(change, 300) });
+      input = h('input', { ...common, ...size, type: 'text', placeholder: hint, value, oninput: () => (this.stale(), soon()) });
     }
     const error = h('div', { class: 'jrm-bad', id: `${id}-error`, 'aria-live': 'polite' });
     const label = h('label', { for: id, title: help }, field.label, field.required ? ' *' : '');
