@@ -111,6 +111,7 @@ class Subscription:
         self.trouble: tuple[str, str] | None = None
         self.retry_s = FIRST_RETRY_S
         self.whole = False  # the next frame must be a snapshot
+        self.still = False  # time going on changes nothing in it: all is over
         self.cutter: Cutter | None = None
         self.frames = float(BURST)  # frames that may be sent at once, as of ``sent_at``
         self.sent_at = 0.0
@@ -223,7 +224,8 @@ class Screen:
     def _look(self) -> None:
         connected = self.hub.keeper.connected
         for sub in self.subscriptions.values():
-            if sub.view in MOVING or (sub.view != "sessions" and sub.connected not in (None, connected)):
+            moves = sub.view in MOVING and not sub.still
+            if moves or (sub.view != "sessions" and sub.connected not in (None, connected)):
                 sub.dirty = True
 
     async def _show(self, sub: Subscription) -> None:
@@ -287,6 +289,7 @@ class Screen:
         seen = replica.cursor
         sub.connected = self.hub.keeper.connected
         picture = catalog.picture(sub.view, replica, work.words(session), sub.window, time.time())
+        sub.still = sub.view not in ("activity", "sites") and catalog.over(replica)
         picture.values["connected"] = sub.connected
         frame = sub.cutter.cut(picture, head, sub.known)
         sub.cost = time.thread_time() - began

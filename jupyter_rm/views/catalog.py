@@ -6,6 +6,7 @@ The same pictures feed pages, notebook cells and exported files. Read next: :mod
 from __future__ import annotations
 
 from ..model.errors import RequestError
+from ..model.states import TaskState
 from . import nodes, pictures, queue, sites, tables, timeline, usage
 from .gather import gather
 from .pictures import Picture, Words
@@ -43,6 +44,13 @@ def picture(view: str, source: Source, words: Words, window: Window, now: float)
         return sites.sites(source, window)
     known = ", ".join(name for name in VIEWS if name != LISTS[0])
     raise RequestError(f"view {view[:40]!r}: no such view of a session", hint=f"views: {known}", code="JRM-Q65")
+
+
+def over(source: Source) -> bool:
+    """Say whether all tasks and pilots of a session have ended, so that time going on changes no picture of it."""
+    with source.changed:
+        ledger = source.ledger
+        return all(row.state.final for row in ledger.pilots) and not ledger.counts[: TaskState.DONE].any()
 
 
 def _tasks(source: Source, words: Words, window: Window, now: float) -> Picture:

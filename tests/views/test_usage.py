@@ -135,3 +135,18 @@ def test_a_wrong_window_is_named(held: Held, window: dict[str, Any]) -> None:
 def test_an_empty_session_has_axes() -> None:
     for view in ("usage", "tasks", "nodes"):
         assert show(Held(), view, BEGIN + 5).tables
+
+
+def test_what_is_over_is_known() -> None:
+    held = Held()
+    assert catalog.over(held), "nothing was asked for"
+    held.bulk(2)
+    assert not catalog.over(held)
+    held.end(0, [0, 1], pilot=-1)
+    assert catalog.over(held)
+    held.pilot()
+    assert not catalog.over(held)
+    held.apply(f.PilotChanged(0, PilotState.DONE, BEGIN + 50))
+    assert catalog.over(held)
+    for view in ("tasks", "nodes", "queue", "timeline", "usage"):
+        assert show(held, view, BEGIN + 100) == show(held, view, BEGIN + 90_000), view
