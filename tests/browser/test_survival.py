@@ -96,7 +96,8 @@ def test_a_view_in_a_cell_survives_everything(lab: Jupyter, page: Page, talk: Ta
     lab.start()
     until(page, lambda: "102 tasks" in view.inner_text(), "the view does not come back after the server's restart")
     until(page, lambda: "live" in view.locator(".jrm-live").inner_text(), "and is not alive")
-    assert [line for line in talk.ours if "pageerror" in line] == []
+    # Lab itself stumbles over its server's death; we must not.
+    assert [line for line in talk.ours if "pageerror" in line and "extensions/jupyter_rm" in line] == []
 
     # A login that is over is said, with what to do; a new one brings the view back.
     lab.kill()
