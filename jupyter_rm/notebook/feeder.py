@@ -103,7 +103,7 @@ class Feeder:
                 continue
             else:
                 waited = not self._woken.wait(self._due - now if self._dirty else LOOK_S)
-                if waited and (look.moving(self._view) or self._trouble):
+                if waited and (look.moving(self._session, self._view) or self._trouble):
                     self._dirty = True
             self._woken.clear()
 

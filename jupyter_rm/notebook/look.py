@@ -16,6 +16,7 @@ import msgspec
 from ..client import show
 from ..client.session import Session
 from ..model.errors import RequestError
+from ..model.states import TaskState
 from ..views import catalog, pictures, windows
 from ..views.pictures import Picture
 from ..views.windows import Window
@@ -28,9 +29,13 @@ def title_of(view: str, session: str) -> str:
     return f"session {session}" if view == "summary" else f"{view} of {session}"
 
 
-def moving(view: str) -> bool:
-    """Does the view change while time goes on, even when nothing happens?"""
-    return view in windows.MOVING
+def moving(session: Session, view: str) -> bool:
+    """Does the view change while time goes on, even when nothing happens? Not once all tasks and pilots have ended."""
+    if view not in windows.MOVING:
+        return False
+    with session._replica.changed:
+        ledger = session._replica.ledger
+        return any(not row.state.final for row in ledger.pilots) or bool(ledger.counts[: TaskState.DONE].any())
 
 
 def check(view: str) -> str:
