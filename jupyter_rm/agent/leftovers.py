@@ -36,10 +36,11 @@ def _table() -> str:
 
 
 def _started(pid: int) -> str:
-    """Return when a process started, in the kernel's own units, '' when there is none."""
+    """Return when a process started, in the kernel's own units, '' when there is none or it is over."""
     try:
         text = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace")
-        return text.rpartition(") ")[2].split()[19]
+        words = text.rpartition(") ")[2].split()
+        return "" if words[0] in "ZX" else words[19]
     except (OSError, IndexError):
         return ""
 
@@ -84,7 +85,9 @@ class Mark:
                 os.kill(pid, number)
             time.sleep(0.1)
             if time.monotonic() > until:
-                number = signal.SIGKILL
+                if number == signal.SIGKILL:
+                    return  # not ours to end, or stuck in the kernel
+                number, until = signal.SIGKILL, until + seconds
 
 
 def guarded() -> bool:

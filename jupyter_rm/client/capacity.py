@@ -125,8 +125,9 @@ def pilot_spec(site: object, fields: Mapping[str, Any]) -> PilotSpec:
         )
     if site == "local":
         made.setdefault("cores", usable_cores())
-        if made.get("nodes", 1) > 1:
-            raise RequestError("nodes: this machine is one node", hint="leave it out", code="JRM-Q54")
+        if made.get("nodes", 1) > 1 and made.get("launch") != "fork":
+            hint = "leave it out; launch='fork' makes several of it, to try things out"
+            raise RequestError("nodes: this machine is one node", hint=hint, code="JRM-Q54")
     elif "://" not in site and site not in _LOCAL and not site.replace("-", "").replace("_", "").isalnum():
         raise RequestError(f"site: {site!r} is not a site", hint="local, noop, a site's name or a URL", code="JRM-Q54")
     return PilotSpec(**made)
