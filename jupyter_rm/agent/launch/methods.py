@@ -11,7 +11,7 @@ shell.
 
 Where the options come from: srun(1) 22.05, mpirun(1) of Open MPI 4.1, mpiexec of MPICH 4 (Hydra), prterun(1) 3,
 flux-run(1) and flux-exec(1), jsrun (Spectrum LSF), aprun(1), TACC's ibrun, qrsh(1), pbsdsh(1), blaunch(1). The tests
-run srun, mpirun, mpiexec, ssh and fork for real; of the others they know the command lines. Next: :mod:`.render`.
+run srun, mpirun, mpiexec and fork for real; of the others they know the command lines. Next: :mod:`.render`.
 """
 
 from __future__ import annotations
