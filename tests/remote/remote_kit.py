@@ -127,6 +127,25 @@ class Far:
             int(line.split(":")[0]) for line in self.agents() if "-m jupyter_rm.agent" in line and "guard" not in line
         ]
 
+    def on_login_node(self) -> list[str]:
+        """Return what the account has running on the login node itself, beside the server's own processes."""
+        here = Path("/proc/self/ns/net").readlink()
+        found = []
+        for process in psutil.process_iter(["pid"]):
+            with contextlib.suppress(psutil.NoSuchProcess, psutil.AccessDenied, OSError):
+                ours = process.environ().get("HOME") == str(self.cluster.state / "home/alice")
+                mine = ours and Path(f"/proc/{process.pid}/ns/net").readlink() == here
+                if mine and process.name() != "sshd" and process.status() != psutil.STATUS_ZOMBIE:
+                    found.append(f"{process.pid}: {' '.join(process.cmdline())}")
+        return found
+
+    def connections(self, port: int) -> int:
+        """Return how many TCP connections the broker has to a port."""
+        holder = Home.locate().holder()
+        assert holder is not None
+        found = psutil.Process(holder.pid).net_connections("tcp")
+        return len([one for one in found if one.raddr and one.raddr.port == port and one.status == "ESTABLISHED"])
+
     def place(self, session: str, pilot: int = 0) -> Path:
         found = list((self.cluster.state / "home/alice/.jupyter_rm/pilots").glob(f"*-{session}.{self.broker_id}"))
         assert len(found) == 1, found

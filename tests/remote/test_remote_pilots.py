@@ -46,6 +46,8 @@ def test_a_pilot_in_slurm_from_the_queue_to_its_end(far: Far, study: Session) ->
     assert pilot.nodes[0].name.startswith("n0")
     job = pilot.job_id
     assert far.jobs_of(far.record(study.name)["token"]) == [job]
+    assert far.connections(far.cluster.port + 28) == 1
+    until(lambda: not far.on_login_node(), lambda: f"left on the login node: {far.on_login_node()}")
     assert "big" in far.cluster.run("squeue", "-h", "-o", "%j")
     assert study.pilot("slurm+ssh://alice@tb-slurm", nodes=1, walltime="10m", queue="batch", name="big").uid == "p.0"
     study.close()
