@@ -8,6 +8,7 @@ once which kinds it has, and tries the one that is needed. Read next: :mod:`.met
 
 from __future__ import annotations
 
+import os
 import shutil
 import subprocess
 from collections.abc import Mapping, Sequence
@@ -157,10 +158,11 @@ def _kinds(srun: str) -> frozenset[str]:
 def launcher_on(path: str) -> tuple[str, bool] | None:
     """Return (program, is it Open MPI's) of the MPI launcher on ``path``, None if there is none.
 
-    They are told apart by the files they lead to and lie beside, without running them.
+    The first directory that has one counts, whatever it is called there. They are told apart by the files they lead to
+    and lie beside, without running them.
     """
-    for name in ("mpirun", "mpiexec", "mpiexec.hydra", "mpirun.openmpi", "orterun"):
-        file = shutil.which(name, path=path)
+    names = ("mpirun", "mpiexec", "mpiexec.hydra", "mpirun.openmpi", "orterun")
+    for file in (shutil.which(name, path=folder) for folder in path.split(os.pathsep) for name in names):
         if file is None:
             continue
         real = Path(file).resolve()
