@@ -5,13 +5,14 @@
 #
 #   notebook   what `make demo` needs      lab   notebook + JupyterLab      dev   lab + what the checks and tests need
 #
-# It does four things, each only when its inputs changed since the last time (see the stamps in .venv/):
+# It does five things, each only when its inputs changed since the last time (see the stamps in .venv/):
 #   1. make .venv with the newest suitable Python (system packages through apt when something lacks and we may);
 #   2. install the dependencies named in pyproject.toml, and this package in place (`pip install -e .`);
 #   3. build the C++ parts into jupyter_rm/native/ with scripts/build-native.sh: that folder is the only place they
 #      are ever loaded from in a checkout, so nothing can hide behind anything else;
 #   4. (lab, dev) build the JupyterLab side with scripts/build-lab.sh and link it into .venv; dev also fetches Chromium
-#      through apt for the browser tests, when there is none and we may.
+#      through apt for the browser tests, when there is none and we may;
+#   5. (dev) install what the tests of remote machines and batch systems bring up.
 #
 # Variables: PYTHON=/path/to/python3 chooses the interpreter for a new .venv; CXX=... the compiler.
 set -eu
@@ -194,7 +195,7 @@ if [ "$want" = dev ] && ! command -v chromium >/dev/null 2>&1; then
   fi
 fi
 
-# ---- 4. what the tests bring up: SSH servers and real batch systems (root on Debian and its children) --------------
+# ---- 5. what the tests bring up: SSH servers and real batch systems (root on Debian and its children) --------------
 packages=tests/testbed/packages.sh
 if [ "$want" = dev ] && [ -f $packages ]; then
   inputs=$(cat $packages tests/testbed/lib.sh | cksum)
