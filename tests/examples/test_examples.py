@@ -59,7 +59,7 @@ SAYS = {
         r"150 naps, 10 failed; the 4 cores were busy \d+ % of the time",
     ],
     "06-a-cluster": [
-        r"sbatch --parsable --job-name=jrm-pilot --comment=jrm0+ --partition=batch --nodes=2 .*--cpus-per-task=8 .*--time",
+        r"sbatch --parsable --job-name=jrm-pilot --comment=jrm0+ --partition=batch --nodes=2 .*--cpus-per-task=8",
         r"'two' is not a number",
         r"sum of the squares below 200: 2646700",
         r"20 calls ran on \['",
