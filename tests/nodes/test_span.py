@@ -57,9 +57,9 @@ def test_calls_run_on_all_nodes_with_their_function_and_results(spans: Spans) ->
 
     def where(x: int) -> tuple[str, int]:
         import os
-        import time
+        import threading
 
-        time.sleep(0.02)
+        threading.Event().wait(0.02)
         return os.environ["JRM_NODE"], x * x
 
     import cloudpickle
