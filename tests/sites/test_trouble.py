@@ -47,9 +47,10 @@ def failure(there: Hand, op: str, job: Job) -> BatchError:
 def test_without_a_controller_nothing_is_concluded_and_jobs_go_on(there: Hand) -> None:
     job = there.submit()
     job.up()
+    job.becomes(JobState.RUNNING)
+    later = there.submit(hold=True)  # once this one is saved, it is saved that the other one runs
     saved = there.cluster.state / "slurm/state/job_state"
-    mark = f"{job.id}"
-    eventually(lambda: saved.exists() and job.token.encode() in saved.read_bytes(), f"job {mark} is not saved")
+    eventually(lambda: saved.exists() and later.token.encode() in saved.read_bytes(), "jobs are not saved")
     with there.cluster.dead("slurmctld"), ThreadPoolExecutor(8) as pool:
         ops = ("status", "find", "cancel", "queue", "submit")
         errors = dict(zip(ops, pool.map(lambda op: failure(there, op, job), ops), strict=True))
