@@ -149,9 +149,12 @@ class Hearing(Binding):
         return None if bool(mine.all()) else mine | (holder == NOBODY)
 
     def _adopt(self, port: Port, bulk: int, index: Array, attempt: Array) -> Array:
-        """Note that the pilot holds attempts of which the journal lost the assignment; return which it does."""
+        """Note that the pilot holds attempts of which the journal lost the assignment; return which it does.
+
+        The loss may reach back to the moment when what they come after was DONE.
+        """
         table = self.ledger.bulks[bulk]
-        found: Array = (table.state[index] == TaskState.WAITING) & (attempt >= table.attempt[index])
+        found: Array = (table.state[index] <= TaskState.WAITING) & (attempt >= table.attempt[index])
         if bool(found.any()):
             picks = Picks.of(index[found])
             self._fact(TasksAssigned(bulk, picks, port.pilot, self.wall(), pack(attempt[found], "<u2")))
@@ -275,14 +278,15 @@ class Hearing(Binding):
             current = index[(table.attempt[index] == attempt) & (table.pilot[index] == pilot)] if len(index) else index
             missing = np.setdiff1d(mine, current)
             other = ~np.isin(index, current)
+            if len(missing):
+                # An agent of the same epoch never got them; one that was restarted may have begun them.
+                self._lost(port, bulk, missing, Cause.AGENT_LOST, "the agent was restarted")
             if bool(other.any()):
+                # What it holds as a later attempt than a damaged journal knows of waits by now, and is its own again.
                 found = self._adopt(port, bulk, index[other], attempt[other])
                 obsolete = index[other][~found]
                 if len(obsolete):
                     port.order(CancelTasks(bulk, Picks.of(obsolete)))
-            if len(missing):
-                # An agent of the same epoch never got them; one that was restarted may have begun them.
-                self._lost(port, bulk, missing, Cause.AGENT_LOST, "the agent was restarted")
         port.ready = True
         row = self.ledger.pilots[pilot]
         if row.state == PilotState.DRAINING:

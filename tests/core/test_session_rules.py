@@ -5,8 +5,9 @@ from __future__ import annotations
 from session_kit import HandMade, Talk, ends, holding
 
 from jupyter_rm.model.columns import Picks
+from jupyter_rm.model.describe import Template
 from jupyter_rm.model.effects import JobChanged
-from jupyter_rm.model.messages import Assign, CancelTasks, Ended
+from jupyter_rm.model.messages import Assign, CancelTasks, Ended, Submit
 from jupyter_rm.model.resources import Request
 from jupyter_rm.model.states import Cause, TaskState
 
@@ -161,3 +162,33 @@ def test_an_agent_that_comes_back_with_less_is_not_given_what_only_fitted_before
     said: list[str] = []
     talk.session.explain(wide, 0, said.append)
     assert "can never hold it" in said[0]
+
+
+def test_an_agent_ahead_of_a_damaged_journal_keeps_its_attempts() -> None:
+    """Its attempts are later than those the journal knows: they are its own, not obsolete (seed 3380)."""
+    talk = Talk()
+    bulk, agent = lone(talk)
+    again = HandMade(talk, agent.pilot, seq=agent.seq)
+    again.hello = agent.hello
+    again.greet(holding(bulk, [0, 1, 2], attempt=2))
+    assert not [order for order in again.orders() if isinstance(order, CancelTasks)]
+    assert [talk.state(bulk, index) for index in range(3)] == [(2, TaskState.SCHEDULED)] * 3
+    again.ended(bulk, [0], TaskState.DONE, attempt=2)
+    assert talk.state(bulk, 0) == (2, TaskState.DONE)
+
+
+def test_a_task_runs_where_its_agent_says_though_the_journal_lost_why() -> None:
+    """The journal forgot that what it comes after was DONE; the agent that runs it has it all the same (seed 744)."""
+    talk = Talk()
+    first, agent = lone(talk)
+    form = Submit(0, "study", b"x" * 16, 1, Template(executable="/bin/true"), after=((first, Picks.span(0, 3)),))
+    bulk = talk.session.submit(form)
+    talk.flush()
+    assert talk.state(bulk) == (1, TaskState.SUBMITTED)
+    agent.started(bulk, [0])
+    assert talk.state(bulk) == (1, TaskState.RUNNING)
+    assert talk.session.ledger.bulks[bulk].pilot[0] == agent.pilot
+    agent.greet(holding(first, [0, 1, 2]) + holding(bulk, [0]))
+    assert not [order for order in agent.orders() if isinstance(order, CancelTasks)]
+    agent.ended(bulk, [0], TaskState.DONE)
+    assert talk.state(bulk) == (1, TaskState.DONE)
