@@ -65,7 +65,7 @@ def end_world(home: Path) -> None:
                 if line.state == "open":
                     sessions.open(line.name).close()
             admin.stop(force=True)
-        eventually(lambda: not left_behind(home), f"processes are left: {left_behind(home)}", 15.0)
+        eventually(lambda: not left_behind(home), "processes of the world are left", 60.0)
     finally:
         for line in left_behind(home):
             psutil.Process(int(line.split(":")[0])).kill()
