@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
+import shutil
 import sys
+import sysconfig
+from importlib.metadata import distribution
 from pathlib import Path
 
+import pytest
 from remote_kit import Far, active, until
 
 import jupyter_rm as jrm
 from jupyter_rm.client.session import Session
 
 URL = "slurm+ssh://alice@tb-slurm"
-VENV = Path(sys.executable).parent.parent
-SITE = next(VENV.glob("lib/python3*/site-packages"))
-# The mpich wheel of this environment; its shared memory does not work between nodes that are namespaces of one kernel.
+# Where the mpich and mpi4py wheels of this environment are copied to: the nodes need not see the environment itself.
+PARTS = "$HOME/parts"
+SITE = f"{PARTS}/{Path(sysconfig.get_path('purelib')).relative_to(sys.prefix)}"
+# MPICH's shared memory does not work between nodes that are namespaces of one kernel.
 MPICH = [
-    f'export PATH="{VENV}/bin:$PATH"',
-    f'export LD_LIBRARY_PATH="{VENV}/lib"',
+    f'export PATH="{PARTS}/bin:$PATH"',
+    f'export LD_LIBRARY_PATH="{PARTS}/lib"',
     f'export PYTHONPATH="{SITE}"',
     "export UCX_TLS=tcp,self",
 ]
@@ -32,6 +37,21 @@ if world.Get_rank() == 0:
 
 
 OPEN_MPI = [f'export PYTHONPATH="{SITE}"']  # Debian's, which is on everybody's PATH
+
+
+@pytest.fixture(scope="module", autouse=True)
+def parts(far: Far) -> None:
+    """Copy what MPI programs need into the account on the cluster."""
+    there = far.cluster.state / "home" / "alice" / "parts"
+    for name in ("mpich", "mpi4py"):
+        for file in distribution(name).files or ():
+            source = Path(str(file.locate())).resolve()
+            goal = there / source.relative_to(Path(sys.prefix).resolve())
+            if source.suffix != ".pyc" and source.exists():
+                goal.parent.mkdir(parents=True, exist_ok=True)
+                shutil.copy2(source, goal)
+    for path in (there, *there.rglob("*")):
+        path.chmod(path.stat().st_mode | (0o055 if path.is_dir() else 0o044))
 
 
 def world(ranks: int, pre_exec: list[str] = MPICH, **more: object) -> jrm.Task:
