@@ -59,7 +59,7 @@ def test_a_broker_that_is_killed_in_mid_run_finds_its_pilot_again(far: Far, stud
 def test_a_cut_of_the_link_stops_no_task_and_ends_no_pilot(far: Far, study: Session) -> None:
     pilot = active(study.pilot("slurm+ssh://alice@tb-cut", nodes=1))
     directory = marks(far, study.name)
-    bulk = study.submit(marked(directory, 80, 0.2))
+    bulk = study.submit(marked(directory, 60, 1.0))
     until(lambda: any(directory.iterdir()), "no task has begun")
     far.relay.refuse = True
     far.relay.reset()
@@ -70,9 +70,9 @@ def test_a_cut_of_the_link_stops_no_task_and_ends_no_pilot(far: Far, study: Sess
     assert pilot.state == "ACTIVE"
     far.relay.refuse = False
     assert bulk.wait(120)
-    assert bulk.counts() == {"DONE": 80}, [task.reason for task in bulk.failed()][:3]
+    assert bulk.counts() == {"DONE": 60}, [task.reason for task in bulk.failed()][:3]
     until(lambda: not pilot.unreachable, lambda: pilot.reason)
-    assert len(list(directory.iterdir())) == 80
+    assert len(list(directory.iterdir())) == 60
 
 
 def test_a_killed_agent_is_started_again_and_the_work_goes_on(far: Far, study: Session) -> None:
