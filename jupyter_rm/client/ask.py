@@ -170,7 +170,7 @@ def put(one: Ask) -> None:
             return
         said = getpass.getpass("answer: ") if one.secret else input("answer: ")
         one.answer(said)
-    except (EOFError, NotImplementedError, RuntimeError):
+    except (EOFError, NotImplementedError, OSError, RuntimeError):
         sys.stderr.write(f"jupyter_rm: {one.title}: nobody can be asked here\n")
     except KeyboardInterrupt:
         with contextlib.suppress(JrmError):
@@ -183,5 +183,6 @@ def put(one: Ask) -> None:
 def _can_ask() -> bool:
     if threading.current_thread() is not threading.main_thread():
         return False
-    kernel = sys.modules.get("ipykernel")
-    return kernel is not None or (sys.stdin is not None and sys.stdin.isatty())
+    app = sys.modules.get("ipykernel.kernelapp")
+    in_kernel = app is not None and app.IPKernelApp.initialized()
+    return in_kernel or (sys.stdin is not None and sys.stdin.isatty())

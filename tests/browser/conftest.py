@@ -22,9 +22,9 @@ WORDS = [
 REPORTS = pytest.StashKey[dict[str, pytest.TestReport]]()
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
-    """Debian's Chromium."""
+    """Debian's Chromium; gone with its module, since Playwright keeps an event loop running in this thread."""
     assert CHROMIUM, "no Chromium: apt-get install chromium fonts-dejavu-core, or name one in the variable CHROMIUM"
     # Its sandbox needs a user other than root.
     root = ["--no-sandbox"] if os.geteuid() == 0 else []

@@ -122,6 +122,9 @@ class Hand:
     def clear(self) -> None:
         """End every job and wait until nothing of them is listed."""
         self.cancel()
+        left = [job.id for job in self.site.queue().mine]
+        if left:  # of a test that failed, here or in another directory
+            self.site.cancel(left)
         eventually(lambda: not self.site.queue().mine, lambda: f"jobs are left: {self.site.queue().mine}")
 
 
