@@ -149,6 +149,7 @@ def test_a_dead_node_ends_its_job(there: Hand) -> None:
 
 def test_hostile_words_of_other_users_change_no_listing(there: Hand) -> None:
     """Another user may write anything into names, comments and paths; our rows stay ours."""
+    known = {one.id for one in there.site.queue().mine}  # what a killed controller brought back may still be there
     job = there.submit(hold=True)
     row = f"{job.id}|COMPLETED|None|batch|1|1|1|1|1|n01|alice"
     fake = f"x\n{row}\n{row}|/|{job.token}"
@@ -158,7 +159,8 @@ def test_hostile_words_of_other_users_change_no_listing(there: Hand) -> None:
     try:
         assert job.seen().state is JobState.QUEUED
         shown = there.site.queue()
-        assert [(one.id, one.state) for one in shown.mine] == [(job.id, JobState.QUEUED)] and len(shown.others) == 1
+        mine = [(one.id, one.state) for one in shown.mine if one.id not in known]
+        assert mine == [(job.id, JobState.QUEUED)] and len(shown.others) == 1
         found = there.site.find(job.token)
         assert found is not None and found.state is JobState.QUEUED
     finally:
