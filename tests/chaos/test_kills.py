@@ -74,11 +74,12 @@ class Rig:
         found = []
         for process in psutil.process_iter():
             try:
-                if process.environ().get("JUPYTER_RM_HOME") == str(self.home) and process.pid != os.getpid():
+                ours = process.environ().get("JUPYTER_RM_HOME") == str(self.home) and process.pid != os.getpid()
+                if ours and process.status() != psutil.STATUS_ZOMBIE:
                     found.append(process)
             except psutil.Error:
-                continue
-        return [process for process in found if process.is_running() and process.status() != psutil.STATUS_ZOMBIE]
+                continue  # it ended while we looked
+        return found
 
     def find(self, module: str) -> psutil.Process | None:
         for process in self.mine():
