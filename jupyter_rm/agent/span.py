@@ -17,6 +17,7 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
+from ..core.endings import kept
 from ..core.holdings import HeldBulk, Holdings
 from ..core.placing import NodeChanged
 from ..model.columns import Picks, pack
@@ -469,25 +470,6 @@ class SpanPerformer:
         if self._local is not None:
             self._local.close(grace)
         self._bell.close()
-
-
-def kept(news: Finished, where: npt.NDArray[np.int64]) -> Finished:
-    """Return the ends at the positions ``where`` only."""
-    place = {int(old): new for new, old in enumerate(where.tolist())}
-    return Finished(
-        news.tokens[where],
-        news.state[where],
-        news.cause[where],
-        news.code[where],
-        news.node[where],
-        news.started[where],
-        news.ended[where],
-        news.user[where],
-        news.sys[where],
-        news.rss[where],
-        news.values.take(Picks.of(where)) if news.values is not None else None,
-        {place[at]: note for at, note in news.notes.items() if at in place},
-    )
 
 
 def cut(bulk: int, held: HeldBulk, index: npt.NDArray[np.int64]) -> list[Assign]:

@@ -38,9 +38,11 @@ def blamed(news: Finished, cause: Cause) -> Finished:
 
 def cut(news: Finished, keep: npt.NDArray[np.bool_]) -> Finished:
     """Return the part of the news at which ``keep`` is true."""
-    if bool(keep.all()):
-        return news
-    where = np.flatnonzero(keep)
+    return news if bool(keep.all()) else kept(news, np.flatnonzero(keep))
+
+
+def kept(news: Finished, where: npt.NDArray[np.int64]) -> Finished:
+    """Return the ends at the positions ``where`` only."""
     place = {int(old): new for new, old in enumerate(where.tolist())}
     return Finished(
         news.tokens[where],
