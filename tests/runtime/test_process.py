@@ -346,7 +346,7 @@ def test_a_timeout_ends_the_whole_stubborn_group(bench):
 
 
 def test_cancel_kills_members_after_the_leader_has_gone(bench):
-    task = bench.sh("(trap '' TERM; echo up >flag; sleep 100) & echo $! >>../pids; wait", grace=0.2)
+    task = bench.sh("sh -c 'trap \"\" TERM; echo $$ >../pids; echo up >flag; exec sleep 100' & wait", grace=0.2)
     bench.spawner.start(1, [1], [task])
     bench.wait_file(Path(os.fsdecode(task.cwd), "flag"))
     bench.spawner.cancel([task.token])
