@@ -266,7 +266,8 @@ class Connection:
                 # As late as possible: whoever waited needs the interpreter, which this thread is about to give up.
                 waiting, self._waiting[:] = self._waiting[:], []
                 call_all(waiting)
-            wait_s = 1.0 if self._line is not None else RETRY_S
+            # A line that was lost in the midst of work is made anew at once.
+            wait_s = 1.0 if self._line is not None else 0.0 if self._needed() else RETRY_S
             if self._outbox and self._line is not None:
                 wait_s = 0.0
             ready = dict(poller.poll(int(wait_s * 1000)))

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 COPIED = 1 << 16  # bytes; a shorter frame is copied faster than shared
-LOOK_MS = 100  # while we wait for a greeting, so often we look whether the broker still lives
+LOOK_MS = 20  # while we wait for a greeting, so often we look whether the broker still lives
 
 
 class Line:
