@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import itertools
 import re
+from collections.abc import Iterable
 
 from .records import BatchError
 
 MOST = 200_000
 _HOST = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.:-]*")
+_LAST_NUMBER = re.compile(r"(.*?)([0-9]{1,12})([^0-9]*)")
 
 
 def _bad(text: str, why: str) -> BatchError:
@@ -69,6 +71,31 @@ def expand(text: str) -> tuple[str, ...]:
             raise _bad(text, f"more than {MOST} hosts")
         hosts += ["".join(combination) for combination in itertools.product(*choices)]
     return tuple(_checked(hosts, text))
+
+
+def fold(hosts: Iterable[str]) -> str:
+    """Return hosts in short, such that :func:`expand` gives the same ones: ``n[01-04],m5``."""
+    runs: dict[tuple[str, int, str], list[int]] = {}
+    plain: list[str] = []
+    for host in sorted(set(hosts)):
+        match = _LAST_NUMBER.fullmatch(host)
+        if match:
+            runs.setdefault((match[1], len(match[2]) if match[2][0] == "0" else 0, match[3]), []).append(int(match[2]))
+        else:
+            plain.append(host)
+    out = []
+    for (before, zeros, after), numbers in runs.items():
+        pieces: list[list[int]] = []
+        for number in sorted(numbers):
+            # A run that outgrows its leading zeros is another run: 09 is followed by 10, 9 is not by 010.
+            if pieces and number == pieces[-1][1] + 1 and (not zeros or len(str(number)) <= zeros):
+                pieces[-1][1] = number
+            else:
+                pieces.append([number, number])
+        written = [str(low).zfill(zeros) + (f"-{str(high).zfill(zeros)}" if high > low else "") for low, high in pieces]
+        alone = len(written) == 1 and "-" not in written[0]
+        out.append(f"{before}{written[0]}{after}" if alone else f"{before}[{','.join(written)}]{after}")
+    return ",".join([*out, *plain])
 
 
 def _checked(hosts: list[str], text: str) -> list[str]:

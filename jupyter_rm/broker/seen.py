@@ -12,14 +12,15 @@ from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING
 
 from ..model.messages import Message, SiteSeen
-from ..model.sites import SiteJob, SiteNode, SiteView
+from ..model.sites import SiteJob, SiteNode, SiteQueue, SiteView
 
 if TYPE_CHECKING:  # a broker without pilots elsewhere starts without all this
     from ..batch import JobRecord
     from ..batch.picture import SitePicture
 
 # A view holds what a person may look at; own jobs are always in it.
-MOST_OTHERS, MOST_NODES = 500, 5000
+MOST_OTHERS, MOST_NODES, MOST_QUEUES = 500, 5000, 200
+MOST_HOSTS = 2000  # characters of a job's list of hosts
 
 
 def view_of(site: str, title: str, picture: SitePicture) -> SiteView:
@@ -57,16 +58,28 @@ def view_of(site: str, title: str, picture: SitePicture) -> SiteView:
         dict(Counter(node.state for node in nodes)),
         {name: part.at for name, part in picture.parts.items() if part.at},
         {name: part.failure[:300] for name, part in picture.parts.items() if part.failure},
+        picture.number,
+        tuple(
+            SiteQueue(
+                *(one.name, one.open, one.default, one.max_walltime_s or 0.0, one.max_nodes or 0),
+                *(one.cores_per_node or 0, one.mem_mib or 0),
+            )
+            for one in picture.queues[:MOST_QUEUES]
+        ),
     )
 
 
 def _job(job: JobRecord, mine: bool, place: int) -> SiteJob:
+    from ..batch.nodelist import fold
+
     state = f"{job.state.value}:{job.detail}" if job.detail else job.state.value
     reason = (job.reason_text or job.reason)[:200]
     waits = job.state.value == "queued"
+    hosts = fold(job.nodes) if job.nodes else ""
     return SiteJob(
         *(job.id, job.user, mine, state, job.queue, reason, place if waits else 0),
         *(job.submit or 0.0, job.start or 0.0, job.estimate or 0.0, len(job.nodes)),
+        hosts if len(hosts) <= MOST_HOSTS else "",
     )
 
 

@@ -195,6 +195,7 @@ class PilotRow:
         "at",
         "cause",
         "epoch",
+        "estimates",
         "job_id",
         "key",
         "nodes",
@@ -231,6 +232,7 @@ class PilotRow:
         self.step: PilotStep | None = None  # the last one on the way to this state
         self.queued: PilotQueued | None = None  # while the batch system lets it wait
         self.places: tuple[tuple[float, int], ...] = ()  # (at, position) whenever it changed, the last ones
+        self.estimates: tuple[tuple[float, float], ...] = ()  # (at, believed start) whenever it changed, the last ones
 
 
 class Ledger:
@@ -377,6 +379,8 @@ class Ledger:
             row.queued = fact
             if fact.position and (not row.places or row.places[-1][1] != fact.position):
                 row.places = (*row.places[-MOST_PLACES:], (fact.at, fact.position))
+            if fact.estimate and (not row.estimates or row.estimates[-1][1] != fact.estimate):
+                row.estimates = (*row.estimates[-MOST_PLACES:], (fact.at, fact.estimate))
 
     def _report_applied(self, fact: ReportApplied) -> None:
         row = self.pilots[fact.pilot]
@@ -467,6 +471,7 @@ class _PilotSaved(msgspec.Struct):
     step: PilotStep | None = None
     queued: PilotQueued | None = None
     places: tuple[tuple[float, int], ...] = ()
+    estimates: tuple[tuple[float, float], ...] = ()
 
 
 _snapshot = msgspec.msgpack.Decoder(

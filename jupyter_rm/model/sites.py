@@ -17,6 +17,7 @@ class SiteJob(msgspec.Struct, frozen=True, array_like=True):
         state: ``queued``, ``running`` ... with a finer word behind a colon where there is one.
         queue, reason: as the site says, the reason in plain words.
         position: 1 is next in its queue (0: not known, or in no line); nodes: how many it runs on.
+        hosts: their names, as in ``n[01-04],n07`` (empty: none, not told, or too many to write down).
     """
 
     id: str
@@ -30,6 +31,7 @@ class SiteJob(msgspec.Struct, frozen=True, array_like=True):
     start: float = 0.0
     estimate: float = 0.0
     nodes: int = 0
+    hosts: str = ""
 
 
 class SiteNode(msgspec.Struct, frozen=True, array_like=True):
@@ -46,6 +48,18 @@ class SiteNode(msgspec.Struct, frozen=True, array_like=True):
     queues: tuple[str, ...] = ()
 
 
+class SiteQueue(msgspec.Struct, frozen=True, array_like=True):
+    """A queue (partition) with its limits, zeros: none, or not told; ``walltime`` in seconds, memory in MiB a node."""
+
+    name: str
+    open: bool = True
+    default: bool = False
+    walltime: float = 0.0
+    nodes: int = 0
+    cores: int = 0
+    mem: int = 0
+
+
 class SiteView(msgspec.Struct, frozen=True, omit_defaults=True):
     """A site at one moment.
 
@@ -55,6 +69,8 @@ class SiteView(msgspec.Struct, frozen=True, omit_defaults=True):
         whole: everybody's jobs are listed there, not only one's own.
         nodes: of the site; nodes_left_out: how many are not in ``nodes``; node_states: how many of each state, all.
         heard: when each part (jobs, queue, nodes, queues) was heard last; failures: why not since then, by part.
+        number: of the collection that this is a picture of; it grows with every change.
+        queues: where jobs can be put, with limits.
     """
 
     site: str
@@ -67,6 +83,8 @@ class SiteView(msgspec.Struct, frozen=True, omit_defaults=True):
     node_states: dict[str, int] = {}
     heard: dict[str, float] = {}
     failures: dict[str, str] = {}
+    number: int = 0
+    queues: tuple[SiteQueue, ...] = ()
 
     def __repr__(self) -> str:
         own = sum(job.mine for job in self.jobs)
