@@ -170,6 +170,10 @@ def array(task: Task, columns: Mapping[str, object]) -> tuple[Template, dict[str
                 code="JRM-Q51",
             )
         count, longest = len(made[name]), name
+        if name in wanted and made[name].kind == "text" and b"\0" in made[name].data:
+            raise RequestError(
+                f"{name}: a value holds a NUL character", hint="remove it; no system can pass it on", code="JRM-Q05"
+            )
     if not columns:
         raise RequestError("array: no columns", hint="give at least one, such as seed=range(100)", code="JRM-Q51")
     if count < 0:

@@ -65,7 +65,7 @@ class Column(msgspec.Struct, frozen=True, array_like=True):
         if kinds <= {bytes}:
             return cls.of_bytes(items)
         if kinds <= {str}:
-            return cls._joined("text", [item.encode("utf-8", "surrogateescape") for item in items])
+            return cls._of_text(items, field)
         if all(isinstance(item, (int, np.integer)) for item in items):
             try:
                 return cls("int", len(items), data=np.array(items, "<i8").tobytes())
@@ -73,7 +73,21 @@ class Column(msgspec.Struct, frozen=True, array_like=True):
                 return cls._joined("text", [str(item).encode() for item in items])
         if all(isinstance(item, (int, float, np.integer, np.floating)) for item in items):
             return cls("float", len(items), data=np.array(items, "<f8").tobytes())
-        return cls._joined("text", [str(item).encode("utf-8", "surrogateescape") for item in items])
+        return cls._of_text(list(map(str, items)), field)
+
+    @classmethod
+    def _of_text(cls, items: Sequence[str], field: str) -> Column:
+        made: list[bytes] = []
+        try:
+            for item in items:
+                made.append(item.encode("utf-8", "surrogateescape"))
+        except UnicodeEncodeError as error:
+            raise RequestError(
+                f"{field}: value {len(made)} holds {items[len(made)][error.start]!a}, half of a character",
+                hint="remove it",
+                code="JRM-Q05",
+            ) from None
+        return cls._joined("text", made)
 
     @classmethod
     def const(cls, value: int | float | str, count: int) -> Column:

@@ -74,6 +74,13 @@ def _text(value: object, field: str) -> str:
         raise RequestError(
             f"{field}: holds a NUL character", hint="remove it; no system can pass it on", code="JRM-Q05"
         )
+    if not value.isascii():
+        try:
+            value.encode("utf-8", "surrogateescape")
+        except UnicodeEncodeError as error:
+            raise RequestError(
+                f"{field}: holds {value[error.start]!a}, half of a character", hint="remove it", code="JRM-Q05"
+            ) from None
     return value
 
 
