@@ -2,18 +2,21 @@
 
 A :class:`Cutter` is the memory of one subscription: the picture that the screen shows now. Frames are made only when
 the screen can take one, so a slow screen sees fewer pictures and never an old one. :func:`patch` is what a screen does
-with a delta; screens in other languages do the same. Knows no sockets and no clock. Read next: :mod:`.pictures`.
+with a delta; screens in other languages do the same. Knows no sockets and no clock. Read next: :mod:`.cells`,
+:mod:`.pictures`.
 
 A frame of a view is JSON::
 
     {"kind": "snapshot", "seq": 1, "cursor": "...", "values": {...},
      "tables": {name: {"columns": [...], "rows": [...]}}}
     {"kind": "delta",    "seq": 2, "cursor": "...", "values": {changed}, "dropped": [names of values that are gone],
-     "tables": {name: {"gone": [keys], "rows": [changed and new rows], "at": [[key, position] of new rows]}}}
+     "tables": {name: {"gone": [keys], "add": {column: [...]}, "cells": {column: [steps, values]},
+                       "rows": [new rows, and some that changed], "at": [[key, position] of new rows]}}}
     {"kind": "same",     "seq": 1, "cursor": "..."}
 
 The first cell of a row is its key. ``cursor`` names a picture: a screen that comes back with the cursor of what it
-still shows is told "same" when nothing changed. A screen that misses a number asks for a snapshot.
+still shows is told "same" when nothing changed. A screen that misses a number asks for a snapshot. Changes of cells are
+told column by column, see :mod:`.cells`.
 """
 
 from __future__ import annotations
@@ -25,10 +28,12 @@ from typing import Any
 
 import msgspec
 
+from . import cells
 from .pictures import Picture, Table
 
 # A delta larger than this share of the whole is sent as a snapshot.
 _WORTH = 0.8
+_FEW = 4  # changed rows of which it is worth to look whether they are shorter whole
 _encoder = msgspec.json.Encoder()
 
 
@@ -106,12 +111,17 @@ def _table(old: Table, new: Table) -> dict[str, Any]:
     part: dict[str, Any] = {}
     if gone:
         part["gone"] = gone
-    rows = [row for row in new.rows if row[0] not in held or before[row[0]] != row]
-    if rows:
-        part["rows"] = rows
-    at = [[row[0], place] for place, row in enumerate(new.rows) if row[0] not in held]
-    if at:
-        part["at"] = at
+    rows = [new.rows[after[key]] for key in kept]
+    told = cells.changes(new.columns, [before[key] for key in kept], rows)
+    other = [row for row in rows if before[row[0]] != row] if told else []
+    if not 0 < len(other) <= _FEW or len(_encoder.encode(told)) < len(_encoder.encode(other)):
+        part |= told
+        other = []  # but a row that changed in most of its cells is shorter when it is told whole
+    fresh = [place for place, row in enumerate(new.rows) if row[0] not in held]
+    if other or fresh:
+        part["rows"] = [*other, *(new.rows[place] for place in fresh)]
+    if fresh:
+        part["at"] = [[new.rows[place][0], place] for place in fresh]
     return part
 
 
@@ -146,7 +156,8 @@ def patch(shown: dict[str, Any], frame: dict[str, Any]) -> dict[str, Any]:
     for name, part in frame.get("tables", {}).items():
         gone = set(part.get("gone", ()))
         rows = {row[0]: row for row in part.get("rows", ())}
-        kept = [rows.get(row[0], row) for row in result[name]["rows"] if row[0] not in gone]
+        kept = [row for row in result[name]["rows"] if row[0] not in gone]
+        kept = [rows.get(row[0], row) for row in cells.changed(result[name]["columns"], kept, part)]
         for key, place in part.get("at", ()):
             kept.insert(place, rows[key])
         result[name] = {"columns": result[name]["columns"], "rows": kept}

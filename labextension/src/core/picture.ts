@@ -1,5 +1,7 @@
 // What a view shows: named values and keyed tables, and the rule by which a frame changes them.
-// The same rule in Python is jupyter_rm.views.feed.patch; docs/server.md says it in words. Read next: feed.ts.
+// The same rule in Python is jupyter_rm.views.feed.patch; docs/server.md says it in words. Read next: cells.ts, feed.ts.
+
+import { changed, type CellPart } from './cells';
 
 export type Cell = string | number | boolean | null | readonly unknown[] | Record<string, unknown>;
 
@@ -22,7 +24,7 @@ export interface Trouble {
   readonly retry: boolean;
 }
 
-interface TablePart {
+interface TablePart extends CellPart {
   gone?: Cell[];
   rows?: Cell[][];
   at?: [Cell, number][];
@@ -52,19 +54,16 @@ export function patch(shown: Picture, frame: Frame): Picture {
   for (const [name, part] of Object.entries(frame.tables ?? {})) {
     const before = tables[name];
     if (!before) throw new Error(`a change of a table that is not shown: ${name}`);
-    tables[name] = { columns: before.columns, rows: merge(before.rows, part as TablePart) };
+    tables[name] = { columns: before.columns, rows: merge(before, part as TablePart) };
   }
   return { values, tables };
 }
 
-function merge(before: Table['rows'], part: TablePart): Table['rows'] {
+function merge(before: Table, part: TablePart): Table['rows'] {
   const gone = new Set(part.gone ?? []);
   const fresh = new Map((part.rows ?? []).map(row => [row[0], row]));
-  const kept: (readonly Cell[])[] = [];
-  for (const row of before) {
-    const key = row[0] as Cell;
-    if (!gone.has(key)) kept.push(fresh.get(key) ?? row);
-  }
+  const stay = gone.size ? before.rows.filter(row => !gone.has(row[0] as Cell)) : before.rows;
+  const kept = changed(before.columns, stay, part).map(row => fresh.get(row[0] as Cell) ?? row);
   const at = part.at ?? [];
   if (at.length === 0) return kept;
   // Positions rise and are those in the result, so that one walk puts all of them in.

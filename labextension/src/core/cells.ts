@@ -1,0 +1,68 @@
+// Changes of the cells of a table whose rows stay, column by column: the same rule as jupyter_rm/views/cells.py, which
+// says what it is for. Knows rows only. Read next: picture.ts.
+
+import type { Cell } from './picture';
+
+/** Unit, lowest, base, digits: value += unit * (lowest + digit), for every row. */
+type Added = [number, number, number, string];
+/** Steps from changed row to changed row; new values, or one for all of them. */
+type Told = [number[], Cell[]];
+
+export interface CellPart {
+  add?: Record<string, Added>;
+  cells?: Record<string, Told>;
+}
+
+type Rows = readonly (readonly Cell[])[];
+
+// Printable characters that are one byte in JSON.
+const DIGITS = Array.from({ length: 95 }, (_, at) => String.fromCharCode(32 + at)).filter(c => c !== '"' && c !== '\\').join('');
+
+function perCharacter(base: number): number {
+  for (let count = 6; count > 1; count--) if (base ** count <= DIGITS.length) return count;
+  return 1;
+}
+
+/** Return rows after a change of their cells; throws when the change does not belong to them. */
+export function changed(columns: readonly string[], rows: Rows, part: CellPart): Rows {
+  if (!part.add && !part.cells) return rows;
+  const made: (readonly Cell[])[] = [...rows];
+  const mine = new Set<number>();
+  // Rows are shared with the picture before: one that changes is copied first.
+  const set = (place: number, column: number, value: (old: Cell) => Cell): void => {
+    const row = made[place];
+    if (!row) throw new Error(`a change of row ${place} of ${rows.length}`);
+    const next = mine.has(place) ? (row as Cell[]) : [...row];
+    next[column] = value(row[column] as Cell);
+    made[place] = next;
+    mine.add(place);
+  };
+  const where = (name: string): number => {
+    const found = columns.indexOf(name);
+    if (found < 0) throw new Error(`a change of a column that is not shown: ${name}`);
+    return found;
+  };
+  for (const [name, [unit, low, base, text]] of Object.entries(part.add ?? {})) {
+    const column = where(name);
+    const room = perCharacter(base);
+    for (let place = 0; place < made.length; place++) {
+      let digit = 0;
+      if (base > 1) {
+        const packed = DIGITS.indexOf(text.charAt(Math.floor(place / room)) || '"');
+        if (packed < 0) throw new Error(`a change of ${name} that ends too early`);
+        digit = Math.floor(packed / base ** (place % room)) % base;
+      }
+      const more = unit * (low + digit);
+      if (more) set(place, column, old => (old as number) + more);
+    }
+  }
+  for (const [name, [steps, values]] of Object.entries(part.cells ?? {})) {
+    const column = where(name);
+    let place = 0;
+    steps.forEach((step, at) => {
+      place += step;
+      set(place, column, () => (values.length > 1 ? values[at] : values[0]) as Cell);
+    });
+  }
+  return made;
+}
