@@ -21,7 +21,7 @@ from . import cores as slots
 from . import layout as layouts
 from .chart import LAYOUTS, Chart, Part, chart
 from .gather import Gathered, Pilot, gather
-from .grid import LEGEND_COLUMNS, cells, legend, pixels
+from .grid import LEGEND_COLUMNS, UNITS, cells, legend, pixels
 from .palette import MARKS, category
 from .pictures import Picture, Table, head
 from .tables import Array, Source
@@ -207,6 +207,7 @@ def _map(
     places, px = cells(len(parts), *size, _columns(plan, window.focus, parts))
     single = all(part.host for part in parts)
     told = _told(stage, parts) if parts and single and len(parts) <= FEW else {}
+    filled = _drawn(share, places[0][3] * size[1] / UNITS if places else 0.0)
     rows = []
     for i, part in enumerate(parts):
         x, y, w, h = places[i]
@@ -214,14 +215,14 @@ def _map(
         whole = bool(worst) and special[worst][i] >= part.end - part.begin
         state = worst if whole else _usual(held[0][i], share[i])
         key = "ABSENT" if state == "ABSENT" else worst if whole and color != "load" else keys[i]
-        fill = 1.0 if whole or color == "load" else float(share[i])
+        fill = 1.0 if whole or color == "load" else float(filled[i])
         counts = int(running[i]), int(done[i]), int(failed[i])
         amounts = [number for kind in range(3) for number in (_short(held[kind][i]), _short(busy[kind][i]))]
         rows.append(
             [
                 *(part.key, part.label, x, w, y, round(y + h, 1), round(y + fill * h, 1), key),
                 *(MARKS[worst].hatch if worst else " ", int(lit[i] > 0), True, state, part.end - part.begin, *amounts),
-                *(*counts, "", _said(amounts, *counts), told.get(i, "")),
+                *(*counts, "", _said(amounts, part.end - part.begin), told.get(i, "")),
             ]
         )
     values |= _totals(held, busy, special, edges)
@@ -229,16 +230,30 @@ def _map(
     return _picture(values, rows, labels, plan.crumbs(window.focus), color, size)
 
 
-def _said(amounts: list[float], running: int, done: int, failed: int) -> str:
-    """Write what a cell holds for people."""
+def _said(amounts: list[float], nodes: int) -> str:
+    """Write for people how busy a cell is: a node by numbers, many nodes in percent, which changes now and then."""
     cores, busy, gpus, gpus_busy, mem, mem_busy = amounts
-    parts = [f"{busy:,} of {cores:,} cores busy"]
-    parts += [f"{gpus_busy:,} of {gpus:,} GPUs"] if gpus else []
-    parts += [f"{mem_busy:,} of {mem:,} GiB"] if mem_busy else []
-    parts += [f"{running:,} running"] if running else []
-    parts += [f"{done:,} done"] if done else []
-    parts += [f"{failed:,} failed"] if failed else []
+    parts = []
+    for most, used, unit, told in (
+        (cores, busy, "cores busy", True),
+        (gpus, gpus_busy, "GPUs", gpus > 0),
+        (mem, mem_busy, "GiB", mem_busy > 0),
+    ):
+        if told:
+            parts.append(f"{used:,} of {most:,} {unit}" if nodes == 1 else f"{_percent(used, most)} of {most:,} {unit}")
     return ", ".join(parts)
+
+
+def _percent(used: float, most: float) -> str:
+    share = 100 * used / most if most > 0 else 0.0
+    return "under 1 %" if 0 < share < 1 else f"{min(round(share), 99) if share < 100 else 100} %"
+
+
+def _drawn(share: Array, px: float) -> Array:
+    """Return shares in steps of half a pixel of a cell: never empty when something is busy, nor full when not all is."""
+    steps = max(8, round(2 * px))
+    inner = np.clip(np.rint(share * steps), 1, steps - 1) / steps
+    return np.where(share <= 0, 0.0, np.where(share > 0.999, 1.0, inner))
 
 
 def _usual(held: float, share: float) -> str:

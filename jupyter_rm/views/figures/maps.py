@@ -62,6 +62,7 @@ def nodes(palette: Palette, sources: Sources) -> Any:
             ("", "@label"),
             ("state", "@state"),
             ("", "@text"),
+            ("tasks", "@running{0,0} running, @done{0,0} done, @failed{0,0} failed"),
             ("", "@tasks"),
         ],
     )
