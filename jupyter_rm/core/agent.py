@@ -30,7 +30,6 @@ from ..model.effects import (
     TakenBack,
     Tokens,
 )
-from ..model.facts import Ends
 from ..model.ids import by_bulk, tokens
 from ..model.messages import (
     AgentHello,
@@ -58,7 +57,8 @@ from ..model.resources import Node
 from ..model.states import CAUSE_TEXT, Cause, TaskState
 from ..wire import codec
 from ..wire.link import Inbox, Outbox
-from .endings import honest, joined
+from .bundle import Deputy
+from .endings import ends_of, honest, joined
 from .held import HeldSet
 from .holdings import Holdings, cut_assign
 from .patience import DEFAULT, Patience
@@ -81,6 +81,7 @@ class AgentMachine:
         nodes: the hosts it may use; ``sandbox`` its directory, told to the broker.
         spooled: (seq, body) of reports an earlier epoch wrote and nobody has confirmed.
         who: pid and host name, for people.
+        bundle: encoded orders of work that came with the pilot; None: all work comes from the broker.
     """
 
     def __init__(
@@ -96,7 +97,9 @@ class AgentMachine:
         patience: Patience = DEFAULT,
         placer: Any = None,
         now: float = 0.0,
+        bundle: Sequence[bytes] | None = None,
     ) -> None:
+        self._deputy = Deputy(bundle, spooled, first=epoch == 0) if bundle is not None else None
         self.session, self.pilot, self.epoch = session, pilot, epoch
         self.sandbox, self.who, self.patience = sandbox, who, patience
         self.holdings = Holdings()
@@ -129,7 +132,9 @@ class AgentMachine:
     # ------------------------------------------------------------ inputs
 
     def start(self, now: float) -> list[Effect]:
-        """Return the first effects: say hello."""
+        """Return the first effects: say hello, and take up a bundle's work."""
+        for what in self._deputy.begin() if self._deputy is not None else ():
+            self._report(what) if isinstance(what, Report) else self._order(what)
         self._say_hello(now)
         return self._out()
 
@@ -167,10 +172,11 @@ class AgentMachine:
             self._place(now)
         if (self._begun or self._finished) and self.outbox.sent - self.outbox.acked < REPORTS_FLYING:
             self._report_tasks()
+        alone = self.floor.draining or self._deputy is not None
         if not self.ended and (
             self.floor.performing == 0
             if self.stopping is not None
-            else self.floor.draining and not self._total_held() and not self._finished
+            else alone and not self._total_held() and not self._finished
         ):
             self._goodbye()
         self._transmit(now)
@@ -343,6 +349,8 @@ class AgentMachine:
             return
         index = order.picks.array()
         index = np.intersect1d(index, held.now()[0])
+        if self._deputy is not None:
+            self._deputy.canceled(order.bulk, index)
         mine = tokens(order.bulk, index)
         waiting = self.floor.remove(mine)
         if len(waiting):
@@ -370,6 +378,7 @@ class AgentMachine:
 
     def _goodbye(self) -> None:
         self._report_tasks()
+        self.floor.draining = True  # what still comes is not begun any more
         cause = self.stopping if self.stopping is not None else Cause.NONE
         if not self._returns:
             self._report(Goodbye(int(cause), self._last_word(cause)), sync=True)
@@ -377,7 +386,7 @@ class AgentMachine:
 
     def _last_word(self, cause: Cause) -> str:
         if self.stopping is None:
-            return "drained"
+            return "drained" if self._deputy is None else "its work is done"
         if cause == Cause.PILOT_LOST:
             return "ended from outside: its job was canceled or preempted, or the machine goes down"
         return CAUSE_TEXT[cause] if cause in (Cause.WALLTIME, Cause.DISK_FULL) else "stopped on request"
@@ -494,6 +503,27 @@ class AgentMachine:
     def _report_ended(
         self, news: Finished, bulk: int, where: npt.NDArray[np.int64], index: npt.NDArray[np.int64]
     ) -> None:
+        more = None
+        if self._deputy is not None and not self.floor.draining:
+            more = self._deputy.again(bulk, index, news.state[where], news.cause[where])
+        if more is None:
+            self._tell_ended(news, bulk, where, index)
+            return
+        if not bool(more.all()):
+            self._tell_ended(news, bulk, where[~more], index[~more])
+        following = self.holdings.bulks[bulk].following(bulk, np.sort(index[more]))
+        self._tell_ended(news, bulk, where[more], index[more], again=True)
+        for order in following:
+            self._assign(order)
+
+    def _tell_ended(
+        self,
+        news: Finished,
+        bulk: int,
+        where: npt.NDArray[np.int64],
+        index: npt.NDArray[np.int64],
+        again: bool = False,
+    ) -> None:
         attempt = self.holdings.bulks[bulk].attempts(index)
         whole = len(where) == len(news.tokens)
         values, notes = news.values, news.notes
@@ -509,18 +539,8 @@ class AgentMachine:
                 Picks.of(index),
                 pack(attempt, "<u2"),
                 pack(news.state[part], "<u1"),
-                Ends(
-                    pack(news.cause[part], "<u1"),
-                    pack(news.code[part], "<i4"),
-                    pack(news.node[part], "<u4"),
-                    pack(news.started[part], "<f8"),
-                    pack(news.ended[part], "<f8"),
-                    pack(news.user[part], "<f4"),
-                    pack(news.sys[part], "<f4"),
-                    pack(news.rss[part], "<u4"),
-                    values,
-                    notes,
-                ),
+                ends_of(news, part, values, notes),
+                again,
             )
         )
         self._drop(bulk, index, attempt)

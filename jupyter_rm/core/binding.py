@@ -25,6 +25,7 @@ from ..model.messages import (
 )
 from ..model.states import Cause, PilotState, TaskState
 from .books import Books
+from .bundle import Parcel
 from .holdings import cut_assign
 from .placing import Ground
 from .port import Port
@@ -180,7 +181,7 @@ class Binding(Books):
         port.held += len(picks)
         self._send_assign(port, bulk, picks, attempt, form)
 
-    def _send_assign(self, port: Port, bulk: int, picks: Picks, attempt: bytes, form: BulkSubmitted) -> None:
+    def _send_assign(self, port: Port | Parcel, bulk: int, picks: Picks, attempt: bytes, form: BulkSubmitted) -> None:
         template: Template | None = None
         if bulk not in port.templates:
             port.templates.add(bulk)

@@ -16,6 +16,7 @@ from ..model.effects import (
     Input,
     JobChanged,
     QueueSeen,
+    Remains,
     Send,
     StepTaken,
     StopProgram,
@@ -40,6 +41,7 @@ from ..model.messages import (
     RequestPilot,
     StopBroker,
     Submit,
+    SubmitBundle,
     Up,
 )
 from .patience import DEFAULT, Patience
@@ -144,6 +146,9 @@ class BrokerMachine:
         elif isinstance(news, QueueSeen):
             if news.session in self.sessions:
                 self.sessions[news.session].queue_seen(news)
+        elif isinstance(news, Remains):
+            if news.session in self.sessions:
+                self.sessions[news.session].remains(news)
         else:
             for session in self.sessions.values():
                 session.tick(now)
@@ -192,6 +197,8 @@ class BrokerMachine:
         number = count = 0
         if isinstance(message, Submit):
             number, count = self.find(message.session).submit(message), message.count
+        elif isinstance(message, SubmitBundle):
+            number, count = self.find(message.session).submit_bundle(message)
         elif isinstance(message, Cancel):
             count = self.find(message.session).cancel(message.what)
         elif isinstance(message, RequestPilot):

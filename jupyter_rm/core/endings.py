@@ -6,19 +6,54 @@ Read next: :mod:`jupyter_rm.core.agent`.
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from ..model.columns import Column, Picks
+from ..model.columns import Array, Column, Picks, pack
+from ..model.describe import Template
 from ..model.effects import (
     Finished,
 )
-from ..model.states import Cause
+from ..model.facts import Ends
+from ..model.states import HOPELESS, INFRASTRUCTURE, Cause, TaskState
 
+# An attempt that infrastructure ended is not the task's fault, but a task that ends every pilot it meets must end too.
+LOST_MOST = 20
+_HOPELESS = np.array(sorted(HOPELESS), np.uint8)
+_INFRASTRUCTURE = np.array(sorted(INFRASTRUCTURE), np.uint8)
 # SIGTERM and SIGKILL, as a program or as the shell around it reports them.
 _ENDING = (-15, -9, 143, 137)
 VALUES_BYTES = 8 << 20  # of results in one report
+
+
+def deserves_another(template: Template, state: Array, cause: Array, failures: Array) -> Array:
+    """Return which ended attempts are followed by another one, by the task's own policy; all of shape (n,).
+
+    Args:
+        state, cause: how they ended. failures: how often each task has failed by itself before.
+    """
+    failed = state == TaskState.FAILED
+    again = failed & (failures < template.retries) & ~np.isin(cause, _HOPELESS)
+    lost = failed & np.isin(cause, _INFRASTRUCTURE)
+    return np.asarray(again & ~lost if template.restart == "never" else again | lost)
+
+
+def ends_of(news: Finished, part: Any, values: Column | None, notes: dict[int, str]) -> Ends:
+    """Return the ends at the places ``part`` (an index expression) as facts name them, with values and notes of it."""
+    return Ends(
+        pack(news.cause[part], "<u1"),
+        pack(news.code[part], "<i4"),
+        pack(news.node[part], "<u4"),
+        pack(news.started[part], "<f8"),
+        pack(news.ended[part], "<f8"),
+        pack(news.user[part], "<f4"),
+        pack(news.sys[part], "<f4"),
+        pack(news.rss[part], "<u4"),
+        values,
+        notes,
+    )
 
 
 def honest(news: Finished) -> Finished:

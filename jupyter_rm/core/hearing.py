@@ -11,7 +11,7 @@ import msgspec
 import numpy as np
 
 from ..model.columns import Array, Picks, pack, unpack
-from ..model.effects import EndPilot, JobChanged, QueueSeen, Send, StepTaken
+from ..model.effects import EndPilot, JobChanged, QueueSeen, Remains, Send, StepTaken
 from ..model.errors import ProtocolError
 from ..model.facts import (
     AttemptsEnded,
@@ -42,17 +42,14 @@ from ..model.messages import (
     Up,
     Why,
 )
-from ..model.states import HOPELESS, INFRASTRUCTURE, Cause, PilotState, TaskState
+from ..model.states import INFRASTRUCTURE, Cause, PilotState, TaskState
 from ..wire import codec
 from .binding import Binding
+from .endings import LOST_MOST, deserves_another
 from .port import Port
 from .sound import bad_nodes, check_report
 
-# An attempt that infrastructure ended is not the task's fault, but a task that ends every pilot it meets must end too.
-LOST_MOST = 20
 _ALL_DONE = bytes([TaskState.DONE])
-_HOPELESS = np.array(sorted(HOPELESS), np.uint8)
-_INFRASTRUCTURE = np.array(sorted(INFRASTRUCTURE), np.uint8)
 
 
 class Hearing(Binding):
@@ -190,11 +187,27 @@ class Hearing(Binding):
         if not bool(mine.any()):
             return None
         picks, attempt, ends = _cut(report.picks, report.attempt, report.ends, mine)
-        return Ended(report.bulk, picks, attempt, pack(state[mine], "<u1"), ends)
+        return Ended(report.bulk, picks, attempt, pack(state[mine], "<u1"), ends, report.again)
+
+    def _goes_on(self, port: Port, report: Ended) -> None:
+        """Attempts ended whose next ones the agent has taken up itself."""
+        bulk, picks, count = report.bulk, report.picks, len(report.picks)
+        table = self.ledger.bulks[bulk]
+        before = table.open_held(port.pilot, picks.where)
+        mask = self._fact(AttemptsEnded(bulk, picks, port.pilot, report.attempt, report.ends))
+        following = unpack(report.attempt, "<u2", count) + np.uint16(1)
+        if mask is not None:
+            following, picks = following[mask], picks.where_true(mask)
+        if len(picks):
+            self._fact(TasksAssigned(bulk, picks, port.pilot, self.wall(), pack(following, "<u2")))
+        port.held -= before - table.open_held(port.pilot, report.picks.where)
 
     def _ended(self, port: Port, told: Ended) -> None:
         report = self._own(port, told)
         if report is None:
+            return
+        if report.again:
+            self._goes_on(port, report)
             return
         table = self.ledger.bulks[report.bulk]
         count = len(report.picks)
@@ -206,10 +219,7 @@ class Hearing(Binding):
         else:
             report = self._spare(port, report, state, unpack(report.ends.cause, "<u1", count))
             cause = unpack(report.ends.cause, "<u1", count)
-            spare = table.failures[where] < table.form.template.retries
-            again = (state == TaskState.FAILED) & spare & ~np.isin(cause, _HOPELESS)
-            lost = (state == TaskState.FAILED) & np.isin(cause, _INFRASTRUCTURE)
-            again = again & ~lost if table.form.template.restart == "never" else again | lost
+            again = deserves_another(table.form.template, state, cause, table.failures[where])
             again &= (table.flags[where] & CANCEL_ASKED) == 0
             if self.ledger.closed:
                 again[:] = False
@@ -367,7 +377,50 @@ class Hearing(Binding):
         if not canceled:
             state_after = PilotState.FAILED
         cause = row.cause if canceled else Cause(change.cause or Cause.PILOT_LOST)
-        self._pilot_over(port, state_after, cause, change.reason or "its job ended", told=False)
+        # Of a pilot that was never submitted nothing can have begun.
+        never = row.state < PilotState.ACTIVE and change.cause in (Cause.SUBMIT_REJECTED, Cause.BOOT_STEP_FAILED)
+        self._pilot_over(port, state_after, cause, change.reason or "its job ended", told=never)
+
+    def remains(self, news: Remains) -> None:
+        """Take in what an agent left behind that is gone: reports that never came through, in their order.
+
+        Some may be missing: what was never written is lost with it, and settled when its job is called over.
+        """
+        if not 0 <= news.pilot < len(self.ledger.pilots) or self.ledger.pilots[news.pilot].state.final:
+            return
+        row, port = self.ledger.pilots[news.pilot], self._port(news.pilot)
+        try:
+            hello = codec.from_agent.decode(news.hello)
+        except ProtocolError:
+            hello = None
+        if (
+            isinstance(hello, AgentHello)
+            and (hello.session, hello.pilot) == (self.key, news.pilot)
+            and hello.epoch >= row.epoch
+            and not bad_nodes(hello.nodes)
+        ):
+            state = int(max(row.state, PilotState.ACTIVE))
+            if (state, hello.nodes, hello.sandbox) != (int(row.state), row.nodes, row.sandbox):
+                self._fact(
+                    PilotChanged(
+                        *(news.pilot, state, self.wall(), int(row.cause), "its agent was here"),
+                        epoch=hello.epoch,
+                        nodes=hello.nodes,
+                        sandbox=hello.sandbox,
+                    )
+                )
+        for seq, body in news.reports:
+            if seq <= port.reports.last or row.state.final:
+                continue
+            port.reports.last = seq
+            try:
+                report = codec.reports.decode(body)
+                check_report(self.ledger, report)
+            except ProtocolError:
+                report = None  # damaged there; what it was about is settled when its job is called over
+            if isinstance(report, (Started, Ended, Returned, Goodbye)):
+                self._report(port, report)
+            self._fact(ReportApplied(news.pilot, seq))
 
     def step(self, news: StepTaken) -> None:
         """Where the way to a pilot's agent stands; a repeated word is no news."""

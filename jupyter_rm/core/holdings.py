@@ -184,6 +184,19 @@ class HeldBulk:
             out[at] = segment.attempt[row]
         return out
 
+    def following(self, bulk: int, index: npt.NDArray[np.int64]) -> list[Assign]:
+        """Return assignments of the next attempts of tasks that are held here; ``index`` is sorted."""
+        out = []
+        for segment in self.segments:
+            rows, here = segment.rows(index)
+            if len(rows):
+                where = Picks.of(rows)
+                columns = {name: column.take(where) for name, column in segment.columns.items()}
+                payload = segment.payload.take(where) if segment.payload is not None else None
+                attempt = pack(segment.attempt[rows] + np.uint16(1), "<u2")
+                out.append(Assign(bulk, Picks.of(index[here]), attempt, self.template, columns, payload))
+        return out
+
     def drop(self, index: npt.NDArray[np.int64]) -> None:
         """Forget tasks that ended; whole segments go when nothing of them is left."""
         left = len(index)

@@ -10,9 +10,10 @@ from __future__ import annotations
 import difflib
 from collections.abc import Callable, Iterable
 
+import msgspec
 import numpy as np
 
-from ..model.columns import Picks
+from ..model.columns import Picks, pack
 from ..model.effects import EndPilot, StartPilot
 from ..model.errors import RequestError
 from ..model.facts import (
@@ -23,6 +24,7 @@ from ..model.facts import (
     PilotSpec,
     SessionClosed,
     SessionOpened,
+    TasksAssigned,
 )
 from ..model.ids import check_name, pilot_uid
 from ..model.ledger import NOBODY
@@ -32,10 +34,13 @@ from ..model.messages import (
     Drain,
     Stop,
     Submit,
+    SubmitBundle,
 )
 from ..model.states import Cause, PilotState, TaskState
+from .binding import ASSIGN_MOST
+from .bundle import Parcel
 from .hearing import Hearing
-from .sound import check_pilot, check_submit, check_tasks
+from .sound import check_bundle, check_pilot, check_submit, check_tasks
 
 # What a pilot can be asked of.
 SITES = ("local", "noop")
@@ -57,7 +62,7 @@ class SessionMachine(Hearing):
             port.heard_at = now
             port.held = sum(len(self.ledger.held(bulk, row.number)) for bulk in range(len(self.ledger.bulks)))
             # The start may or may not have happened before the crash; starting is idempotent.
-            self._do(StartPilot(self.key, row.number, row.spec, row.key))
+            self._do(StartPilot(self.key, row.number, row.spec, row.key, self._parcel(row.number)))
             if row.state == PilotState.DRAINING and row.cause == Cause.USER_CANCEL:
                 self._do(EndPilot(self.key, row.number, row.job_id))
         for number, table in enumerate(self.ledger.bulks):
@@ -83,18 +88,21 @@ class SessionMachine(Hearing):
             return known
         self._must_be_open()
         self._check(message)
-        bulk = len(self.ledger.bulks)
-        called = message.template.function if message.template.mode == "call" else b""
-        self.payloads.keep(self.key, bulk, message.payload, message.functions, called)
-        after = message.after
-        form = BulkSubmitted(bulk, message.key, self.wall(), message.count, message.template, message.columns, after)
-        self._fact(form)
-        if after:
-            self._after[bulk] = after
+        bulk = self._record(message)
+        if message.after:
+            self._after[bulk] = message.after
             self._settle_after([bulk])
         else:
             self.queue.add(bulk, Picks.span(0, message.count), message.template.priority)
         self._assignable = True
+        return bulk
+
+    def _record(self, message: Submit) -> int:
+        bulk = len(self.ledger.bulks)
+        called = message.template.function if message.template.mode == "call" else b""
+        self.payloads.keep(self.key, bulk, message.payload, message.functions, called)
+        template, columns, after = message.template, message.columns, message.after
+        self._fact(BulkSubmitted(bulk, message.key, self.wall(), message.count, template, columns, after))
         return bulk
 
     def _check(self, message: Submit) -> None:
@@ -148,6 +156,12 @@ class SessionMachine(Hearing):
         if known is not None:
             return known
         self._must_be_open()
+        self._check_pilot(spec)
+        self._port(self._add_pilot(key, spec))
+        self._do(StartPilot(self.key, len(self.ledger.pilots) - 1, spec, key))
+        return len(self.ledger.pilots) - 1
+
+    def _check_pilot(self, spec: PilotSpec) -> None:
         check_pilot(spec)
         (self._check_site or only_here)(spec)
         if spec.name:
@@ -158,11 +172,48 @@ class SessionMachine(Hearing):
                     hint="use it, or choose another name",
                     code="JRM-Q15",
                 )
+
+    def _add_pilot(self, key: bytes, spec: PilotSpec) -> int:
         number = len(self.ledger.pilots)
         self._fact(PilotRequested(number, key, self.wall(), spec))
-        self._port(number)
-        self._do(StartPilot(self.key, number, spec, key))
         return number
+
+    def submit_bundle(self, message: SubmitBundle) -> tuple[int, int]:
+        """Record a pilot and the work that goes with it; return (number of the pilot, number of tasks).
+
+        Raises:
+            RequestError: some of it is impossible; nothing was recorded.
+        """
+        known = self.ledger.pilot_keys.get(message.key)
+        if known is not None:
+            return known, sum(each.count for each in message.work)
+        self._must_be_open()
+        spec = msgspec.structs.replace(message.spec, bundle=True)
+        self._check_pilot(spec)
+        check_bundle(message.work, self.payloads.function)
+        number = self._add_pilot(message.key, spec)
+        port = self._port(number)
+        for each in message.work:
+            bulk = self._record(each)
+            picks = Picks.span(0, each.count)
+            self._fact(TasksAssigned(bulk, picks, number, self.wall()))
+            port.held += each.count
+        self._do(StartPilot(self.key, number, spec, message.key, self._parcel(number)))
+        return number, port.held
+
+    def _parcel(self, pilot: int) -> tuple[bytes, ...]:
+        """Return the orders that go with a bundle's pilot; none once its agent has been heard of."""
+        row = self.ledger.pilots[pilot]
+        if not row.spec.bundle or row.state >= PilotState.ACTIVE:
+            return ()
+        parcel = Parcel()
+        for bulk, table in enumerate(self.ledger.bulks):
+            index = self.ledger.held(bulk, pilot)
+            most = min(ASSIGN_MOST, self._by_bytes(table.form, bulk))
+            for start in range(0, len(index), most):
+                picks = Picks.of(index[start : start + most])
+                self._send_assign(parcel, bulk, picks, pack(table.attempt[picks.where], "<u2"), table.form)
+        return tuple(parcel.bodies)
 
     def cancel_pilot(self, pilot: int, drain: bool, cause: Cause = Cause.USER_CANCEL) -> None:
         """End a pilot: at once, or when its running tasks have ended."""

@@ -11,7 +11,7 @@ from __future__ import annotations
 import functools
 import hashlib
 import math
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Sequence
 
 from ..model.columns import Picks
 from ..model.describe import MODES, Template
@@ -74,6 +74,27 @@ def check_submit(message: Submit) -> None:
         if hashlib.sha256(body).digest() != sha256:
             raise RequestError("function: its body is another one", hint="submit it again", code="JRM-Q11")
     check_template(message.template)
+
+
+def check_bundle(work: Sequence[Submit], function: Callable[[bytes], bytes | None]) -> None:
+    """Refuse a bundle that cannot run on its own (RequestError); ``function`` returns a function that is known here."""
+    if not work:
+        raise RequestError("work: there is none", hint="give tasks, arrays or calls", code="JRM-Q27")
+    brought = {sha for each in work for sha in each.functions}
+    for number, each in enumerate(work):
+        check_submit(each)
+        template = each.template
+        if template.mode == "call" and template.function not in brought and function(template.function) is None:
+            raise RequestError(
+                "function: its body is not known here", hint="submit it again", code="JRM-Q16", retry=True
+            )
+        for field, given in (("after", each.after), ("pilot", template.pilot)):
+            if given:
+                raise RequestError(
+                    f"work[{number}].{field}: nobody is there to see to that while a bundle runs",
+                    hint=f"leave {field} out, or use s.pilot and s.submit",
+                    code="JRM-Q27",
+                )
 
 
 @functools.lru_cache(16)  # one call after the other comes with the same description; a refusal is not kept

@@ -115,13 +115,27 @@ class QueueSeen(Input):
 
 
 @dataclass(frozen=True, slots=True)
+class Remains(Input):
+    """What an agent that is gone left behind: its last hello (empty: none), and (number, body) of its reports."""
+
+    session: str
+    pilot: int
+    hello: bytes
+    reports: tuple[tuple[int, bytes], ...]
+
+
+@dataclass(frozen=True, slots=True)
 class StartPilot(Effect):
-    """Submit the pilot's job (local: start the agent). Idempotent by (session, pilot)."""
+    """Submit the pilot's job (local: start the agent). Idempotent by (session, pilot).
+
+    ``orders``: the encoded orders of a bundle, which go with it.
+    """
 
     session: str
     pilot: int
     spec: PilotSpec
     key: bytes
+    orders: tuple[bytes, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -218,6 +218,7 @@ class PilotSpec(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
         drain: s before the end of the walltime at which no new task starts.
         hooks: commands of the user by the moment at which they run.
         backup: nodes beyond ``nodes`` that stand in for lost ones.
+        bundle: it takes its work along when it is submitted, and ends when that is done.
     """
 
     site: str = "local"
@@ -238,6 +239,7 @@ class PilotSpec(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
     drain: float = 0.0
     hooks: dict[str, str] = {}
     backup: int = 0
+    bundle: bool = False
 
 
 AnyFact = (

@@ -199,6 +199,19 @@ class MoveFiles(Message, tag=20, frozen=True):
     targets: tuple[str, ...] = ()
 
 
+class SubmitBundle(Message, tag=22, frozen=True):
+    """Record a pilot with the work that goes with it: all of it or nothing. Repeating it with the same key is harmless.
+
+    Each submission has a key of its own, by which its bulk is found; ``req`` and ``session`` of them mean nothing.
+    """
+
+    req: int
+    session: str
+    key: bytes
+    spec: PilotSpec
+    work: tuple[Submit, ...]
+
+
 # ---------------------------------------------------------------- broker -> client
 
 
@@ -490,13 +503,17 @@ class Started(Report, tag=96, frozen=True):
 
 
 class Ended(Report, tag=97, frozen=True):
-    """Attempts ended; vec ``state`` u1 as the agent saw it (DONE, FAILED or CANCELED)."""
+    """Attempts ended; vec ``state`` u1 as the agent saw it (DONE, FAILED or CANCELED).
+
+    ``again``: the agent itself goes on with attempt + 1 of each (what it does with a bundle, asking nobody).
+    """
 
     bulk: int
     picks: Picks
     attempt: bytes
     state: bytes
     ends: Ends
+    again: bool = False
 
 
 class Inventory(Report, tag=98, frozen=True):
@@ -543,6 +560,7 @@ ClientMessage = (
     Hello
     | Attach
     | Submit
+    | SubmitBundle
     | Cancel
     | RequestPilot
     | CancelPilot
