@@ -235,7 +235,7 @@ def _said(amounts: list[float], nodes: int) -> str:
     cores, busy, gpus, gpus_busy, mem, mem_busy = amounts
     parts = []
     for most, used, unit, told in (
-        (cores, busy, "cores busy", True),
+        (cores, busy, "cores busy", cores > 0),
         (gpus, gpus_busy, "GPUs", gpus > 0),
         (mem, mem_busy, "GiB", mem_busy > 0),
     ):
@@ -250,7 +250,7 @@ def _percent(used: float, most: float) -> str:
 
 
 def _drawn(share: Array, px: float) -> Array:
-    """Return shares in steps of half a pixel of a cell: never empty when something is busy, nor full when not all is."""
+    """Return shares in steps of half a pixel of a cell: not empty when something is busy, not full when not all is."""
     steps = max(8, round(2 * px))
     inner = np.clip(np.rint(share * steps), 1, steps - 1) / steps
     return np.where(share <= 0, 0.0, np.where(share > 0.999, 1.0, inner))
