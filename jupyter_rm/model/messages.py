@@ -200,10 +200,7 @@ class MoveFiles(Message, tag=20, frozen=True):
 
 
 class SubmitBundle(Message, tag=22, frozen=True):
-    """Record a pilot with the work that goes with it: all of it or nothing. Repeating it with the same key is harmless.
-
-    Each submission has a key of its own, by which its bulk is found; ``req`` and ``session`` of them mean nothing.
-    """
+    """Record a pilot with the work that goes with it, all or nothing; a repeat is harmless. Bulks have their own keys."""
 
     req: int
     session: str
