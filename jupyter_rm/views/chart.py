@@ -19,7 +19,7 @@ from .gather import Pilot
 from .tables import Array
 from .texts import line
 
-LAYOUTS = ("physical", "logical")
+LAYOUTS = ("physical", "logical", "site")
 
 
 @dataclass(frozen=True)
@@ -163,25 +163,27 @@ _made: dict[tuple[Any, ...], tuple[list[Any], Chart]] = {}
 _MOST_KEPT = 8
 
 
-def chart(pilots: list[Pilot], layout: str) -> Chart:
+def chart(pilots: list[Pilot], layout: str, more: tuple[str, ...] = ()) -> Chart:
     """Return the chart of the nodes of some pilots.
 
     Args:
-        layout: ``logical`` (pilot by pilot) or ``physical`` (as nodes stand: described, or told by their names).
+        layout: ``logical`` (pilot by pilot), ``physical`` (as nodes stand: described, or told by their names), or
+            ``site`` (as they stand, with ``more`` hosts, those that no pilot holds).
 
     Raises:
         RequestError: no such layout, or a description is wrong; JRM-Q60, JRM-Q67.
     """
     if layout not in LAYOUTS:
         raise RequestError(f"layout: {layout!r} is unknown", hint="use " + " or ".join(LAYOUTS), code="JRM-Q60")
-    described = layouts.known() if layout == "physical" else []
-    mark = (layout, tuple(map(id, described)), tuple((pilot.number, id(pilot.nodes)) for pilot in pilots))
+    described = layouts.known() if layout != "logical" else []
+    more = more if layout == "site" else ()
+    mark = (layout, tuple(map(id, described)), tuple((pilot.number, id(pilot.nodes)) for pilot in pilots), more)
     with _lock:
         if mark not in _made:
             if len(_made) >= _MOST_KEPT:
                 _made.pop(next(iter(_made)))
             kept = [described, [pilot.nodes for pilot in pilots]]  # their ids stay theirs as long as this is kept
-            _made[mark] = kept, (_logical(pilots) if layout == "logical" else _physical(pilots, described))
+            _made[mark] = kept, (_logical(pilots) if layout == "logical" else _physical(pilots, described, more))
         return _made[mark][1]
 
 
@@ -210,9 +212,9 @@ def _logical(pilots: list[Pilot]) -> Chart:
     return _chart(names, groups, where, pilots, {})
 
 
-def _physical(pilots: list[Pilot], described: list[layouts.Layout]) -> Chart:
+def _physical(pilots: list[Pilot], described: list[layouts.Layout], more: tuple[str, ...] = ()) -> Chart:
     named = {pilot.number: [_clean(node.name) for node in pilot.nodes] for pilot in pilots}
-    held = dict.fromkeys(name for names in named.values() for name in names)
+    held = dict.fromkeys(name for names in named.values() for name in names) | dict.fromkeys(map(_clean, more))
     plan = max(described, key=lambda each: sum(name in each.hosts for name in held), default=None)
     groups: list[layouts.Group] = []
     marks: dict[str, str] = {}

@@ -59,6 +59,9 @@ CONTROLS: dict[str, list[dict[str, Any]]] = {
     "queue": [
         {"kind": "select", "table": "bars", "key": "uid"},
         {"kind": "select", "table": "queue", "key": "uid"},
+        {"kind": "select", "table": "jobs", "key": "uid"},
+        {"kind": "select", "table": "line", "key": "uid"},
+        {"kind": "text", "field": "search", "label": "Jobs", "hint": "a user, queue, reason or state"},
         {"kind": "text", "field": "select", "label": "Highlight", "hint": "a pilot: p.0"},
     ],
     "timeline": [

@@ -17,6 +17,7 @@ from .palette import palette
 from .pictures import Picture, Table
 
 MOST_LINES = 200
+_TOLD = ("tasks", "queue", "jobs", "places")  # tables that are written out below the figure
 _PAGE = """<!DOCTYPE html>
 <html lang="en"><head><meta charset="utf-8"><title>%(title)s</title><style>
 body { margin: 16px; background: %(paper)s; color: %(text)s; }
@@ -63,6 +64,8 @@ def figure(view: str, picture: Picture, theme: str = "light", offset_s: float | 
     for name, source in sources.made.items():
         if name in picture.tables:
             source.data = columns(picture.tables[name], tuple(TIMES.get(name, ())), offset_s)
+    for part, table in sources.optional.items():
+        made.select_one({"name": part}).visible = bool(picture.tables[table].rows)
     return made
 
 
@@ -86,7 +89,7 @@ def page(view: str, picture: Picture, theme: str = "light", at: float | None = N
         "when": time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(at)),
         "loader": offline.loader(),
         "drawing": offline.drawing(made, themed=False),
-        "table": "".join(_text(name, picture.tables[name]) for name in ("tasks", "queue") if name in picture.tables),
+        "table": "".join(_text(name, picture.tables[name]) for name in _TOLD if name in picture.tables),
     }
 
 

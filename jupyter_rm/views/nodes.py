@@ -8,7 +8,7 @@ there. Colours are keys (see :mod:`.palette`). Knows columns and charts; knows n
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,12 +17,14 @@ import numpy as np
 from ..model.errors import RequestError
 from ..model.ids import parse_pilot, parse_task, pilot_uid
 from ..model.states import PilotState, TaskState
+from . import abroad as others
 from . import cores as slots
 from . import layout as layouts
 from .chart import LAYOUTS, Chart, Part, chart
 from .gather import Gathered, Pilot, gather
 from .grid import LEGEND_COLUMNS, UNITS, cells, legend, pixels
 from .palette import MARKS, category
+from .people import chosen_hosts
 from .pictures import Picture, Table, head
 from .tables import Array, Source
 from .windows import Window
@@ -52,6 +54,7 @@ LABEL_COLUMNS = ("key", "x", "y", "text", "ink")
 CRUMB_COLUMNS = ("key", "label")
 # Which state of its nodes a cell tells, the worst first.
 SPECIAL = ("DOWN", "SILENT", "DRAINED")
+_THEIRS = "held by no pilot; {:.0%} busy, says the batch system"
 
 
 @dataclass(frozen=True)
@@ -86,10 +89,10 @@ def held_at(gathered: Gathered, at: float | None) -> list[Pilot]:
     return held or known
 
 
-def scene(gathered: Gathered, layout: str, at: float | None) -> Scene:
-    """Return what runs where now, or did at a moment (seconds since 1970)."""
+def scene(gathered: Gathered, layout: str, at: float | None, more: tuple[str, ...] = ()) -> Scene:
+    """Return what runs where now, or did at a moment (seconds since 1970); ``more``: hosts that no pilot holds."""
     pilots = held_at(gathered, at)
-    plan = chart(pilots, layout)
+    plan = chart(pilots, layout, more)
     if at is None:
         mask = (gathered.state == TaskState.RUNNING) | (gathered.state == TaskState.STAGING_OUT)
     else:
@@ -142,10 +145,14 @@ def nodes(source: Source, window: Window, now: float) -> Picture:
         values = head(source.ledger)
         gathered = gather(source)
         marks = outside(source)
+        sites = dict(getattr(source, "sites", {}))
+    more = tuple(node.name for view in sites.values() for node in view.nodes) if layout == "site" else ()
     # The way from the system to a core is one look at all tasks, not one per step.
-    described = tuple(map(id, layouts.known())) if layout == "physical" else ()
-    stage = gathered.once((layout, window.at, described), lambda: scene(gathered, layout, window.at))
+    described = tuple(map(id, layouts.known())) if layout != "logical" else ()
+    stage = gathered.once((layout, window.at, described, more), lambda: scene(gathered, layout, window.at, more))
     plan = stage.chart
+    around = others.abroad(plan, sites) if color == "user" or layout == "site" else None
+    chosen = chosen_hosts(sites, window.select)
     width, height = pixels(window.width, WIDTH), pixels(window.height, HEIGHT)
     limit = _limit(window, width, height)
     parts = plan.parts(window.focus, limit, window.level)
@@ -163,7 +170,7 @@ def nodes(source: Source, window: Window, now: float) -> Picture:
         values["now"] = gathered.latest(now)
     if len(parts) == 1 and parts[0].host and parts[0].key == window.focus:
         return _node(stage, parts[0], window, values, color, (width, height), marks)
-    return _map(stage, parts, window, values, color, (width, height), marks)
+    return _map(stage, parts, window, values, color, (width, height), marks, around, chosen)
 
 
 def _limit(window: Window, width: int, height: int) -> int:
@@ -184,6 +191,8 @@ def _map(
     color: str,
     size: tuple[int, int],
     marks: dict[str, str],
+    around: others.Abroad | None,
+    chosen: frozenset[str],
 ) -> Picture:
     plan, gathered = stage.chart, stage.gathered
     edges = np.array([part.begin for part in parts] + [parts[-1].end if parts else 0], np.int64)
@@ -200,34 +209,47 @@ def _map(
     share = np.divide(busy[0], held[0], out=np.zeros(len(parts)), where=held[0] > 0)
     gpu_share = np.divide(busy[1], held[1], out=np.zeros(len(parts)), where=held[1] > 0)
     share = np.clip(np.maximum(share, gpu_share), 0.0, 1.0)
+    known = np.zeros(len(parts))
+    if around is not None:
+        # What no pilot holds is as busy as its batch system says.
+        known = sums(around.known)
+        theirs = np.divide(sums(around.busy), np.diff(edges), out=np.zeros(len(parts)), where=np.diff(edges) > 0)
+        share = np.where(held[0] > 0, share, theirs)
     states = _states(stage, window.at, marks)
     special = {name: sums(mask) for name, mask in states.items()}
-    lit = sums(_lit(stage, window.select)) if window.select else np.zeros(len(parts))
-    keys = _keys(stage, edges, color, share)
+    lit = sums(_lit(stage, window.select, chosen)) if window.select else np.zeros(len(parts))
+    keys = _keys(stage, edges, color, share, around)
     places, px = cells(len(parts), *size, _columns(plan, window.focus, parts))
     single = all(part.host for part in parts)
     told = _told(stage, parts) if parts and single and len(parts) <= FEW else {}
+    if around is not None and single:
+        told |= {
+            i: around.jobs[part.begin] for i, part in enumerate(parts) if i not in told and part.begin in around.jobs
+        }
     filled = _drawn(share, places[0][3] * size[1] / UNITS if places else 0.0)
     rows = []
     for i, part in enumerate(parts):
         x, y, w, h = places[i]
         worst = next((name for name in SPECIAL if special[name][i] > 0), "")
         whole = bool(worst) and special[worst][i] >= part.end - part.begin
-        state = worst if whole else _usual(held[0][i], share[i])
+        state = worst if whole else _usual(held[0][i] + known[i], share[i])
         key = "ABSENT" if state == "ABSENT" else worst if whole and color != "load" else keys[i]
         fill = 1.0 if whole or color == "load" else float(filled[i])
         counts = int(running[i]), int(done[i]), int(failed[i])
+        elsewhere = held[0][i] <= 0 and known[i] > 0
         amounts = [number for kind in range(3) for number in (_short(held[kind][i]), _short(busy[kind][i]))]
         rows.append(
             [
                 *(part.key, part.label, x, w, y, round(y + h, 1), round(y + fill * h, 1), key),
                 *(MARKS[worst].hatch if worst else " ", int(lit[i] > 0), True, state, part.end - part.begin, *amounts),
-                *(*counts, "", _said(amounts, part.end - part.begin), told.get(i, "")),
+                *(*counts, "", _THEIRS.format(share[i]) if elsewhere else _said(amounts, part.end - part.begin)),
+                told.get(i, ""),
             ]
         )
     values |= _totals(held, busy, special, edges)
     labels = _labels(rows, px, size)
-    return _picture(values, rows, labels, plan.crumbs(window.focus), color, size)
+    users = {key: name for name, key in reversed(around.users)} if around is not None else {}
+    return _picture(values, rows, labels, plan.crumbs(window.focus), color, size, users)
 
 
 def _said(amounts: list[float], nodes: int) -> str:
@@ -325,9 +347,11 @@ def _states(stage: Scene, at: float | None, told: dict[str, str]) -> dict[str, A
     return masks
 
 
-def _lit(stage: Scene, select: str) -> Array:
-    """Return a mask of the hosts that a task, submission or pilot is on."""
+def _lit(stage: Scene, select: str, chosen: frozenset[str]) -> Array:
+    """Return a mask of the hosts that a task, submission, pilot or job of a site (on ``chosen`` hosts) is on."""
     gathered, plan = stage.gathered, stage.chart
+    if select.startswith("j."):
+        return others.lit(plan, chosen)
     mask = np.zeros(len(plan), bool)
     if select.startswith("p."):
         where = plan.where.get(parse_pilot(select))
@@ -347,7 +371,7 @@ def _lit(stage: Scene, select: str) -> Array:
     return mask
 
 
-def _keys(stage: Scene, edges: Array, color: str, share: Array) -> list[str]:
+def _keys(stage: Scene, edges: Array, color: str, share: Array, around: others.Abroad | None) -> list[str]:
     """Return the colour key of each cell."""
     count = len(edges) - 1
     if color == "load":
@@ -355,7 +379,8 @@ def _keys(stage: Scene, edges: Array, color: str, share: Array) -> list[str]:
     if color == "state":
         return ["BUSY"] * count
     if color == "user":
-        return ["c0"] * count
+        assert around is not None
+        return [around.users[number][1] if number >= 0 else "IDLE" for number in around.dominant(edges)]
     if color == "pilot":
         owner = stage.chart.pilot[edges[:-1]] if count else edges[:0]
         return [category(int(number)) if number >= 0 else "ABSENT" for number in owner]
@@ -472,6 +497,7 @@ def _picture(
     crumbs: list[list[str]],
     color: str,
     size: tuple[int, int],
+    users: Mapping[str, str] | None = None,
 ) -> Picture:
     return Picture(
         values,
@@ -479,12 +505,12 @@ def _picture(
             "cells": Table(CELL_COLUMNS, rows),
             "labels": Table(LABEL_COLUMNS, labels),
             "crumbs": Table(CRUMB_COLUMNS, [list(each) for each in crumbs]),
-            "legend": Table(LEGEND_COLUMNS, legend(_meanings(rows, color), size[0])),
+            "legend": Table(LEGEND_COLUMNS, legend(_meanings(rows, color, users or {}), size[0])),
         },
     )
 
 
-def _meanings(rows: list[list[Any]], color: str) -> list[tuple[str, str, str]]:
+def _meanings(rows: list[list[Any]], color: str, users: Mapping[str, str]) -> list[tuple[str, str, str]]:
     """Return (colour key, hatch, text) of what is to be explained."""
     special = [(name, MARKS[name].hatch, MARKS[name].text) for name in SPECIAL if any(row[11] == name for row in rows)]
     if color == "load":
@@ -492,7 +518,10 @@ def _meanings(rows: list[list[Any]], color: str) -> list[tuple[str, str, str]]:
     if color == "state":
         return [("IDLE", " ", "free"), ("BUSY", " ", "busy"), *special]
     seen = dict.fromkeys(row[7] for row in rows if str(row[7]).startswith("c"))
-    what = {"task": "submission", "pilot": "pilot", "user": "this session"}[color]
+    if color == "user":
+        named = [(key, " ", users.get(key, others.YOU)) for key in sorted(seen, key=_number)[:8]]
+        return [("IDLE", " ", "nobody's, or not told"), *named, *special]
+    what = {"task": "submission", "pilot": "pilot"}[color]
     return [
         ("IDLE", " ", "free"),
         *((key, " ", f"{what} {key[1:]}") for key in sorted(seen, key=_number)[:8]),

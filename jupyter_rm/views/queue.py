@@ -1,21 +1,25 @@
-"""The queue: where each pilot of a session stands on its way, for how long, why, and when it may start.
+"""The queue: where each pilot of a session stands on its way, for how long, why, when it may start, and who else waits.
 
-What a batch system does not tell stays empty: nothing is guessed. Knows ledgers; knows no batch system and no figures.
-Read next: :mod:`.pictures`, :mod:`.timeline`.
+What a batch system does not tell stays empty: nothing is guessed. How sure a start is, only its history can say: the
+earliest and the latest that were told lately. Knows ledgers; knows no batch system and no figures. Read next:
+:mod:`.lines` (everybody's jobs), :mod:`.pictures`.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 
 from ..model.ids import parse_pilot, pilot_uid
 from ..model.ledger import PilotRow
+from ..model.sites import SiteView
 from ..model.states import Cause, PilotState
 from ..model.units import human_s
 from .axis import Axis
 from .grid import LEGEND_COLUMNS, UNITS, legend, pixels
+from .lines import MOST_JOBS, Lines, node_states
 from .palette import MARKS
 from .pictures import Picture, PilotReason, Table, Words, head
 from .tables import Source
@@ -25,6 +29,7 @@ from .windows import Window
 QUEUE_COLUMNS = (
     *("uid", "name", "site", "state", "unreachable", "step", "reason", "cause", "job_id", "queue", "nodes", "cores"),
     *("position", "length", "asked_at", "started_at", "ended_at", "estimate", "source", "walltime"),
+    *("earliest", "latest", "certainty"),
 )
 BAR_COLUMNS = ("key", "x", "x1", "y", "y1", "color", "hatch", "lit", "state", "uid", "text")
 LANE_COLUMNS = ("key", "y", "label")
@@ -32,6 +37,8 @@ SPARK_COLUMNS = ("key", "x", "x1", "y", "y1")
 NOTE_COLUMNS = ("key", "x", "y", "text", "ink")
 MARK_COLUMNS = ("key", "x", "text")
 FEW, MOST = 24, 200
+FEW_JOBS = 200
+LATELY_S = 3600.0  # starts that were told longer ago say nothing of how sure one is
 WIDTH = 960
 FEWEST_LANES = 6  # a single pilot is a lane, not a poster
 _SHOWN = ("SUBMITTED", "QUEUED", "STARTING", "ACTIVE", "DRAINING")
@@ -41,7 +48,8 @@ def queue(source: Source, words: Words, window: Window, now: float) -> Picture:
     """Return where the pilots of a session stand.
 
     Args:
-        window: ``limit`` (pilots), ``begin``, ``select`` (a pilot to highlight), ``width``. now: seconds since 1970.
+        window: ``limit`` (pilots), ``rows`` (jobs of others), ``search`` (in the jobs: a user, a queue, a reason),
+            ``begin``, ``select`` (a pilot or a job to highlight), ``width``. now: seconds since 1970.
     """
     most = min(max(1, window.limit or FEW), MOST)
     with source.changed:
@@ -49,7 +57,9 @@ def queue(source: Source, words: Words, window: Window, now: float) -> Picture:
         values = head(ledger)
         rows = sorted(ledger.pilots, key=lambda row: (row.state.final, -row.number))[:most]
         alive = any(not row.state.final for row in ledger.pilots)
-        table = [_line(row, words.pilot) for row in rows]
+        table = [_line(row, words.pilot, now) for row in rows]
+        own = {(row.spec.site, row.job_id): pilot_uid(row.number) for row in ledger.pilots if row.job_id}
+        sites: Mapping[str, SiteView] = dict(getattr(source, "sites", {}))
     chosen = parse_pilot(window.select) if window.select.startswith("p.") else -1
     begins = [row.at for row in rows]
     first = min(begins, default=now - 60.0) if window.begin is None else window.begin
@@ -76,6 +86,11 @@ def queue(source: Source, words: Words, window: Window, now: float) -> Picture:
     meanings = [
         (name, MARKS[name].hatch, name.lower()) for name in (*_SHOWN, "SILENT", "FAILED", "CANCELED") if name in seen
     ]
+    lines = Lines(sites, own, window.select, _short(sites))
+    jobs = lines.jobs(window.search, min(max(1, window.rows or FEW_JOBS), MOST_JOBS))
+    values |= {"others": sum(not row[6] for row in jobs.rows), "others_note": _others(sites, alive)}
+    drawn = lines.figure(width)
+    meanings += _users(jobs.rows) + _machines(sites)
     values |= {"begin": float(axis.edges[0]), "end": float(axis.edges[-1]), "pilots": len(ledger.pilots)}
     values["note"] = "" if rows else "No pilot was asked for yet."
     marks = [["now", round(edge * 1000), "now"]] if estimates else []
@@ -89,14 +104,68 @@ def queue(source: Source, words: Words, window: Window, now: float) -> Picture:
             "notes": Table(NOTE_COLUMNS, notes),
             "marks": Table(MARK_COLUMNS, marks),
             "legend": Table(LEGEND_COLUMNS, legend(meanings, width)),
+            "jobs": jobs,
+            "places": lines.places(),
+            **drawn,
         },
     )
 
 
-def _line(row: PilotRow, reason: PilotReason) -> list[Any]:
+def _short(sites: Mapping[str, SiteView]) -> dict[str, str]:
+    """Return short names of sites; the whole one where two would be called the same."""
+    short = {name: place_of(name) for name in sites}
+    return {name: text if list(short.values()).count(text) == 1 else name for name, text in short.items()}
+
+
+def _users(jobs: list[list[Any]]) -> list[tuple[str, str, str]]:
+    """Return what the colours of users mean: oneself, and those with the most jobs."""
+    count: dict[tuple[str, str], int] = {}
+    for row in jobs:
+        who = row[5], "you" if row[6] else str(row[4])
+        count[who] = count.get(who, 0) + 1
+    most = sorted(count, key=lambda who: (who[1] != "you", -count[who], who[1]))[:6]
+    return [(color, " ", name) for color, name in most]
+
+
+def _machines(sites: Mapping[str, SiteView]) -> list[tuple[str, str, str]]:
+    seen = {state for view in sites.values() for state in node_states(view)}
+    marks = (("busy", "BUSY"), ("mixed", "PARTLY"), ("free", "IDLE"), ("drained", "DRAINED"), ("down", "DOWN"))
+    return [(mark, MARKS[mark].hatch, f"nodes {state}") for state, mark in marks if state in seen]
+
+
+def _others(sites: Mapping[str, SiteView], alive: bool) -> str:
+    """Return why nothing is told of others' jobs, or not all."""
+    if not sites:
+        return "Jobs of others are listed while a pilot waits at a batch system." if alive else ""
+    hidden = sorted(place_of(name) for name, view in sites.items() if not view.whole)
+    left = {place_of(name): view.left_out for name, view in sites.items() if view.left_out}
+    parts = [f"{', '.join(hidden)} shows nobody the jobs of others"] if hidden else []
+    parts += [f"{name}: {count:,} more jobs are not listed here" for name, count in left.items()]
+    return "; ".join(parts)
+
+
+def _sure(row: PilotRow, now: float) -> tuple[float, float, str]:
+    """Return the earliest and the latest start that was told lately, and how sure that makes the last one."""
+    queued = row.queued
+    if queued is None or not queued.estimate:
+        return 0.0, 0.0, ""
+    if queued.estimate < now:
+        return 0.0, 0.0, f"overdue by {human_s(now - queued.estimate)}; no later start was told"
+    since = now - LATELY_S
+    told = [start for at, start in row.estimates[:-1] if at >= since and start > now] + [queued.estimate]
+    low, high = min(told), max(told)
+    if len(told) == 1:
+        return low, high, "told once: how sure it is shows when it is told again"
+    if high - low < 60:
+        return low, high, f"told {len(told)} times, always the same minute"
+    return low, high, f"told {len(told)} times within {human_s(high - low)}"
+
+
+def _line(row: PilotRow, reason: PilotReason, now: float) -> list[Any]:
     queued, step = row.queued, row.step
     waits = queued is not None and not row.state.final
     started = row.times.get(int(PilotState.STARTING)) or row.times.get(int(PilotState.ACTIVE))
+    earliest, latest, certainty = _sure(row, now) if waits else (0.0, 0.0, "")
     return [
         *(pilot_uid(row.number), row.spec.name, line(row.spec.site), row.state.name, row.silent),
         line(f"{step.step}: {step.text or step.status}") if step is not None and not row.state.final else "",
@@ -110,6 +179,7 @@ def _line(row: PilotRow, reason: PilotReason) -> list[Any]:
         (queued.estimate or None) if waits and queued else None,
         line(queued.source) if waits and queued else "",
         row.spec.walltime or None,
+        *(earliest or None, latest or None, certainty),
     ]
 
 
@@ -153,7 +223,24 @@ def _life(row: PilotRow, edge: float, axis: Axis, lane: tuple[float, float], lit
             took = "" if place + 1 == len(steps) else f"for {human_s(until - at)}"
             bars.append([f"{uid}:{known.name}", x, x1, low, high, name, MARKS[name].hatch or " ", lit, name, uid, took])
     if row.queued is not None and row.queued.estimate > edge and not row.state.final:
-        said = f"estimated start, says {line(row.queued.source) or 'the batch system'}"
+        low_, high_, sure = _sure(row, edge)
+        said = f"estimated start, says {line(row.queued.source) or 'the batch system'}; {sure}"
+        if high_ - low_ >= 2 * axis.width:
+            # How far the told starts lie apart: a thin line through the lane.
+            middle = (low + high) / 2
+            where = (round(middle - (high - low) / 12, 1), round(middle + (high - low) / 12, 1))
+            spread = [
+                _x(low_, axis),
+                _x(high_, axis),
+                *where,
+                "INK",
+                " ",
+                0,
+                "ESTIMATE",
+                uid,
+                f"starts that were {sure}",
+            ]
+            bars.append([f"{uid}:spread", *spread])
         x, x1 = _x(edge, axis), _x(row.queued.estimate, axis)
         if x1 > x:
             third = (high - low) / 3

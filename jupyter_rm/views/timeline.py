@@ -192,7 +192,7 @@ def _by_node(gathered: Gathered, seen: Array, rows: int, window: Window, moment:
 
 def _lit(gathered: Gathered, tasks: Array, select: str) -> Array:
     """Return a mask of the tasks that are highlighted."""
-    if not select:
+    if not select or select.startswith("j."):  # a job of somebody else has no bars here
         return np.zeros(len(tasks), bool)
     if select.startswith("p."):
         chosen: Array = gathered.pilot[tasks] == parse_pilot(select)

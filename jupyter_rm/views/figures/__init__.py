@@ -53,7 +53,8 @@ def template(view: str, theme: str = "light") -> dict[str, Any]:
     Returns:
         ``view``, ``theme``, ``version`` (changes with the content), ``bokeh`` (the version of BokehJS that draws it),
         ``doc`` (for ``Bokeh.embed.embed_item``), ``sources`` (table -> name of its ColumnDataSource), ``times`` (table
-        -> columns that are milliseconds since 1970), ``controls`` (see :mod:`jupyter_rm.views.controls`).
+        -> columns that are milliseconds since 1970), ``optional`` (name of a part that is seen only while a table has
+        rows -> that table), ``controls`` (see :mod:`jupyter_rm.views.controls`).
 
     Raises:
         RequestError: no such view or theme; JRM-Q65.
@@ -90,6 +91,7 @@ def _template(view: str, theme: str) -> dict[str, Any]:
         "doc": doc,
         "sources": sources.names,
         "times": {table: columns for table, columns in TIMES.items() if table in sources.names},
+        "optional": sources.optional,
         "controls": CONTROLS.get(view, []),
     }
     body = json.dumps(told, sort_keys=True, separators=(",", ":")).encode()

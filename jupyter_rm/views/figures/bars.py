@@ -1,4 +1,4 @@
-"""Figures of lanes: what ran when (view ``timeline``), and how pilots fare (view ``queue``)."""
+"""Figures of lanes: what ran when (view ``timeline``), how pilots fare and who else is in line (view ``queue``)."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from typing import Any
 from bokeh.layouts import column, row
 
 from ..grid import LEGEND_COLUMNS
+from ..lines import LINE_COLUMNS, ROW_COLUMNS, TOLD_COLUMNS
 from ..palette import Palette
 from ..queue import NOTE_COLUMNS, SPARK_COLUMNS
 from ..timeline import BAR_COLUMNS, LANE_COLUMNS, MARK_COLUMNS
@@ -56,28 +57,48 @@ def queue(palette: Palette, sources: Sources) -> Any:
         [("", "@uid"), ("state", "@state"), ("from", "@x{%F %T}"), ("to", "@x1{%F %T}"), ("", "@text")],
         formatters={"@x": "datetime", "@x1": "datetime"},
     )
-    return assembled(palette, sources, names, made)
+    return assembled(palette, sources, names, made, others(palette, sources))
 
 
-def lanes(palette: Palette, source: Any, name: str, height: int) -> tuple[Any, Any]:
-    """Return two figures side by side: for the names of lanes, and for what happened in them."""
+def others(palette: Palette, sources: Sources) -> Any:
+    """Return everybody's place in the lines of sites, and the nodes there; seen only when there are any."""
+    names, made = lanes(palette, sources.of("line_rows", ROW_COLUMNS), "line", 190, times=False)
+    made.xaxis.visible = False
+    made.xgrid.visible = False
+    drawn = bars(made, palette, sources.of("line", LINE_COLUMNS))
+    notes = sources.of("line_notes", TOLD_COLUMNS)
+    texts(made, palette, notes, x="x", y="y", text="text", text_baseline="middle", text_align="left")
+    hover(made, [drawn], [("", "@text"), ("", "@uid")])
+    return sources.seen_with("line", row(names, made, sizing_mode="stretch_width", spacing=0))
+
+
+def lanes(palette: Palette, source: Any, name: str, height: int, times: bool = True) -> tuple[Any, Any]:
+    """Return two figures side by side: for the names of lanes, and for what happened in them.
+
+    Args:
+        times: it happened over time; False: across 1000 units.
+    """
     span = models.Range1d(0, 1000)
-    borders: dict[str, Any] = {"min_border_top": ABOVE, "min_border_bottom": BELOW}
+    borders: dict[str, Any] = {"min_border_top": ABOVE, "min_border_bottom": BELOW if times else ABOVE}
+    across: dict[str, Any] = {} if times else {"x_range": models.Range1d(0, 1000)}
     made = plot(
         palette,
         "",
         height=height,
-        tools="xpan,xwheel_zoom,xbox_zoom,tap,reset,save",
+        times=times,
+        tools="xpan,xwheel_zoom,xbox_zoom,tap,reset,save" if times else "tap",
         name=name,
         y_range=span,
         min_border_left=4,
         **borders,
+        **across,
     )
     made.title = None
     made.yaxis.visible = False
     made.ygrid.visible = False
     made.xgrid.grid_line_color = palette.faint
-    made.x_range.range_padding = 0
+    if times:
+        made.x_range.range_padding = 0
     names = plot(
         palette,
         "",
@@ -142,8 +163,8 @@ def bars(made: Any, palette: Palette, source: Any) -> Any:
     return drawn
 
 
-def assembled(palette: Palette, sources: Sources, names: Any, made: Any) -> Any:
-    """Return the line that explains colours above names and lanes."""
+def assembled(palette: Palette, sources: Sources, names: Any, made: Any, *below: Any) -> Any:
+    """Return the line that explains colours above names and lanes, and what stands below them."""
     both = row(names, made, sizing_mode="stretch_width", spacing=0)
     words = explain(palette, sources.of("legend", LEGEND_COLUMNS))
-    return column(words, both, sizing_mode="stretch_width", spacing=0)
+    return column(words, both, *below, sizing_mode="stretch_width", spacing=0)

@@ -21,16 +21,27 @@ _TIMES = models.DatetimeTickFormatter
 
 
 class Sources:
-    """The data sources of a template: one per table, named as it is, with its columns and no rows."""
+    """The data sources of a template: one per table, named as it is, with its columns and no rows.
+
+    Attributes:
+        optional: name of a part of the figure -> the table without whose rows it is not seen.
+    """
 
     def __init__(self) -> None:
         self.made: dict[str, Any] = {}
+        self.optional: dict[str, str] = {}
 
     def of(self, table: str, columns: Sequence[str]) -> Any:
         """Return the source of a table."""
         if table not in self.made:
             self.made[table] = models.ColumnDataSource(data={name: [] for name in columns}, name=f"table:{table}")
         return self.made[table]
+
+    def seen_with(self, table: str, part: Any) -> Any:
+        """Return a part of the figure that is seen only while a table has rows; whoever fills the table sees to it."""
+        part.name, part.visible = f"with:{table}", False
+        self.optional[part.name] = table
+        return part
 
     @property
     def names(self) -> dict[str, str]:

@@ -30,6 +30,8 @@ export interface Template {
   doc: Record<string, unknown>;
   sources: Record<string, string>;
   times?: Record<string, string[]>;
+  /** Parts that are seen only while a table has rows, by name. */
+  optional?: Record<string, string>;
   controls?: Control[];
 }
 
@@ -206,6 +208,15 @@ export class Figure {
       } finally {
         this.quiet = false;
       }
+    }
+    this.optional(picture);
+  }
+
+  private optional(picture: Picture): void {
+    for (const [name, table] of Object.entries(this.made.optional ?? {})) {
+      const part = this.document.get_model_by_name(name);
+      const seen = Boolean(picture.tables[table]?.rows.length);
+      if (part && part.visible !== seen) part.visible = seen;
     }
   }
 
