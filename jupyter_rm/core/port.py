@@ -20,6 +20,7 @@ class Port:
     Attributes:
         held: tasks bound to the pilot without a final state. stock: how many it wants to hold.
         templates: bulks whose template was sent in this connection; functions likewise.
+        asleep: its job waits to be started anew, so nobody is to be heard.
     """
 
     def __init__(self, session: str, pilot: int, incarnation: int, patience: Patience, applied: int) -> None:
@@ -29,6 +30,7 @@ class Port:
         self.hello = -1
         self.ready = False
         self.connected = False
+        self.asleep = False
         self.heard_at = 0.0
         self.said_at = 0.0
         self.orders = Outbox(patience=patience.resend)
@@ -61,7 +63,7 @@ class Port:
     def greet(self, now: float, hello: AgentHello) -> Effect:
         """Open a new connection."""
         self.epoch, self.hello = hello.epoch, hello.hello
-        self.connected, self.ready = True, False
+        self.connected, self.ready, self.asleep = True, False, False
         self.heard_at = now
         self.orders = Outbox(patience=self._patience.resend)
         self.templates.clear()

@@ -345,6 +345,9 @@ class Ledger:
 
     def _pilot_changed(self, fact: PilotChanged) -> None:
         row = self.pilots[fact.pilot]
+        if row.state.final and fact.state == row.state:
+            # Why it ended may be learned later; that it did, and how, stands.
+            row.cause, row.reason = Cause(fact.cause), fact.reason or row.reason
         if row.state.final or fact.state < row.state:
             return
         if fact.state != row.state:
