@@ -95,6 +95,7 @@ def main(argv: list[str] | None = None) -> int:
     from ..runtime.spool import Spool
     from .leftovers import clear_leftovers, no_core_files
     from .nodes import hosts_of
+    from .parcel import bundle_in
     from .service import Agent
 
     logs.setup("jupyter_rm", place / "agent.trace")
@@ -159,6 +160,8 @@ def main(argv: list[str] | None = None) -> int:
         spool=Spool.open(place / "spool"),
         performer=performer,
         host=nodes[0].name,
+        bundle=bundle_in(place) if spec.get("bundle") else None,
+        place=place if spec.get("link") or spec.get("bundle") else None,
     )
     agent.in_job, agent.returns = bool(spec.get("link")), bool(spec.get("requeue"))
     signal.signal(signal.SIGINT, signal.SIG_IGN)

@@ -13,6 +13,7 @@ import os
 import time
 from collections import deque
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, Protocol
 
 from ..core.agent import AgentMachine
@@ -34,6 +35,7 @@ from ..model.effects import (
     Tick,
 )
 from ..model.errors import ProtocolError, SiteError
+from ..model.messages import AgentHello
 from ..model.resources import Node
 from ..model.states import Cause
 from ..runtime import spool as spools
@@ -41,6 +43,7 @@ from ..runtime.clock import Clock
 from ..runtime.drive import Drive
 from ..wire import codec
 from .link import BrokerLink
+from .parcel import Introduction
 
 log = logging.getLogger("jupyter_rm.agent")
 # Pause between two looks at the performers while they have work queued ahead, seconds: at most this long, and never
@@ -74,6 +77,8 @@ class Agent:
     Args:
         link: the road to the broker.
         performer: makes the performer, given the machine's holdings and placer.
+        bundle: encoded orders of work that came with the pilot, None: there is none. place: the pilot's directory, to
+            leave word there for a broker that comes when all is over; None: it is there all the time.
     """
 
     def __init__(
@@ -89,8 +94,12 @@ class Agent:
         performer: Callable[[AgentMachine], Any],
         host: str,
         patience: Patience = DEFAULT,
+        bundle: list[bytes] | None = None,
+        place: Path | None = None,
     ) -> None:
         self.clock = Clock()
+        self._hello = Introduction(place) if place is not None else None
+        self._keeps = bundle is not None
         self.spool = spool
         self._unspooled: deque[Spool] = deque()
         self._spool_trouble = False
@@ -104,6 +113,7 @@ class Agent:
             who=(os.getpid(), host),
             patience=patience,
             now=self.clock.now(),
+            bundle=bundle,
         )
         self.drive = Drive(self.clock, self._round)
         self.performer: Performs = performer(self.machine)
@@ -280,13 +290,16 @@ class Agent:
         for effect in effects:
             if isinstance(effect, Send):
                 self.link.send(codec.encode(effect.message))
+                if self._hello is not None and isinstance(effect.message, AgentHello):
+                    self._hello.write(effect.message)
             elif isinstance(effect, Spool):
                 self._unspooled.append(effect)
                 self._write()
             elif isinstance(effect, Forget):
                 while self._unspooled and self._unspooled[0].seq <= effect.seq:
                     self._unspooled.popleft()  # safe in the broker's journal: no need to keep it here
-                self.spool.forget(effect.seq)
+                if not self._keeps:  # with the bundle the whole spool tells the next life where the work stands
+                    self.spool.forget(effect.seq)
             elif isinstance(effect, (Launch, RunAhead, Retract, Kill)):
                 self.performer.perform(effect)
                 self._lengthened |= isinstance(effect, RunAhead)

@@ -14,15 +14,19 @@ import logging
 import time
 from typing import TYPE_CHECKING
 
+import msgspec
+
 from ..batch import BATCH_SCRIPT, BatchError, JobRecord, JobState, spec_bytes
 from ..model.effects import JobChanged, QueueSeen, StartPilot, StepTaken
 from ..model.errors import JrmError, LinkError, RequestError, SiteError
 from ..model.states import Cause, PilotState
 from ..runtime.bootstrap import Environment, Step, ensure
+from ..wire import letters
 from .links import Keys, Road
 from .places import NEW, OVER, SUBMITTED, SUBMITTING, Record, remote_place, remote_sandbox, spec_of, wants_requeue
 from .post import Post
 from .reach import Contact, Reached, describe, parse_ended, reach
+from .remains import left_there
 from .sites import PLAIN, values_of, wanted_of
 
 if TYPE_CHECKING:
@@ -99,6 +103,9 @@ class Faraway:
         """The pilot is over, and this is proven."""
         if self.over:
             return
+        if self.record.phase == SUBMITTED:
+            connection, _ = self._site.reached()
+            self._site.tell(left_there(*self.key, connection, self.record.place))
         self.over = True
         self.close()
         self._site.tidy(self.record)
@@ -198,6 +205,8 @@ class Faraway:
                 hint="check free space, quota and permissions of your home directory there",
                 retry=True,
             )
+        if spec.bundle:
+            connection.write(f"{record.place}/{letters.WORK}", msgspec.msgpack.encode(self.order.orders))
         return values
 
     def _submit(self, values: dict[str, object]) -> None:

@@ -18,14 +18,17 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+import msgspec
 import psutil
 
 from ..core.session import SITES
-from ..model.effects import EndPilot, JobChanged, StartPilot
+from ..model.effects import EndPilot, Input, JobChanged, StartPilot
 from ..model.states import Cause, PilotState
 from ..runtime.drive import Drive
 from ..runtime.home import Home, private_directory, write_private
 from ..runtime.process import guard_path
+from ..wire import letters
+from .remains import left_here
 
 log = logging.getLogger("jupyter_rm.broker")
 AGENT_RESTARTS = 20
@@ -54,11 +57,11 @@ class LocalJobs:
     """The agents of this machine, as the broker starts and watches them.
 
     Args:
-        tell: takes a :class:`JobChanged` in.
+        tell: takes news in.
         endpoint: where agents find the broker.
     """
 
-    def __init__(self, home: Home, drive: Drive, endpoint: str, tell: Callable[[JobChanged], None]) -> None:
+    def __init__(self, home: Home, drive: Drive, endpoint: str, tell: Callable[[Input], None]) -> None:
         self._home = home
         self._drive = drive
         self._endpoint = endpoint
@@ -104,6 +107,7 @@ class LocalJobs:
                 return
             if (place / "started").exists():
                 # It ran in an earlier life of the broker and is gone: one pilot is one job, never two.
+                self._tell(left_here(order.session, order.pilot, place))
                 self._tell(JobChanged(order.session, order.pilot, False, reason=self._last_words(place)))
                 return
             spec = {
@@ -122,7 +126,10 @@ class LocalJobs:
                 "since": self._drive.clock.now(),
                 "place": str(place),
                 "sandbox": str(self._sandbox(order)),
+                "bundle": order.spec.bundle,
             }
+            if order.spec.bundle:
+                write_private(place / letters.WORK, msgspec.msgpack.encode(order.orders))
             write_private(place / "spec.json", json.dumps(spec).encode())
             write_private(place / "started", b"")
             with (place / "agent.log").open("ab") as out:
@@ -179,6 +186,7 @@ class LocalJobs:
                     self._drive.forget(job.pidfd)
                     os.close(job.pidfd)
                 del self._jobs[key]
+                self._tell(left_here(job.session, job.pilot, job.place))
                 self._tell(
                     JobChanged(
                         job.session,

@@ -142,6 +142,7 @@ def spec_of(order: StartPilot, record: Record, launch: tuple[str, ...], bind: st
         "launches": list(launch),
         "requeue": wants_requeue(spec),
         "hooks": spec.hooks,
+        "bundle": spec.bundle,
         "place": record.place,
         "sandbox": record.sandbox,
         "link": {

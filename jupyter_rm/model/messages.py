@@ -200,7 +200,7 @@ class MoveFiles(Message, tag=20, frozen=True):
 
 
 class SubmitBundle(Message, tag=22, frozen=True):
-    """Record a pilot with the work that goes with it, all or nothing; a repeat is harmless. Bulks have their own keys."""
+    """Record a pilot with the work that goes with it, all or nothing; a repeat is harmless. Bulks have own keys."""
 
     req: int
     session: str

@@ -15,6 +15,7 @@ import fcntl
 import os
 import struct
 import zlib
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
@@ -214,6 +215,14 @@ class Spool:
             hint="free some space there; no new task is started on this node until then",
             retry=True,
         )
+
+
+def records_in(segments: Iterable[bytes]) -> list[tuple[int, bytes]]:
+    """Return all good (seq, body) of segment files, given in the order of their names; what is damaged is left out."""
+    found: list[tuple[int, bytes]] = []
+    for data in segments:
+        found += [one for one in _parse(data)[0] if not found or one[0] > found[-1][0]]
+    return found
 
 
 def _record(seq: int, body: bytes) -> bytes:

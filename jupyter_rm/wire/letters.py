@@ -18,6 +18,8 @@ from ..model.errors import ProtocolError
 LETTER_BYTES = 4 << 20
 # Directories under a pilot's place: what the agent wrote, what the broker wrote.
 UP, DOWN = "up", "down"
+# Files there: orders that came with the pilot (written by the broker), and the agent's last hello.
+WORK, HELLO = "work", "hello"
 _NAME = re.compile(r"([0-9]{12})\.([0-9a-f]{8})")
 _decoder = msgspec.msgpack.Decoder(list[bytes])
 
