@@ -43,7 +43,7 @@ CONTROLS: dict[str, list[dict[str, Any]]] = {
             "kind": "choice",
             "field": "layout",
             "label": "Layout",
-            "choices": [["physical", "as nodes stand"], ["logical", "by pilot"]],
+            "choices": [["physical", "as nodes stand"], ["logical", "by pilot"], ["site", "whole site"]],
             "default": "physical",
         },
         {

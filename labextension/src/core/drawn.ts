@@ -7,7 +7,7 @@ import { Figure, template, type Control, type Template } from './figure';
 import { onSelect, select, selected } from './page';
 import { later, notice, trouble } from './parts';
 import { records, type Picture } from './picture';
-import { SheetTable, sheetOf } from './sheet';
+import { SheetTables, sheetOf } from './sheet';
 import { moment } from './texts';
 import type { Body, Stage } from './view';
 
@@ -69,7 +69,7 @@ export class Drawn implements Body {
   private shown: Shown | null = null;
   private refreshers: ((shown: Shown) => void)[] = [];
   private readonly sheetBox = h('div', {});
-  private sheet: SheetTable | null = null;
+  private sheet: SheetTables | null = null;
   private readonly asTable: HTMLButtonElement | null = null;
 
   constructor(private readonly stage: Stage) {
@@ -103,7 +103,7 @@ export class Drawn implements Body {
   show(shown: Shown): void {
     this.shown = shown;
     this.panel.push(shown.picture);
-    this.sheet?.show(shown.picture, shown.at);
+    this.sheet?.show(shown.picture);
     for (const refresh of this.refreshers) refresh(shown);
   }
 
@@ -119,9 +119,10 @@ export class Drawn implements Body {
 
   private table(on: boolean): void {
     this.asTable?.setAttribute('aria-pressed', String(on));
-    this.sheet = on ? new SheetTable(this.stage.view, this.stage.trans, (table, row) => this.tapped(table, row)) : null;
+    const { view, trans, feed } = this.stage;
+    this.sheet = on ? new SheetTables(view, trans, (table, row) => this.tapped(table, row), () => feed.ahead) : null;
     fill(this.sheetBox, this.sheet?.element);
-    if (this.shown) this.sheet?.show(this.shown.picture, this.shown.at);
+    if (this.shown) this.sheet?.show(this.shown.picture);
   }
 
   private control(kind: Control['kind'], test: (control: Control) => boolean = () => true): Control | undefined {

@@ -1,8 +1,8 @@
-// What a figure shows, as a plain table: for those who cannot see or point, and where words say more than marks.
+// What a figure shows, as plain tables: for those who cannot see or point, and where words say more than marks.
 // Knows columns by view; what a click on a row does is the figure's business.
 
-import { button, fill, h, type Child, type Trans } from './dom';
-import { stateOf } from './parts';
+import { button, fill, h, write, type Child, type Trans } from './dom';
+import { since, stateOf } from './parts';
 import { records, type Picture, type Table } from './picture';
 import { MARKS, moment, number, span } from './texts';
 
@@ -11,19 +11,66 @@ const MOST = 200;
 interface Column {
   name: string;
   title: (trans: Trans) => string;
-  kind?: 'state' | 'seconds' | 'ms' | 'number' | 'wait' | 'place';
+  kind?: 'state' | 'seconds' | 'ms' | 'number' | 'wait' | 'place' | 'user' | 'age' | 'moved';
 }
 
 interface Sheet {
   table: string;
+  /** What it is called where a view has several; one of several without rows is not seen. */
+  title?: (trans: Trans) => string;
+  /** A value of the picture that says what is missing. */
+  note?: string;
   /** It stands below the figure from the beginning. */
   shown: boolean;
   columns: Column[];
 }
 
+const JOBS: Sheet = {
+  table: 'jobs',
+  title: trans => trans.__('Everybody’s jobs, by their place in the line'),
+  note: 'others_note',
+  shown: true,
+  columns: [
+    { name: 'id', title: trans => trans.__('Job') },
+    { name: 'position', title: trans => trans.__('Place'), kind: 'place' },
+    { name: 'user', title: trans => trans.__('User'), kind: 'user' },
+    { name: 'state', title: trans => trans.__('State') },
+    { name: 'reason', title: trans => trans.__('Reason') },
+    { name: 'submit', title: trans => trans.__('Waited'), kind: 'wait' },
+    { name: 'estimate', title: trans => trans.__('Expected'), kind: 'seconds' },
+    { name: 'queue', title: trans => trans.__('Queue') },
+    { name: 'nodes', title: trans => trans.__('Nodes'), kind: 'number' },
+    { name: 'hosts', title: trans => trans.__('On') },
+    { name: 'site', title: trans => trans.__('Site') }
+  ]
+};
+
+const PLACES: Sheet = {
+  table: 'places',
+  title: trans => trans.__('Sites, as they were heard of last'),
+  shown: true,
+  columns: [
+    { name: 'key', title: trans => trans.__('Site') },
+    { name: 'title', title: trans => trans.__('Batch system') },
+    { name: 'jobs', title: trans => trans.__('Your jobs'), kind: 'number' },
+    { name: 'others', title: trans => trans.__('Others’'), kind: 'number' },
+    { name: 'up', title: trans => trans.__('Nodes up'), kind: 'number' },
+    { name: 'free', title: trans => trans.__('Free'), kind: 'number' },
+    { name: 'mixed', title: trans => trans.__('Mixed'), kind: 'number' },
+    { name: 'busy', title: trans => trans.__('Busy'), kind: 'number' },
+    { name: 'drained', title: trans => trans.__('Drained'), kind: 'number' },
+    { name: 'down', title: trans => trans.__('Down'), kind: 'number' },
+    { name: 'heard_queue', title: trans => trans.__('Jobs heard'), kind: 'age' },
+    { name: 'heard_nodes', title: trans => trans.__('Nodes heard'), kind: 'age' },
+    { name: 'number', title: trans => trans.__('Collection'), kind: 'number' },
+    { name: 'failure', title: trans => trans.__('What failed since') }
+  ]
+};
+
 const SHEETS: Record<string, Sheet> = {
   queue: {
     table: 'queue',
+    title: trans => trans.__('Your pilots'),
     shown: true,
     columns: [
       { name: 'uid', title: trans => trans.__('Pilot') },
@@ -34,6 +81,7 @@ const SHEETS: Record<string, Sheet> = {
       { name: 'asked_at', title: trans => trans.__('Waited'), kind: 'wait' },
       { name: 'estimate', title: trans => trans.__('Expected'), kind: 'seconds' },
       { name: 'source', title: trans => trans.__('Says who') },
+      { name: 'certainty', title: trans => trans.__('How sure'), kind: 'moved' },
       { name: 'queue', title: trans => trans.__('Queue') },
       { name: 'nodes', title: trans => trans.__('Nodes'), kind: 'number' },
       { name: 'cores', title: trans => trans.__('Cores'), kind: 'number' },
@@ -50,10 +98,11 @@ const SHEETS: Record<string, Sheet> = {
       { name: 'cores', title: trans => trans.__('Cores'), kind: 'number' },
       { name: 'busy', title: trans => trans.__('Busy'), kind: 'number' },
       { name: 'gpus', title: trans => trans.__('GPUs'), kind: 'number' },
+      { name: 'gpus_busy', title: trans => trans.__('GPUs busy'), kind: 'number' },
       { name: 'running', title: trans => trans.__('Running'), kind: 'number' },
       { name: 'done', title: trans => trans.__('Done'), kind: 'number' },
       { name: 'failed', title: trans => trans.__('Failed'), kind: 'number' },
-      { name: 'text', title: trans => trans.__('What it holds') }
+      { name: 'tasks', title: trans => trans.__('Tasks') }
     ]
   },
   timeline: {
@@ -82,56 +131,77 @@ const SHEETS: Record<string, Sheet> = {
   }
 };
 
+// Further ones, below the first.
+const MORE: Record<string, Sheet[]> = { queue: [JOBS, PLACES] };
+
 /** Return what the sheet of a view is, if it has one. */
 export function sheetOf(view: string): { shown: boolean } | undefined {
   return SHEETS[view];
 }
 
-export class SheetTable {
+type Tapped = (table: string, row: Record<string, unknown>) => void;
+
+/** All sheets of a view. */
+export class SheetTables {
+  readonly element = h('div', {});
+  private readonly all: SheetTable[];
+
+  /** @param ahead how far the server's clock is ahead, seconds */
+  constructor(view: string, trans: Trans, tapped: Tapped, ahead: () => number) {
+    const sheets = [SHEETS[view] as Sheet, ...(MORE[view] ?? [])];
+    this.all = sheets.map(sheet => new SheetTable(sheet, trans, tapped, ahead));
+    this.element.append(...this.all.map(each => each.element));
+  }
+
+  show(picture: Picture): void {
+    for (const each of this.all) each.show(picture);
+  }
+}
+
+class SheetTable {
   readonly element: HTMLElement;
   private readonly body = h('tbody', {});
   private readonly more = h('div', { class: 'jrm-faint' });
-  private readonly sheet: Sheet;
   private drawn: Table | null = null;
 
   constructor(
-    view: string,
+    private readonly sheet: Sheet,
     private readonly trans: Trans,
-    private readonly tapped: (table: string, row: Record<string, unknown>) => void
+    private readonly tapped: Tapped,
+    private readonly ahead: () => number
   ) {
-    this.sheet = SHEETS[view] as Sheet;
     const heads = this.sheet.columns.map(column =>
       h('th', { scope: 'col', class: column.kind === 'number' ? 'jrm-num' : '' }, column.title(trans))
     );
     const table = h('table', { class: 'jrm-sheet' }, h('thead', {}, h('tr', {}, ...heads)), this.body);
+    const title = this.sheet.title?.(trans);
+    const label = title ?? trans.__('As a table');
     // What can be scrolled must be reachable without a pointer.
-    const box = h('div', { class: 'jrm-sheet-box', tabindex: 0, role: 'region', 'aria-label': trans.__('As a table') });
-    box.append(table, this.more);
-    this.element = box;
+    const box = h('div', { class: 'jrm-sheet-box', tabindex: 0, role: 'region', 'aria-label': label }, table);
+    this.element = h('div', { class: `jrm-sheet-of-${this.sheet.table}` }, title ? h('h3', {}, title) : null, box, this.more);
   }
 
-  show(picture: Picture, now: number): void {
+  show(picture: Picture): void {
     const table = picture.tables[this.sheet.table] ?? null;
-    if (table === this.drawn) return;
+    const missing = this.sheet.note ? String(picture.values[this.sheet.note] ?? '') : '';
+    if (this.sheet.title) this.element.hidden = !missing && !table?.rows.length;
+    if (table === this.drawn && !missing) return;
+    (this.body.closest('.jrm-sheet-box') as HTMLElement).hidden = Boolean(missing) && !table?.rows.length;
     this.drawn = table;
     const rows = records(picture, this.sheet.table);
     const focused = (document.activeElement as HTMLElement | null)?.dataset['key'];
     const held = this.body.contains(document.activeElement);
     const key = table?.columns[0] ?? '';
-    fill(this.body, ...rows.slice(0, MOST).map(row => this.row(row, String(row[key]), now)));
+    fill(this.body, ...rows.slice(0, MOST).map(row => this.row(row, String(row[key]))));
     if (held && focused) this.body.querySelector<HTMLElement>(`[data-key="${CSS.escape(focused)}"]`)?.focus();
-    this.more.textContent =
-      rows.length > MOST
-        ? this.trans.__('The first %1 of %2', number(MOST), number(rows.length))
-        : rows.length
-          ? ''
-          : this.trans.__('Nothing yet');
+    const more = rows.length > MOST ? this.trans.__('The first %1 of %2', number(MOST), number(rows.length)) : '';
+    write(this.more, missing || more || (rows.length ? '' : this.trans.__('Nothing yet')));
   }
 
-  private row(row: Record<string, any>, key: string, now: number): HTMLElement {
-    const made = h('tr', { class: row['lit'] ? 'jrm-linked' : '' });
+  private row(row: Record<string, any>, key: string): HTMLElement {
+    const made = h('tr', { class: [row['lit'] && 'jrm-linked', row['mine'] && 'jrm-own'].filter(Boolean).join(' ') });
     this.sheet.columns.forEach((column, place) => {
-      const value = this.cell(column, row, now);
+      const value = this.cell(column, row);
       const cell = h(place ? 'td' : 'th', { class: column.kind === 'number' ? 'jrm-num' : '', scope: place ? null : 'row' });
       if (place || column.kind) {
         cell.append(value instanceof Node ? value : String(value ?? ''));
@@ -145,18 +215,35 @@ export class SheetTable {
     return made;
   }
 
-  private cell(column: Column, row: Record<string, any>, now: number): Child {
+  private cell(column: Column, row: Record<string, any>): Child {
     const value = row[column.name];
     if (column.kind === 'wait') {
-      const end = row['started_at'] || row['ended_at'] || now;
-      return value ? span(end - value) : '';
+      const end = row['started_at'] || row['ended_at'] || row['start'];
+      if (!value) return '';
+      return end ? span(end - value) : since(value, this.ahead());
     }
     if (value === null || value === undefined || value === '') return '';
     if (column.kind === 'state') return MARKS[value] ? stateOf(value) : String(value).toLowerCase();
     if (column.kind === 'seconds') return moment(value);
+    if (column.kind === 'age') return h('span', {}, since(value, this.ahead()), this.trans.__(' ago'));
+    if (column.kind === 'user') return this.user(row);
+    if (column.kind === 'moved') return this.moved(String(value), row);
     if (column.kind === 'ms') return moment(value / 1000);
     if (column.kind === 'number') return typeof value === 'number' ? number(Math.round(value * 10) / 10) : String(value);
     if (column.kind === 'place') return row['length'] ? this.trans.__('%1 of %2', value, row['length']) : String(value);
     return String(value);
+  }
+
+  /** A user's colour is the same in the figure and on the node map. */
+  private user(row: Record<string, any>): Child {
+    const dot = h('i', { class: `jrm-dot jrm-h-${String(row['color'])}`, 'aria-hidden': 'true' });
+    return h('span', { class: 'jrm-state' }, dot, row['mine'] ? this.trans.__('%1 (you)', row['user']) : String(row['user']));
+  }
+
+  /** How sure a start is: in words, and between which moments. */
+  private moved(text: string, row: Record<string, any>): Child {
+    const { earliest, latest } = row;
+    if (!earliest || latest - earliest < 60) return text;
+    return h('span', { title: this.trans.__('between %1 and %2', moment(earliest), moment(latest)) }, text);
   }
 }

@@ -1,11 +1,13 @@
 // The look: one style sheet, made of the page's own colours (JupyterLab's variables) with others where there are none.
 
-import { MARKS, ink } from './texts';
+import { HUES, MARKS, ink } from './texts';
 
 const states = (theme: 'light' | 'dark', before: string): string =>
   Object.entries(MARKS)
     .map(([name, mark]) => `${before}.jrm-s-${name}{background:${mark[theme]};color:${ink(mark[theme])}}`)
     .join('\n');
+
+const hues = HUES.map((hue, place) => `.jrm-h-c${place}{background:${hue}}`).join('\n');
 
 const SHEET = `
 .jrm {
@@ -98,7 +100,11 @@ const SHEET = `
 .jrm .jrm-sheet thead th { position: sticky; top: 0; background: var(--jrm-paper); font-weight: 600; white-space: nowrap; }
 .jrm .jrm-sheet .jrm-button { padding: 0 4px; margin-left: -4px; min-height: 24px; }
 .jrm .jrm-sheet .jrm-num { text-align: right; }
+.jrm .jrm-sheet tr.jrm-own { font-weight: 600; box-shadow: inset 3px 0 0 var(--jrm-brand); }
+.jrm .jrm-sheet tr.jrm-own > :first-child { padding-left: 8px; }
 .jrm .jrm-sheet tr.jrm-linked { background: var(--jrm-chosen); }
+.jrm-view h3 { font-size: 12px; margin: 12px 0 0; }
+.jrm-dot { width: 10px; height: 10px; border-radius: 50%; flex: none; }
 .jrm-panel { height: 100%; overflow: auto; display: flex; flex-direction: column; }
 .jrm-panel section { padding: 8px 10px; border-bottom: 1px solid var(--jrm-line); }
 .jrm-panel h3 { font-size: 11px; text-transform: uppercase; letter-spacing: .04em; margin: 0 0 5px; color: var(--jrm-faint); font-weight: 600; }
@@ -130,6 +136,7 @@ const SHEET = `
 @media (prefers-reduced-motion: no-preference) { .jrm-meter > i { transition: width .2s; } }
 ${states('light', '')}
 ${states('dark', '.jrm-dark ')}
+${hues}
 `;
 
 /** Put the style sheet on the page, once. */

@@ -27,6 +27,12 @@ export const MARKS: Record<string, Mark> = {
   DRAINING: mark('E', 'takes no new tasks', '#9a83cf', '#a896d8')
 };
 
+/** Hues of things that have no order, such as users; those of jupyter_rm/views/palette.py. */
+export const HUES = [
+  ...['#1f78b4', '#e69f00', '#4bab85', '#cc79a7', '#56b4e9', '#b2632f'],
+  ...['#7f6fc4', '#8a9a2b', '#d9677a', '#3d9ea3', '#9c7a4d', '#7a8794']
+];
+
 export const TASK_STATES = [
   ...['NEW', 'SUBMITTED', 'WAITING', 'STAGING_IN', 'SCHEDULED'],
   ...['RUNNING', 'STAGING_OUT', 'DONE', 'FAILED', 'CANCELED']
