@@ -334,7 +334,9 @@ class AgentMachine:
         held.add(index, unpack(order.attempt, "<u2", len(index)))
         mine = tokens(order.bulk, index)
         if self.stopping is not None:
-            return  # the goodbye gives them back
+            if self._returns:  # no goodbye gives them back
+                self._give_back(mine)
+            return
         if never:
             self._never_ran(mine, Cause.UNSATISFIABLE, never)
         elif self.floor.draining:
@@ -372,7 +374,8 @@ class AgentMachine:
         self.floor.draining = True
         for bulk, held in self._held.items():
             mine = tokens(bulk, held.now()[0])
-            performing = np.setdiff1d(mine, self.floor.remove(mine))
+            waiting = self.floor.remove(mine)
+            performing = np.setdiff1d(mine, waiting)
             if len(performing):
                 self._effects.append(Kill(performing))
 
@@ -390,6 +393,10 @@ class AgentMachine:
         if cause == Cause.PILOT_LOST:
             return "ended from outside: its job was canceled or preempted, or the machine goes down"
         return CAUSE_TEXT[cause] if cause in (Cause.WALLTIME, Cause.DISK_FULL) else "stopped on request"
+            if self._returns:
+                self._give_back(waiting)
+        if self._returns:
+            self._say_stock()
 
     def _end(self, cause: Cause, reason: str) -> None:
         self.ended = True

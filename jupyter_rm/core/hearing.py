@@ -46,6 +46,7 @@ from ..model.states import INFRASTRUCTURE, Cause, PilotState, TaskState
 from ..wire import codec
 from .binding import Binding
 from .endings import LOST_MOST, deserves_another
+from .lives import asleep, learned, reborn
 from .port import Port
 from .sound import bad_nodes, check_report
 
@@ -80,7 +81,7 @@ class Hearing(Binding):
                         epoch=hello.epoch,
                         nodes=hello.nodes,
                         sandbox=hello.sandbox,
-                        reason=row.reason if state == PilotState.DRAINING else "",
+                        reason=row.reason if state == PilotState.DRAINING else reborn(row, hello.epoch),
                         cause=int(row.cause),
                     )
                 )
@@ -345,7 +346,8 @@ class Hearing(Binding):
                 state = PilotState.FAILED
         self._do(port.farewell())
         self._pilot_over(port, state, cause, reason, told=True)
-        self._do(EndPilot(self.key, port.pilot, row.job_id))
+        # Of an end from outside the batch system knows more: it is asked, and not told to cancel what it ends itself.
+        self._do(EndPilot(self.key, port.pilot, row.job_id, cause == Cause.PILOT_LOST))
 
     def job(self, change: JobChanged) -> None:
         """News about a pilot's job from the batch system (or the process table)."""
@@ -353,8 +355,13 @@ class Hearing(Binding):
             return
         row = self.ledger.pilots[change.pilot]
         if row.state.final:
+            if (more := learned(row, change, self.wall())) is not None:
+                self._fact(more)
             return
         port = self._port(change.pilot)
+        if asleep(row, change):
+            self._asleep(port, row.state, Cause(change.cause), change.reason)
+            return
         if change.alive:
             if change.state is not None and (change.state > row.state or change.job_id != row.job_id):
                 state = max(int(row.state), change.state)
@@ -440,6 +447,20 @@ class Hearing(Binding):
         if last is None or msgspec.structs.replace(last, at=fact.at) != fact:
             self._fact(fact)
 
+    def _asleep(self, port: Port, state: PilotState, cause: Cause, reason: str) -> None:
+        """This life of a pilot is over, and another may come: what it held may run elsewhere meanwhile."""
+        port.lose()
+        port.asleep = True
+        for bulk in range(len(self.ledger.bulks)):
+            mine = self.ledger.held(bulk, port.pilot)
+            if len(mine):
+                self._lost(port, bulk, mine, cause, reason, told=False)
+        row = self.ledger.pilots[port.pilot]
+        if row.silent:
+            self._fact(PilotSilent(port.pilot, False, self.wall()))
+        self._fact(PilotChanged(port.pilot, int(state), self.wall(), int(row.cause), reason))
+        self._settle()
+
     def _pilot_over(self, port: Port, state: PilotState, cause: Cause, reason: str, *, told: bool) -> None:
         port.lose()
         for bulk in range(len(self.ledger.bulks)):
@@ -463,7 +484,7 @@ class Hearing(Binding):
                 why = "in use again, on trial: it ruined many tasks in a row"
                 self._fact(PilotChanged(port.pilot, int(row.state), self.wall(), int(row.cause), why))
                 self._assignable = True
-            if row.state < PilotState.ACTIVE or now - port.heard_at < self.patience.silent:
+            if row.state < PilotState.ACTIVE or port.asleep or now - port.heard_at < self.patience.silent:
                 continue
             if not row.silent:
                 port.silent_since = now
