@@ -372,7 +372,7 @@ class AgentMachine:
             return
         self.stopping = cause
         self.floor.draining = True
-        for bulk, held in self._held.items():
+        for bulk, held in list(self._held.items()):
             mine = tokens(bulk, held.now()[0])
             waiting = self.floor.remove(mine)
             performing = np.setdiff1d(mine, waiting)
