@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from .client.bulk import Bulk
+    from .client.bundle import Array, Bundle, Calls
     from .client.listing import sessions
     from .client.pilot import Pilot
     from .client.session import Session, open
@@ -25,6 +26,9 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _HOMES = {
+    "Array": "client.bundle",
+    "Bundle": "client.bundle",
+    "Calls": "client.bundle",
     "Bulk": "client.bulk",
     "Pilot": "client.pilot",
     "Session": "client.session",
@@ -46,7 +50,10 @@ _HOMES = {
 }
 
 __all__ = [
+    "Array",
     "Bulk",
+    "Bundle",
+    "Calls",
     "Cause",
     "JrmError",
     "LinkError",

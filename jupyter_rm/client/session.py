@@ -14,7 +14,7 @@ import threading
 from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Any, overload
+from typing import TYPE_CHECKING, Any, overload
 
 import msgspec
 import numpy as np
@@ -41,6 +41,9 @@ from .order import after as after_of
 from .pilot import Pilot, Pilots
 from .replica import Replica
 from .task import TaskHandle
+
+if TYPE_CHECKING:
+    from .bundle import Bundle
 
 PAYLOAD_PART = 64 << 20  # bytes of arguments in one submission
 CLOSE_S = 1.0  # how long close() waits for news of what it ended
@@ -185,6 +188,21 @@ class Session:
         """
         template, made, count = array(task, columns)
         return Bulk.whole(self, self._submit(template, made, count, None, after_of(self, task.after)), count)
+
+    def bundle(self, site: str | os.PathLike[str], *work: Any, **fields: Any) -> Bundle:
+        """Submit a pilot and its work in one; the job needs neither client nor broker from then on.
+
+        Args:
+            site: as for :meth:`pilot`; or the path (not text) of a bundle's file, which says all of it.
+            *work: tasks, lists of them, ``jrm.Array(task, column=values)``, ``jrm.Calls(function, items)``.
+            **fields: of the pilot.
+
+        Raises:
+            RequestError: some of it is impossible; nothing was submitted.
+        """
+        from .bundle import submit
+
+        return submit(self, site, work, fields)
 
     def call(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> TaskHandle:
         """Run ``fn(*args, **kwargs)`` in a worker; the handle's ``result()`` is what it returns.
