@@ -67,6 +67,8 @@ from .placing import Floor, NodeChanged
 BROKER = "broker"
 # Reports under way at once; beyond that, news is gathered into fewer, larger reports.
 REPORTS_FLYING = 8
+# Nobody may be there to confirm them for hours: news is gathered for so many seconds and no longer, then it is spooled.
+GATHERED = 0.1
 # Stands for a report that damage took: the answer to a question nobody asked.
 FILLER = codec.encode(Why(0, ""))
 # Orders taken before they are acknowledged by a frame of its own; a report or the next tick acknowledges them too.
@@ -121,6 +123,8 @@ class AgentMachine:
         self._brief: list[Begun] = []  # starts of short tasks, whose end will most likely say it all
         self._tell_brief = False
         self._finished: list[Finished] = []
+        self._news_at = now  # when the oldest news came that is in no report yet
+        self._once = False  # holds tasks that must never start twice
         self._effects: list[Effect] = []
         self._must_ack = 0  # orders taken since we last spoke
         self._replace = False
@@ -143,8 +147,10 @@ class AgentMachine:
         if isinstance(news, FromBroker):
             self._frame(now, news.message)
         elif isinstance(news, Begun):
+            self._note_news(now)
             self._begun.append(news)
         elif isinstance(news, Finished):
+            self._note_news(now)
             self._count_out(news)
             self._finished.append(news)
             # Fewer are queued ahead now: their line is lengthened before it can run dry.
@@ -165,12 +171,20 @@ class AgentMachine:
             self._tick(now)
         return self._out()
 
+    def _note_news(self, now: float) -> None:
+        if not self._begun and not self._finished:
+            self._news_at = now
+
     def flush(self, now: float) -> list[Effect]:
         """Place what can be placed and say what is to be said, after a batch of inputs."""
+        if self._finished and self._once:
+            self._report_tasks()  # the start of the next one is spooled at once: so must the end of the last one be
         if self._replace:
             self._replace = False
             self._place(now)
-        if (self._begun or self._finished) and self.outbox.sent - self.outbox.acked < REPORTS_FLYING:
+        if (self._begun or self._finished) and (
+            self.outbox.sent - self.outbox.acked < REPORTS_FLYING or not 0 <= now - self._news_at < GATHERED
+        ):
             self._report_tasks()
         alone = self.floor.draining or self._deputy is not None
         if not self.ended and (
@@ -330,6 +344,7 @@ class AgentMachine:
         self.holdings.add(order)
         template = self.holdings.bulks[order.bulk].template
         _, never = self.floor.open(order.bulk, template)
+        self._once |= template.restart == "never"
         held = self._held.setdefault(order.bulk, HeldSet())
         held.add(index, unpack(order.attempt, "<u2", len(index)))
         mine = tokens(order.bulk, index)
