@@ -393,6 +393,10 @@ class AgentMachine:
             performing = np.setdiff1d(mine, waiting)
             if len(performing):
                 self._effects.append(Kill(performing))
+            if self._returns:
+                self._give_back(waiting)
+        if self._returns:
+            self._say_stock()
 
     def _goodbye(self) -> None:
         self._report_tasks()
@@ -408,10 +412,6 @@ class AgentMachine:
         if cause == Cause.PILOT_LOST:
             return "ended from outside: its job was canceled or preempted, or the machine goes down"
         return CAUSE_TEXT[cause] if cause in (Cause.WALLTIME, Cause.DISK_FULL) else "stopped on request"
-            if self._returns:
-                self._give_back(waiting)
-        if self._returns:
-            self._say_stock()
 
     def _end(self, cause: Cause, reason: str) -> None:
         self.ended = True
