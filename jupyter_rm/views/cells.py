@@ -5,8 +5,13 @@ columns, and by little. So what is sent of a column is the difference of all its
 values of those that changed (``cells``), whichever is shorter::
 
     "add":   {"done": [1, 0, 9, "&4!..."]}       unit, lowest, base, digits: value += unit * (lowest + digit)
+             {"mem": [5, 0, 9, "...", 10]}       the same for tenths: 10 * value is a whole number
     "cells": {"state": [[3, 1, 7], ["DONE"]]}    steps from changed row to changed row, the first from row 0; values,
                                                  or one for all of them
+
+    "gone": [2, 5]                               positions before; these rows go first, then cells change
+    "new": [[4, 9], [["t.0.9", "t.0.7"], ["DONE"]]]
+                                                 positions in the result, rising; the columns of new rows, likewise
 
 Digits stand in :data:`DIGITS`, as many to a character as fit (``base ** n <= 93``), the first one least; base 1 needs
 none. ``add`` comes before ``cells``: what is too far from the rest is set afterwards. Knows rows only. Read next:
@@ -32,6 +37,11 @@ _encode = msgspec.json.encode
 Rows = Sequence[Sequence[Any]]
 
 
+def same(one: Sequence[Any], other: Sequence[Any]) -> bool:
+    """Are two rows the same in JSON? 1, 1.0 and True are equal in Python only."""
+    return one == other and list(map(type, one)) == list(map(type, other))
+
+
 def per_character(base: int) -> int:
     """Return how many digits of a base fit into a character."""
     return next(count for count in range(6, 0, -1) if base**count <= len(DIGITS))
@@ -46,7 +56,6 @@ def changes(columns: Sequence[str], old: Rows, new: Rows) -> dict[str, Any]:
     add: dict[str, Any] = {}
     cells: dict[str, Any] = {}
     for name, before, after in zip(columns, zip(*old, strict=True), zip(*new, strict=True), strict=False):
-        # 1, 1.0 and True are equal here, but not in JSON.
         kinds = list(map(type, before)), list(map(type, after))
         if before == after and kinds[0] == kinds[1]:
             continue
@@ -69,15 +78,36 @@ def changes(columns: Sequence[str], old: Rows, new: Rows) -> dict[str, Any]:
 def _set(places: list[int], column: Sequence[Any]) -> list[list[Any]]:
     steps = [place - last for last, place in itertools.pairwise([0, *places])]
     values = [column[place] for place in places]
-    return [steps, values[:1] if all(value == values[0] for value in values) else values]
+    return [steps, _short(values)]
+
+
+def _short(values: list[Any]) -> list[Any]:
+    """Return one value when all are the same (in JSON, too)."""
+    first = values[0]
+    return values[:1] if all(value == first and type(value) is type(first) for value in values) else values
+
+
+def columnar(rows: Rows) -> list[list[Any]]:
+    """Return rows by columns; a column whose values are all the same has one."""
+    return [_short(list(column)) for column in zip(*rows, strict=True)]
+
+
+def rowwise(columns: Rows, count: int) -> list[list[Any]]:
+    """Return ``count`` rows that are told by columns."""
+    full = [column if len(column) > 1 else [column[0]] * count for column in columns]
+    return [list(row) for row in zip(*full, strict=True)]
 
 
 def _packed(before: Sequence[Any], after: Sequence[Any]) -> tuple[list[Any], list[int]] | None:
-    """Return the difference of two columns of whole numbers, and the places that it leaves wrong."""
-    if any(type(value) is not int for value in itertools.chain(before, after)):
+    """Return the difference of two columns of numbers with at most one decimal, and the places that it leaves wrong."""
+    kinds = {type(value) for value in itertools.chain(before, after)}
+    if not kinds <= {int, float}:
         return None
-    steps = [b - a for a, b in zip(before, after, strict=True)]
-    unit = math.gcd(*steps)
+    scale = 10 if float in kinds else 1
+    if scale > 1 and not all(abs(value) < 1e12 for value in itertools.chain(before, after)):
+        return None  # not finite, or too large for tenths
+    steps = [round(b * scale) - round(a * scale) for a, b in zip(before, after, strict=True)]
+    unit = math.gcd(*steps) or 1
     steps = [step // unit for step in steps]
     if max(map(abs, steps)) > 1 << 40:  # numbers of JavaScript are exact up to 2 ** 53
         return None
@@ -88,7 +118,19 @@ def _packed(before: Sequence[Any], after: Sequence[Any]) -> tuple[list[Any], lis
     inside = [low <= step < low + base for step in steps]
     digits = [step - low if fits else 0 for step, fits in zip(steps, inside, strict=True)]
     wrong = [place for place, fits in enumerate(inside) if not fits]
-    return [unit, low, base, "" if base == 1 else _text(digits, base)], wrong
+    told = [unit, low, base, "" if base == 1 else _text(digits, base)]
+    if scale > 1:
+        given = [_moved(a, unit * (low + digit), scale) for a, digit in zip(before, digits, strict=True)]
+        # Halves of a tenth are rounded differently by others.
+        exact = [_moved(a, 0, scale) == a for a in before]
+        every = enumerate(zip(given, after, exact, strict=True))
+        return [*told, scale], [at for at, (a, b, sure) in every if not sure or a != b or type(a) is not type(b)]
+    return told, wrong
+
+
+def _moved(value: float, step: int, scale: int) -> float:
+    whole = round(value * scale) + step
+    return whole / scale if whole % scale else whole // scale
 
 
 def _fit(count: Counter[int], base: int, rows: int) -> tuple[int, int, int]:
@@ -124,12 +166,13 @@ def changed(columns: Sequence[str], rows: Rows, part: Mapping[str, Any]) -> list
     """
     made = [list(row) for row in rows]
     where = {name: place for place, name in enumerate(columns)}
-    for name, (unit, low, base, text) in part.get("add", {}).items():
+    for name, (unit, low, base, text, *decimals) in part.get("add", {}).items():
         room = per_character(base)
         column = where[name]
         for number, row in enumerate(made):
             digit = 0 if base == 1 else DIGITS.index(text[number // room]) // base ** (number % room) % base
-            row[column] += unit * (low + digit)
+            step = unit * (low + digit)
+            row[column] = _moved(row[column], step, decimals[0]) if decimals else row[column] + step
     for name, (steps, values) in part.get("cells", {}).items():
         column = where[name]
         for at, place in enumerate(itertools.accumulate(steps)):

@@ -73,7 +73,7 @@ def cells(
                 [
                     *(f"{'gpu' if name else 'core'}:{slot}", f"{name}{slot}", x, w, y0, y1, y1, key, " ", int(lit)),
                     *(False, "RUNNING" if owner >= 0 else "IDLE", 0, *kind, 0, 0, int(owner >= 0), 0, 0, uid),
-                    *("busy" if uid else "free", uid),
+                    *("", uid),
                 ]
             )
     return rows

@@ -15,6 +15,7 @@ from .controls import TIMES
 from .figures import build
 from .palette import palette
 from .pictures import Picture, Table
+from .said import said
 
 MOST_LINES = 200
 _TOLD = ("tasks", "queue", "jobs", "places")  # tables that are written out below the figure
@@ -63,9 +64,10 @@ def figure(view: str, picture: Picture, theme: str = "light", offset_s: float | 
     made, sources = build(view, theme)
     for name, source in sources.made.items():
         if name in picture.tables:
-            source.data = columns(picture.tables[name], tuple(TIMES.get(name, ())), offset_s)
-    for part, table in sources.optional.items():
-        made.select_one({"name": part}).visible = bool(picture.tables[table].rows)
+            table = picture.tables[name]
+            source.data = columns(table, tuple(TIMES.get(name, ())), offset_s) | said(name, table)
+    for part, needed in sources.optional.items():
+        made.select_one({"name": part}).visible = bool(picture.tables[needed].rows)
     return made
 
 

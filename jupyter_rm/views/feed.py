@@ -10,13 +10,13 @@ A frame of a view is JSON::
     {"kind": "snapshot", "seq": 1, "cursor": "...", "values": {...},
      "tables": {name: {"columns": [...], "rows": [...]}}}
     {"kind": "delta",    "seq": 2, "cursor": "...", "values": {changed}, "dropped": [names of values that are gone],
-     "tables": {name: {"gone": [keys], "add": {column: [...]}, "cells": {column: [steps, values]},
-                       "rows": [new rows, and some that changed], "at": [[key, position] of new rows]}}}
+     "tables": {name: {"gone": [positions], "add": {column: [...]}, "cells": {column: [steps, values]},
+                       "rows": [rows that changed in most cells], "new": [positions, columns]}}}
     {"kind": "same",     "seq": 1, "cursor": "..."}
 
 The first cell of a row is its key. ``cursor`` names a picture: a screen that comes back with the cursor of what it
-still shows is told "same" when nothing changed. A screen that misses a number asks for a snapshot. Changes of cells are
-told column by column, see :mod:`.cells`.
+still shows is told "same" when nothing changed. A screen that misses a number asks for a snapshot. Changes of cells
+and new rows are told column by column, see :mod:`.cells`.
 """
 
 from __future__ import annotations
@@ -99,29 +99,29 @@ def delta(old: Picture, new: Picture) -> dict[str, Any]:
 def _table(old: Table, new: Table) -> dict[str, Any]:
     before = {row[0]: row for row in old.rows}
     after = {row[0]: place for place, row in enumerate(new.rows)}
-    gone = [key for key in before if key not in after]
+    gone = {key for key in before if key not in after}
     kept = [key for key in before if key in after]
     # Rows that changed their order among each other are taken out and put in again.
     order = [after[key] for key in kept]
     if any(b < a for a, b in itertools.pairwise(order)):
         stay = _longest_rising(order)
-        gone += [key for key in kept if after[key] not in stay]
+        gone |= {key for key in kept if after[key] not in stay}
         kept = [key for key in kept if after[key] in stay]
     held = set(kept)
     part: dict[str, Any] = {}
     if gone:
-        part["gone"] = gone
+        part["gone"] = [place for place, row in enumerate(old.rows) if row[0] in gone]
     rows = [new.rows[after[key]] for key in kept]
     told = cells.changes(new.columns, [before[key] for key in kept], rows)
-    other = [row for row in rows if before[row[0]] != row] if told else []
+    other = [row for row in rows if not cells.same(before[row[0]], row)] if told else []
     if not 0 < len(other) <= _FEW or len(_encoder.encode(told)) < len(_encoder.encode(other)):
         part |= told
         other = []  # but a row that changed in most of its cells is shorter when it is told whole
     fresh = [place for place, row in enumerate(new.rows) if row[0] not in held]
-    if other or fresh:
-        part["rows"] = [*other, *(new.rows[place] for place in fresh)]
+    if other:
+        part["rows"] = other
     if fresh:
-        part["at"] = [[new.rows[place][0], place] for place in fresh]
+        part["new"] = [fresh, cells.columnar([new.rows[place] for place in fresh])]
     return part
 
 
@@ -156,9 +156,11 @@ def patch(shown: dict[str, Any], frame: dict[str, Any]) -> dict[str, Any]:
     for name, part in frame.get("tables", {}).items():
         gone = set(part.get("gone", ()))
         rows = {row[0]: row for row in part.get("rows", ())}
-        kept = [row for row in result[name]["rows"] if row[0] not in gone]
+        kept = [row for place, row in enumerate(result[name]["rows"]) if place not in gone]
         kept = [rows.get(row[0], row) for row in cells.changed(result[name]["columns"], kept, part)]
-        for key, place in part.get("at", ()):
-            kept.insert(place, rows[key])
+        if "new" in part:
+            places, columns = part["new"]
+            for place, row in zip(places, cells.rowwise(columns, len(places)), strict=True):
+                kept.insert(place, row)
         result[name] = {"columns": result[name]["columns"], "rows": kept}
     return {"values": values, "tables": result}

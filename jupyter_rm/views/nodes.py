@@ -46,7 +46,7 @@ CELL_COLUMNS = (
         "done",
         "failed",
         "uid",
-        "text",
+        "note",
         "tasks",
     ),
 )
@@ -242,7 +242,7 @@ def _map(
             [
                 *(part.key, part.label, x, w, y, round(y + h, 1), round(y + fill * h, 1), key),
                 *(MARKS[worst].hatch if worst else " ", int(lit[i] > 0), True, state, part.end - part.begin, *amounts),
-                *(*counts, "", _THEIRS.format(share[i]) if elsewhere else _said(amounts, part.end - part.begin)),
+                *(*counts, "", _THEIRS.format(share[i]) if elsewhere else ""),
                 told.get(i, ""),
             ]
         )
@@ -250,25 +250,6 @@ def _map(
     labels = _labels(rows, px, size)
     users = {key: name for name, key in reversed(around.users)} if around is not None else {}
     return _picture(values, rows, labels, plan.crumbs(window.focus), color, size, users)
-
-
-def _said(amounts: list[float], nodes: int) -> str:
-    """Write for people how busy a cell is: a node by numbers, many nodes in percent, which changes now and then."""
-    cores, busy, gpus, gpus_busy, mem, mem_busy = amounts
-    parts = []
-    for most, used, unit, told in (
-        (cores, busy, "cores busy", cores > 0),
-        (gpus, gpus_busy, "GPUs", gpus > 0),
-        (mem, mem_busy, "GiB", mem_busy > 0),
-    ):
-        if told:
-            parts.append(f"{used:,} of {most:,} {unit}" if nodes == 1 else f"{_percent(used, most)} of {most:,} {unit}")
-    return ", ".join(parts)
-
-
-def _percent(used: float, most: float) -> str:
-    share = 100 * used / most if most > 0 else 0.0
-    return "under 1 %" if 0 < share < 1 else f"{min(round(share), 99) if share < 100 else 100} %"
 
 
 def _drawn(share: Array, px: float) -> Array:

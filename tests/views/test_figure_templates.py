@@ -53,7 +53,7 @@ def test_figures_draw_columns_that_pictures_have(held: Held, view: str) -> None:
     assert set(told["sources"]) <= set(made.tables)
     _, sources = figures.build(view, "light")
     for table, source in sources.made.items():
-        assert list(source.data) == list(made.tables[table].columns), table
+        assert list(source.data) == [*made.tables[table].columns, *told["said"].get(table, ())], table
         assert all(not column for column in source.data.values()), "a template holds no data"
     for table, columns in told["times"].items():
         assert set(columns) <= set(made.tables[table].columns)

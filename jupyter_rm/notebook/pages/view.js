@@ -22,6 +22,29 @@ const STYLE = `
 .jrm-fed .num { text-align: right; font-variant-numeric: tabular-nums; }
 `;
 
+const DIGITS = Array.from({ length: 95 }, (_, n) => String.fromCharCode(32 + n)).filter(c => c !== '"' && c !== "\\").join("");
+
+/** Change cells of rows: differences of whole columns first, then single values (see jupyter_rm/views/cells.py). */
+function changeCells(columns, rows, part) {
+  for (const [name, [unit, low, base, text, scale]] of Object.entries(part.add || {})) {
+    const c = columns.indexOf(name);
+    const room = [6, 5, 4, 3, 2, 1].find(count => base ** count <= DIGITS.length);
+    rows.forEach((row, n) => {
+      const packed = base > 1 ? DIGITS.indexOf(text[Math.floor(n / room)]) : 0;
+      const more = unit * (low + Math.floor(packed / base ** (n % room)) % base);
+      row[c] = scale ? (Math.round(row[c] * scale) + more) / scale : row[c] + more;
+    });
+  }
+  for (const [name, [steps, values]] of Object.entries(part.cells || {})) {
+    const c = columns.indexOf(name);
+    let place = 0;
+    steps.forEach((step, n) => {
+      place += step;
+      rows[place][c] = values[values.length > 1 ? n : 0];
+    });
+  }
+}
+
 /** Return what is shown after a frame; null when the frame does not belong to it. */
 export function patch(shown, frame) {
   if (frame.kind === "same") return shown;
@@ -32,11 +55,15 @@ export function patch(shown, frame) {
   const tables = { ...shown.tables };
   for (const [name, part] of Object.entries(frame.tables || {})) {
     if (!tables[name]) return null;
+    const { columns } = tables[name];
     const gone = new Set(part.gone || []);
-    const rows = new Map((part.rows || []).map(row => [row[0], row]));
-    const kept = tables[name].rows.filter(row => !gone.has(row[0])).map(row => rows.get(row[0]) || row);
-    for (const [key, place] of part.at || []) kept.splice(place, 0, rows.get(key));
-    tables[name] = { columns: tables[name].columns, rows: kept };
+    const whole = new Map((part.rows || []).map(row => [row[0], row]));
+    const kept = tables[name].rows.filter((_, place) => !gone.has(place)).map(row => [...row]);
+    changeCells(columns, kept, part);
+    const rows = kept.map(row => whole.get(row[0]) || row);
+    const [places, fresh] = part.new || [[], []];
+    places.forEach((place, n) => rows.splice(place, 0, fresh.map(column => column[column.length > 1 ? n : 0])));
+    tables[name] = { columns, rows };
   }
   return { seq: frame.seq, values, tables };
 }

@@ -17,6 +17,7 @@ from typing import Any
 from ...model.errors import RequestError
 from ..controls import CONTROLS, TIMES
 from ..palette import THEMES, Palette, palette
+from ..said import SAID
 from . import bars, charts, maps
 from .style import Sources
 
@@ -54,7 +55,8 @@ def template(view: str, theme: str = "light") -> dict[str, Any]:
         ``view``, ``theme``, ``version`` (changes with the content), ``bokeh`` (the version of BokehJS that draws it),
         ``doc`` (for ``Bokeh.embed.embed_item``), ``sources`` (table -> name of its ColumnDataSource), ``times`` (table
         -> columns that are milliseconds since 1970), ``optional`` (name of a part that is seen only while a table has
-        rows -> that table), ``controls`` (see :mod:`jupyter_rm.views.controls`).
+        rows -> that table), ``said`` (table -> column -> see :mod:`jupyter_rm.views.said`), ``controls`` (see
+        :mod:`jupyter_rm.views.controls`).
 
     Raises:
         RequestError: no such view or theme; JRM-Q65.
@@ -92,6 +94,7 @@ def _template(view: str, theme: str) -> dict[str, Any]:
         "sources": sources.names,
         "times": {table: columns for table, columns in TIMES.items() if table in sources.names},
         "optional": sources.optional,
+        "said": {table: columns for table, columns in SAID.items() if table in sources.names},
         "controls": CONTROLS.get(view, []),
     }
     body = json.dumps(told, sort_keys=True, separators=(",", ":")).encode()

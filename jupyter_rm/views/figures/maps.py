@@ -9,12 +9,13 @@ from bokeh.layouts import column
 from ..grid import LEGEND_COLUMNS
 from ..nodes import CELL_COLUMNS, LABEL_COLUMNS
 from ..palette import Palette
+from ..said import SAID
 from .style import Sources, empty, explain, hover, mapper, texts
 
 
 def nodes(palette: Palette, sources: Sources) -> Any:
     """Return the map and the line above it that says what colours mean."""
-    source = sources.of("cells", CELL_COLUMNS)
+    source = sources.of("cells", (*CELL_COLUMNS, *SAID["cells"]))
     colour = {"field": "color", "transform": mapper(palette)}
     made = empty(height=420, tools="tap,pan,wheel_zoom,box_zoom,reset,save", name="map")
     frame = made.vbar(
@@ -62,7 +63,6 @@ def nodes(palette: Palette, sources: Sources) -> Any:
             ("", "@label"),
             ("state", "@state"),
             ("", "@text"),
-            ("tasks", "@running{0,0} running, @done{0,0} done, @failed{0,0} failed"),
             ("", "@tasks"),
         ],
     )

@@ -3,8 +3,8 @@
 
 import type { Cell } from './picture';
 
-/** Unit, lowest, base, digits: value += unit * (lowest + digit), for every row. */
-type Added = [number, number, number, string];
+/** Unit, lowest, base, digits, scale: value += unit * (lowest + digit) / scale, for every row. */
+type Added = [number, number, number, string, number?];
 /** Steps from changed row to changed row; new values, or one for all of them. */
 type Told = [number[], Cell[]];
 
@@ -21,6 +21,12 @@ const DIGITS = Array.from({ length: 95 }, (_, at) => String.fromCharCode(32 + at
 function perCharacter(base: number): number {
   for (let count = 6; count > 1; count--) if (base ** count <= DIGITS.length) return count;
   return 1;
+}
+
+/** Return rows that are told by columns. */
+export function rowwise(columns: readonly (readonly Cell[])[], count: number): Cell[][] {
+  const cell = (column: readonly Cell[], at: number): Cell => (column.length > 1 ? column[at] : column[0]) as Cell;
+  return Array.from({ length: count }, (_, at) => columns.map(column => cell(column, at)));
 }
 
 /** Return rows after a change of their cells; throws when the change does not belong to them. */
@@ -42,7 +48,7 @@ export function changed(columns: readonly string[], rows: Rows, part: CellPart):
     if (found < 0) throw new Error(`a change of a column that is not shown: ${name}`);
     return found;
   };
-  for (const [name, [unit, low, base, text]] of Object.entries(part.add ?? {})) {
+  for (const [name, [unit, low, base, text, scale]] of Object.entries(part.add ?? {})) {
     const column = where(name);
     const room = perCharacter(base);
     for (let place = 0; place < made.length; place++) {
@@ -53,7 +59,7 @@ export function changed(columns: readonly string[], rows: Rows, part: CellPart):
         digit = Math.floor(packed / base ** (place % room)) % base;
       }
       const more = unit * (low + digit);
-      if (more) set(place, column, old => (old as number) + more);
+      if (more) set(place, column, old => (scale ? (Math.round((old as number) * scale) + more) / scale : (old as number) + more));
     }
   }
   for (const [name, [steps, values]] of Object.entries(part.cells ?? {})) {

@@ -2,8 +2,9 @@
 // BokehJS comes once per page from the server's installed package. The figure holds no data of its own; what a person
 // does in it (a click on a row, a zoom) is told to whoever made it. Knows nothing of windows and sessions.
 
-import { columns, type Picture, type Table } from './picture';
+import { columns, records, type Picture, type Table } from './picture';
 import { ServerError, type Server } from './server';
+import { number } from './texts';
 
 /** What a person can change about a view, see jupyter_rm/views/controls.py. */
 export interface Control {
@@ -30,6 +31,8 @@ export interface Template {
   doc: Record<string, unknown>;
   sources: Record<string, string>;
   times?: Record<string, string[]>;
+  /** Table, column, parts of a text made from other columns: those that must hold something, and the words. */
+  said?: Record<string, Record<string, [string[], string][]>>;
   /** Parts that are seen only while a table has rows, by name. */
   optional?: Record<string, string>;
   controls?: Control[];
@@ -121,6 +124,15 @@ function zone(ms: number): number {
   return -new Date(ms).getTimezoneOffset() * 60_000;
 }
 
+/** Return what is said of a row, see jupyter_rm/views/said.py. */
+function said(parts: [string[], string][], row: Record<string, any>): string {
+  const shown = (value: unknown): string => (typeof value === 'number' ? number(value) : String(value ?? ''));
+  return parts
+    .filter(([needs]) => needs.every(name => row[name]))
+    .map(([, words]) => words.replace(/\{(\w+)\}/g, (_, name: string) => shown(row[name])))
+    .join(', ');
+}
+
 export class Figure {
   private views: Any = null;
   private document: Any = null;
@@ -199,6 +211,9 @@ export class Figure {
       const made = columns(data) as Record<string, unknown[]>;
       for (const name of this.made.times?.[table] ?? []) {
         made[name] = (made[name] ?? []).map(each => (typeof each === 'number' ? each + zone(each) : each));
+      }
+      for (const [name, parts] of Object.entries(this.made.said?.[table] ?? {})) {
+        made[name] = records(picture, table).map(row => said(parts, row));
       }
       this.quiet = true;
       try {

@@ -1,7 +1,7 @@
 // What a view shows: named values and keyed tables, and the rule by which a frame changes them.
 // The same rule in Python is jupyter_rm.views.feed.patch; docs/server.md says it in words. Read next: cells.ts, feed.ts.
 
-import { changed, type CellPart } from './cells';
+import { changed, rowwise, type CellPart } from './cells';
 
 export type Cell = string | number | boolean | null | readonly unknown[] | Record<string, unknown>;
 
@@ -25,9 +25,9 @@ export interface Trouble {
 }
 
 interface TablePart extends CellPart {
-  gone?: Cell[];
+  gone?: number[];
   rows?: Cell[][];
-  at?: [Cell, number][];
+  new?: [number[], Cell[][]];
 }
 
 export interface Frame extends Partial<Trouble> {
@@ -61,28 +61,19 @@ export function patch(shown: Picture, frame: Frame): Picture {
 
 function merge(before: Table, part: TablePart): Table['rows'] {
   const gone = new Set(part.gone ?? []);
-  const fresh = new Map((part.rows ?? []).map(row => [row[0], row]));
-  const stay = gone.size ? before.rows.filter(row => !gone.has(row[0] as Cell)) : before.rows;
-  const kept = changed(before.columns, stay, part).map(row => fresh.get(row[0] as Cell) ?? row);
-  const at = part.at ?? [];
-  if (at.length === 0) return kept;
+  const whole = new Map((part.rows ?? []).map(row => [row[0], row]));
+  const stay = gone.size ? before.rows.filter((_, place) => !gone.has(place)) : before.rows;
+  const kept = changed(before.columns, stay, part).map(row => whole.get(row[0] as Cell) ?? row);
+  if (!part.new) return kept;
+  const [places, columns] = part.new;
+  const fresh = rowwise(columns, places.length);
   // Positions rise and are those in the result, so that one walk puts all of them in.
-  const rising = at.every(([, place], index) => index === 0 || place > (at[index - 1] as [Cell, number])[1]);
-  const row = (key: Cell): Cell[] => {
-    const found = fresh.get(key);
-    if (!found) throw new Error(`a row without cells: ${String(key)}`);
-    return found;
-  };
-  if (!rising) {
-    for (const [key, place] of at) kept.splice(place, 0, row(key));
-    return kept;
-  }
   const merged: (readonly Cell[])[] = [];
   let next = 0;
-  for (const [key, place] of at) {
+  places.forEach((place, index) => {
     while (merged.length < place && next < kept.length) merged.push(kept[next++] as readonly Cell[]);
-    merged.push(row(key));
-  }
+    merged.push(fresh[index] as Cell[]);
+  });
   while (next < kept.length) merged.push(kept[next++] as readonly Cell[]);
   return merged;
 }
