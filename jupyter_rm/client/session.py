@@ -272,6 +272,8 @@ class Session:
             raise RequestError(
                 f"session {self.name!r} is closed", hint="open it again under this or another name", code="JRM-Q10"
             )
+        if template.input_staging or template.output_staging:
+            raise RequestError("input_staging: not supported yet", hint="use s.stage and s.files", code="JRM-Q07")
         number, key = self._connection.number(), os.urandom(16)
         submit = Submit(number, self.name, key, count, template, columns, payload, {}, after)
         limits.check(submit)

@@ -58,11 +58,12 @@ from ..model.states import CAUSE_TEXT, Cause, TaskState
 from ..wire import codec
 from ..wire.link import Inbox, Outbox
 from .bundle import Deputy
-from .endings import ends_of, honest, joined
+from .endings import ends_of, honest, joined, never_ran
 from .held import HeldSet
 from .holdings import Holdings, cut_assign
 from .patience import DEFAULT, Patience
 from .placing import Floor, NodeChanged
+from .staging import FilesOfTasks
 
 BROKER = "broker"
 # Reports under way at once; beyond that, news is gathered into fewer, larger reports.
@@ -75,7 +76,7 @@ FILLER = codec.encode(Why(0, ""))
 ACK_AFTER = 16
 
 
-class AgentMachine:
+class AgentMachine(FilesOfTasks):
     """One pilot's agent.
 
     Args:
@@ -101,6 +102,7 @@ class AgentMachine:
         now: float = 0.0,
         bundle: Sequence[bytes] | None = None,
     ) -> None:
+        super().__init__()
         self._deputy = Deputy(bundle, spooled, first=epoch == 0) if bundle is not None else None
         self.session, self.pilot, self.epoch = session, pilot, epoch
         self.sandbox, self.who, self.patience = sandbox, who, patience
@@ -152,7 +154,7 @@ class AgentMachine:
         elif isinstance(news, Finished):
             self._note_news(now)
             self._count_out(news)
-            self._finished.append(news)
+            self._finished.append(self._kept_back(news) if self.staging.bulks else news)
             # Fewer are queued ahead now: their line is lengthened before it can run dry.
             self._replace |= self.floor.placer.waiting > 0
         elif isinstance(news, Freed):
@@ -167,7 +169,7 @@ class AgentMachine:
             self._replace = True
             if self.floor.change(news) and self.welcomed and not self.ended:
                 self._say_hello(now)  # the broker is to know what the node is called
-        else:
+        elif not self._files(news):
             self._tick(now)
         return self._out()
 
@@ -327,6 +329,8 @@ class AgentMachine:
             self._stop(Cause(order.cause))
         elif isinstance(order, AskWhy):
             self._report(Why(order.ask, self._why(order.bulk, order.index)))
+        else:
+            self._files_order(order)
 
     def _assign(self, order: Assign) -> None:
         index = order.picks.array()
@@ -345,6 +349,7 @@ class AgentMachine:
         template = self.holdings.bulks[order.bulk].template
         _, never = self.floor.open(order.bulk, template)
         self._once |= template.restart == "never"
+        self.staging.open(order.bulk, template)
         held = self._held.setdefault(order.bulk, HeldSet())
         held.add(index, unpack(order.attempt, "<u2", len(index)))
         mine = tokens(order.bulk, index)
@@ -353,9 +358,11 @@ class AgentMachine:
                 self._give_back(mine)
             return
         if never:
-            self._never_ran(mine, Cause.UNSATISFIABLE, never)
+            self._finished.append(never_ran(mine, Cause.UNSATISFIABLE, never))
         elif self.floor.draining:
             self._give_back(mine)
+        elif template.input_staging:
+            self._stage_in(order, mine)
         else:
             self.floor.add(order.bulk, mine, template)
             self._replace = True
@@ -369,9 +376,9 @@ class AgentMachine:
         if self._deputy is not None:
             self._deputy.canceled(order.bulk, index)
         mine = tokens(order.bulk, index)
-        waiting = self.floor.remove(mine)
+        waiting = np.concatenate((self.floor.remove(mine), self._unstage(mine, end=True)))
         if len(waiting):
-            self._never_ran(waiting, Cause.USER_CANCEL, "", TaskState.CANCELED)
+            self._finished.append(never_ran(waiting, Cause.USER_CANCEL, "", TaskState.CANCELED))
         performing = np.setdiff1d(mine, waiting)
         if len(performing):
             self._effects.append(Kill(performing))
@@ -380,7 +387,8 @@ class AgentMachine:
         self.floor.draining = True
         self._say_stock()
         for bulk, held in list(self._held.items()):
-            self._give_back(self.floor.remove(tokens(bulk, held.now()[0])))
+            mine = tokens(bulk, held.now()[0])
+            self._give_back(np.concatenate((self.floor.remove(mine), self._unstage(mine))))
 
     def _stop(self, cause: Cause) -> None:
         if self.stopping is not None:
@@ -389,7 +397,7 @@ class AgentMachine:
         self.floor.draining = True
         for bulk, held in list(self._held.items()):
             mine = tokens(bulk, held.now()[0])
-            waiting = self.floor.remove(mine)
+            waiting = np.concatenate((self.floor.remove(mine), self._unstage(mine)))
             performing = np.setdiff1d(mine, waiting)
             if len(performing):
                 self._effects.append(Kill(performing))
@@ -438,25 +446,6 @@ class AgentMachine:
                         self._report(Started(bulk, Picks.of(index), attempts, nodes, times), sync=True)
             self._effects.append(effect)
 
-    def _never_ran(self, mine: Tokens, cause: Cause, note: str, state: TaskState = TaskState.FAILED) -> None:
-        count = len(mine)
-        zeros = np.zeros(count)
-        self._finished.append(
-            Finished(
-                mine,
-                np.full(count, state, np.uint8),
-                np.full(count, cause, np.uint8),
-                np.zeros(count, np.int32),
-                np.zeros(count, np.uint32),
-                zeros,
-                zeros,
-                zeros.astype(np.float32),
-                zeros.astype(np.float32),
-                np.zeros(count, np.uint32),
-                notes={0: note} if note else {},
-            )
-        )
-
     def _give_back(self, mine: Tokens) -> None:
         for bulk, _, index in by_bulk(mine):
             index = np.sort(index)
@@ -471,6 +460,7 @@ class AgentMachine:
         if held.count == 0:
             del self._held[bulk]
             self.floor.close(bulk)
+            self.staging.close(bulk)
 
     def _total_held(self) -> int:
         return sum(held.count for held in self._held.values())

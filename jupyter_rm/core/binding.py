@@ -24,8 +24,8 @@ from ..model.messages import (
     Function,
 )
 from ..model.states import Cause, PilotState, TaskState
-from .books import Books
 from .bundle import Parcel
+from .cargo import Cargo
 from .holdings import cut_assign
 from .placing import Ground
 from .port import Port
@@ -34,7 +34,7 @@ ASSIGN_MOST = 16_384
 ASSIGN_BYTES = 4 << 20
 
 
-class Binding(Books):
+class Binding(Cargo):
     """Binds waiting tasks to pilots, and says why one waits or never will run."""
 
     def _named(self, name: str) -> int:
@@ -180,6 +180,7 @@ class Binding(Books):
         self._fact(TasksAssigned(bulk, picks, port.pilot, self.wall(), attempt))
         port.held += len(picks)
         self._send_assign(port, bulk, picks, attempt, form)
+        self._bring(port, bulk, picks)
 
     def _send_assign(self, port: Port | Parcel, bulk: int, picks: Picks, attempt: bytes, form: BulkSubmitted) -> None:
         template: Template | None = None

@@ -10,7 +10,10 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from ..model.effects import (
+    Brought,
+    Carrying,
     Effect,
+    Fetched,
     FromAgent,
     FromClient,
     Input,
@@ -149,6 +152,9 @@ class BrokerMachine:
         elif isinstance(news, Remains):
             if news.session in self.sessions:
                 self.sessions[news.session].remains(news)
+        elif isinstance(news, (Brought, Fetched, Carrying)):
+            if news.session in self.sessions:
+                self.sessions[news.session].cargo(news)
         else:
             for session in self.sessions.values():
                 session.tick(now)

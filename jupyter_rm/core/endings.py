@@ -13,9 +13,7 @@ import numpy.typing as npt
 
 from ..model.columns import Array, Column, Picks, pack
 from ..model.describe import Template
-from ..model.effects import (
-    Finished,
-)
+from ..model.effects import Finished, Tokens
 from ..model.facts import Ends
 from ..model.states import HOPELESS, INFRASTRUCTURE, Cause, TaskState
 
@@ -54,6 +52,15 @@ def ends_of(news: Finished, part: Any, values: Column | None, notes: dict[int, s
         values,
         notes,
     )
+
+
+def never_ran(mine: Tokens, cause: Cause, note: str, state: TaskState = TaskState.FAILED) -> Finished:
+    """Return the ends of tasks that were never started."""
+    count = len(mine)
+    states, causes = np.full(count, state, np.uint8), np.full(count, cause, np.uint8)
+    wide, times, seconds = np.zeros(count, np.uint32), np.zeros(count), np.zeros(count, np.float32)
+    notes = {0: note} if note else {}
+    return Finished(mine, states, causes, wide.view(np.int32), wide, times, times, seconds, seconds, wide, notes=notes)
 
 
 def honest(news: Finished) -> Finished:

@@ -15,14 +15,13 @@ from ..model.effects import EndPilot, JobChanged, QueueSeen, Remains, Send, Step
 from ..model.errors import ProtocolError
 from ..model.facts import (
     AttemptsEnded,
-    Ends,
     PilotChanged,
     PilotQueued,
     PilotSilent,
     PilotStep,
     ReportApplied,
     TasksAssigned,
-    TasksEnded,
+    TasksStaged,
     TasksStarted,
 )
 from ..model.ledger import CANCEL_ASKED, NOBODY
@@ -36,6 +35,8 @@ from ..model.messages import (
     Inventory,
     Message,
     Returned,
+    Staged,
+    Staging,
     Started,
     Stock,
     Stop,
@@ -45,6 +46,7 @@ from ..model.messages import (
 from ..model.states import INFRASTRUCTURE, Cause, PilotState, TaskState
 from ..wire import codec
 from .binding import Binding
+from .cargo import cut_ends
 from .endings import LOST_MOST, deserves_another
 from .lives import asleep, learned, reborn
 from .port import Port
@@ -120,6 +122,10 @@ class Hearing(Binding):
             self._ended(port, report)
         elif isinstance(report, Started):
             self._started(port, report)
+        elif isinstance(report, Staged):
+            self._staged(port, report)
+        elif isinstance(report, Staging):
+            self._moving(port, report)
         elif isinstance(report, Inventory):
             if report.epoch == port.epoch and report.hello == port.hello:
                 self._inventory(port, report)
@@ -174,6 +180,17 @@ class Hearing(Binding):
             started = pack(unpack(started, "<f8", count)[mine], "<f8")
         self._fact(TasksStarted(bulk, picks, port.pilot, attempt, node, started))
 
+    def _staged(self, port: Port, report: Staged) -> None:
+        bulk, picks, attempt = report.bulk, report.picks, report.attempt
+        mine = self._owned(port, bulk, picks)
+        if mine is not None:
+            index, attempts = picks.array()[mine], unpack(attempt, "<u2", len(picks))[mine]
+            if len(index) == 0:
+                return
+            self._adopt(port, bulk, index, attempts)
+            picks, attempt = Picks.of(index), pack(attempts, "<u2")
+        self._fact(TasksStaged(bulk, picks, port.pilot, attempt, report.state, self.wall()))
+
     def _own(self, port: Port, report: Ended) -> Ended | None:
         """Return the part of the report that is this pilot's to make."""
         mine = self._owned(port, report.bulk, report.picks)
@@ -187,7 +204,7 @@ class Hearing(Binding):
         mine &= asked | (state != TaskState.CANCELED)
         if not bool(mine.any()):
             return None
-        picks, attempt, ends = _cut(report.picks, report.attempt, report.ends, mine)
+        picks, attempt, ends = cut_ends(report.picks, report.attempt, report.ends, mine)
         return Ended(report.bulk, picks, attempt, pack(state[mine], "<u1"), ends, report.again)
 
     def _goes_on(self, port: Port, report: Ended) -> None:
@@ -226,13 +243,13 @@ class Hearing(Binding):
                 again[:] = False
         before = table.open_held(port.pilot, where)
         if again is None or not bool(again.any()):
-            self._fact(TasksEnded(report.bulk, report.picks, port.pilot, report.attempt, report.state, report.ends))
+            self._conclude(port.pilot, report.bulk, report.picks, report.attempt, report.state, report.ends)
         else:
             over = ~again
             if bool(over.any()):
-                picks, attempt, ends = _cut(report.picks, report.attempt, report.ends, over)
-                self._fact(TasksEnded(report.bulk, picks, port.pilot, attempt, pack(state[over], "<u1"), ends))
-            picks, attempt, ends = _cut(report.picks, report.attempt, report.ends, again)
+                picks, attempt, ends = cut_ends(report.picks, report.attempt, report.ends, over)
+                self._conclude(port.pilot, report.bulk, picks, attempt, pack(state[over], "<u1"), ends)
+            picks, attempt, ends = cut_ends(report.picks, report.attempt, report.ends, again)
             mask = self._fact(AttemptsEnded(report.bulk, picks, port.pilot, attempt, ends))
             if mask is not None:
                 picks = picks.where_true(mask)
@@ -307,6 +324,7 @@ class Hearing(Binding):
             asked = mine[(table.flags[mine] & CANCEL_ASKED) != 0]
             if len(asked):
                 port.order(CancelTasks(bulk, Picks.of(asked)))
+        self._bring_again(port)
         self._settle()
 
     def _lost(self, port: Port, bulk: int, index: Array, cause: Cause, note: str, told: bool = True) -> None:
@@ -376,6 +394,7 @@ class Hearing(Binding):
                         epoch=row.epoch,
                     )
                 )
+                self._bring_early([change.pilot], list(range(len(self.ledger.bulks))))
                 if row.state == PilotState.DRAINING and row.cause == Cause.USER_CANCEL:
                     self._do(EndPilot(self.key, change.pilot, change.job_id))
             return
@@ -506,30 +525,3 @@ class Hearing(Binding):
             if port.kept != port.reports.last:
                 port.kept = port.reports.last
                 port.owes_ack = True
-
-
-def _cut(picks: Picks, attempt: bytes, ends: Ends, mask: Array) -> tuple[Picks, bytes, Ends]:
-    """Return the part of a report at which ``mask`` is true."""
-    count = len(picks)
-    where = np.flatnonzero(mask)
-    place = {int(old): new for new, old in enumerate(where.tolist())} if ends.notes else {}
-
-    def cut(data: bytes, dtype: str) -> bytes:
-        return pack(unpack(data, dtype, count)[where], dtype)
-
-    return (
-        Picks.of(picks.array()[where]),
-        cut(attempt, "<u2"),
-        Ends(
-            cut(ends.cause, "<u1"),
-            cut(ends.code, "<i4"),
-            cut(ends.node, "<u4"),
-            cut(ends.started, "<f8"),
-            cut(ends.ended, "<f8"),
-            cut(ends.user, "<f4"),
-            cut(ends.sys, "<f4"),
-            cut(ends.rss, "<u4"),
-            ends.values.take(Picks.of(where)) if ends.values is not None else None,
-            {place[at]: note for at, note in ends.notes.items() if at in place},
-        ),
-    )

@@ -41,6 +41,7 @@ class Port:
         self.rate = 0.0
         self.templates: set[int] = set()
         self.functions: set[bytes] = set()
+        self.cargo: set[int] = set()  # bulks whose files from here were asked for in this connection
         self.owes_ack = False
         self.silent_since: float | None = None
         self.breaker = Breaker()
@@ -68,6 +69,7 @@ class Port:
         self.orders = Outbox(patience=self._patience.resend)
         self.templates.clear()
         self.functions.clear()
+        self.cargo.clear()
         self.stock = hello.stock
         return Send(
             self.peer,

@@ -71,6 +71,7 @@ class SessionMachine(Hearing):
                 self.queue.add(number, Picks.of(waiting), table.form.template.priority)
             if table.counts[TaskState.SUBMITTED]:
                 self._after[number] = table.form.after
+        self._fetch_again()
         self._assignable = True
 
     def _must_be_open(self) -> None:
@@ -94,6 +95,7 @@ class SessionMachine(Hearing):
             self._settle_after([bulk])
         else:
             self.queue.add(bulk, Picks.span(0, message.count), message.template.priority)
+        self._bring_early(list(range(len(self.ledger.pilots))), [bulk])
         self._assignable = True
         return bulk
 
@@ -138,6 +140,8 @@ class SessionMachine(Hearing):
             if len(busy):
                 self._fact(CancelRequested(bulk, busy, self.wall()))
                 self._order_cancel(bulk, busy)
+                if len(left := self._left_of(bulk, busy)):
+                    self._end(bulk, left, NOBODY, TaskState.CANCELED, Cause.USER_CANCEL)
         self._settle()
         return hit
 
@@ -260,6 +264,8 @@ class SessionMachine(Hearing):
                 self._ask += 1
                 self._asks[self._ask] = answer
                 port.order(AskWhy(self._ask, bulk, index))
+        elif state in (TaskState.STAGING_IN, TaskState.STAGING_OUT):
+            answer(self._why_staging(bulk, index))
         elif state == TaskState.RUNNING:
             answer(f"it is running on pilot {pilot_uid(int(table.pilot[index]))}")
         else:

@@ -18,8 +18,10 @@ from ..model.describe import MODES, Template
 from ..model.errors import ProtocolError, RequestError
 from ..model.facts import Ends, PilotSpec
 from ..model.ledger import Ledger
-from ..model.messages import Ended, Goodbye, Inventory, Message, Returned, Started, Stock, Submit
+from ..model.messages import Ended, Goodbye, Inventory, Message, Returned, Staged, Staging, Started, Stock, Submit
 from ..model.resources import Node, Request
+from ..model.staging import check as check_directive
+from ..model.staging import from_client
 from ..model.states import Cause, TaskState
 from ..model.units import GPU_UNIT
 
@@ -88,7 +90,8 @@ def check_bundle(work: Sequence[Submit], function: Callable[[bytes], bytes | Non
             raise RequestError(
                 "function: its body is not known here", hint="submit it again", code="JRM-Q16", retry=True
             )
-        for field, given in (("after", each.after), ("pilot", template.pilot)):
+        from_here = any(map(from_client, template.input_staging))
+        for field, given in (("after", each.after), ("pilot", template.pilot), ("input_staging", from_here)):
             if given:
                 raise RequestError(
                     f"work[{number}].{field}: nobody is there to see to that while a bundle runs",
@@ -107,6 +110,11 @@ def check_template(template: Template) -> None:
     _must(0 <= template.retries <= 1000, "retries", template.retries)
     _must(-(2**15) <= template.priority < 2**15, "priority", template.priority)
     _must(-1 <= template.partition < 2**16, "partition", template.partition)
+    for field, given in (("input_staging", template.input_staging), ("output_staging", template.output_staging)):
+        if given and template.mode == "call":
+            raise RequestError(f"{field}: not for a Python call", hint="run a program, or s.stage()", code="JRM-Q90")
+        for at, one in enumerate(given):
+            check_directive(one, f"{field}[{at}]", out=field == "output_staging")
     if template.exclusive_tag and not template.colocate:
         raise RequestError(
             "tags: 'exclusive' without 'colocate'", hint='write {"colocate": "name", "exclusive": True}', code="JRM-Q05"
@@ -194,6 +202,12 @@ def check_report(ledger: Ledger, report: Message) -> None:
         elif isinstance(report, Started):
             count = _count(ledger, report.bulk, report.picks)
             _vecs(count, attempt=(report.attempt, 2), node=(report.node, 4), started=(report.started, 8))
+        elif isinstance(report, Staged):
+            _vecs(_count(ledger, report.bulk, report.picks), attempt=(report.attempt, 2))
+            if report.state not in (TaskState.SCHEDULED, TaskState.STAGING_OUT):
+                raise ValueError(f"files in the state {report.state}")
+        elif isinstance(report, Staging):
+            _count(ledger, report.bulk, Picks.span(report.index, report.index + 1))
         elif isinstance(report, Returned):
             _vecs(_count(ledger, report.bulk, report.picks), attempt=(report.attempt, 2))
         elif isinstance(report, Inventory):

@@ -18,6 +18,7 @@ import msgspec
 from .errors import RequestError
 from .ids import NAME, check_name
 from .resources import Request
+from .staging import Directive, directives, texts
 from .units import duration_s, gpu_share, memory_mib, whole
 
 MODES = ("executable", "shell", "call")
@@ -44,6 +45,9 @@ class Template(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
     stdin: str = ""
     stdout: str = "stdout"
     stderr: str = "stderr"
+    input_staging: tuple[Directive, ...] = ()
+    output_staging: tuple[Directive, ...] = ()
+    stage_on_error: bool = False
     sandbox: str = ""
     priority: int = 0
     timeout: float = 0.0
@@ -193,6 +197,9 @@ FIELDS: dict[str, tuple[Callable[[Any, str], Any], Any, str]] = {
     "stdin": (_text, "", "file to read standard input from, relative to the sandbox"),
     "stdout": (_text, "stdout", "file for standard output, relative to the sandbox"),
     "stderr": (_text, "stderr", "file for standard error, relative to the sandbox"),
+    "input_staging": (directives, (), 'files put in place before it starts: ["in.dat", "pilot:///big > big"]'),
+    "output_staging": (directives, (), 'files put in place after it ended: ["out.dat > results/{seed}.dat"]'),
+    "stage_on_error": (_flag, False, "output_staging also when the program failed"),
     "sandbox": (_text, "", "working directory instead of the one chosen for the task"),
     "priority": (_count(-(2**15), 2**15 - 1), 0, "larger starts earlier"),
     "timeout": (duration_s, 0.0, 'longest run time: "10m" or seconds; 0 none'),
@@ -217,9 +224,7 @@ ALIASES = {
     "args": "arguments",
 }
 # Known names whose turn has not come: said so, never silently ignored.
-NOT_YET = frozenset(
-    {"input_staging", "output_staging", "stage_on_error", "named_env", "pre_launch", "post_launch", "services"}
-)
+NOT_YET = frozenset({"named_env", "pre_launch", "post_launch", "services"})
 
 
 class Task:
@@ -286,6 +291,9 @@ class Task:
         for key in ("environment", "metadata", "resources"):
             if key in out:
                 out[key] = dict(out[key])
+        for key in ("input_staging", "output_staging"):
+            if key in out:
+                out[key] = [one.as_dict() for one in out[key]]
         return {key: list(value) if isinstance(value, tuple) else value for key, value in out.items()}
 
     @classmethod
@@ -317,6 +325,9 @@ class Task:
             stdin=self.stdin,
             stdout=self.stdout,
             stderr=self.stderr,
+            input_staging=self.input_staging,
+            output_staging=self.output_staging,
+            stage_on_error=self.stage_on_error,
             sandbox=self.sandbox,
             priority=self.priority,
             timeout=self.timeout,
@@ -351,11 +362,13 @@ class Task:
     def placeholders(self) -> set[str]:
         """Return the names of all ``{name}`` placeholders in the text fields; RequestError for bad braces."""
         found: set[str] = set()
-        texts = [("executable", self.executable), ("stdin", self.stdin), ("sandbox", self.sandbox), ("name", self.name)]
-        texts += [("stdout", self.stdout), ("stderr", self.stderr)]
-        texts += [(f"arguments[{i}]", text) for i, text in enumerate(self.arguments)]
-        texts += [(f"environment[{key!r}]", text) for key, text in self.environment]
-        for field, text in texts:
+        fields = [("executable", self.executable), ("stdin", self.stdin), ("sandbox", self.sandbox)]
+        fields += [("name", self.name), ("stdout", self.stdout), ("stderr", self.stderr)]
+        fields += [(f"arguments[{i}]", text) for i, text in enumerate(self.arguments)]
+        fields += [(f"environment[{key!r}]", text) for key, text in self.environment]
+        for key in ("input_staging", "output_staging"):
+            fields += [(f"{key}[{at // 2}]", text) for at, text in enumerate(texts(getattr(self, key)))]
+        for field, text in fields:
             try:
                 for _, name, _, _ in string.Formatter().parse(text):
                     if name is not None:

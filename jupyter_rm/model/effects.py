@@ -12,9 +12,10 @@ from dataclasses import dataclass, field
 import numpy as np
 import numpy.typing as npt
 
-from .columns import Column
+from .columns import Column, Picks
 from .facts import Fact, PilotSpec
 from .messages import Message
+from .staging import Found
 
 Tokens = npt.NDArray[np.uint64]
 
@@ -212,6 +213,66 @@ class Carrying(Input):
     size: int = 0
 
 @dataclass(frozen=True, slots=True)
+class Bring(Effect):
+    """Bring what these tasks take from the client's machine to a pilot's site; answered by Brought, once or more.
+
+    ``early``: nobody waits for it yet, and nothing is answered.
+    """
+
+    session: str
+    pilot: int
+    bulk: int
+    picks: Picks
+    early: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Brought(Input):
+    """What became of sources of a bulk at a pilot's site."""
+
+    session: str
+    pilot: int
+    bulk: int
+    found: dict[str, Found]
+
+
+@dataclass(frozen=True, slots=True)
+class Fetch(Effect):
+    """Fetch what these attempts give to the client's machine; answered by Fetched, once or in parts."""
+
+    session: str
+    pilot: int
+    bulk: int
+    picks: Picks
+    attempt: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Fetched(Input):
+    """Files of these attempts are here; ``notes`` say by position of which not, and why."""
+
+    session: str
+    pilot: int
+    bulk: int
+    picks: Picks
+    attempt: bytes
+    notes: dict[int, str]
+
+
+@dataclass(frozen=True, slots=True)
+class Carrying(Input):
+    """How far files are; fields as in :class:`~jupyter_rm.model.facts.StagingSeen`."""
+
+    session: str
+    pilot: int
+    bulk: int
+    text: str
+    index: int = -1
+    done: int = 0
+    size: int = 0
+
+
+@dataclass(frozen=True, slots=True)
 class StopProgram(Effect):
     """End this program after everything before it is done."""
 
@@ -303,6 +364,58 @@ class Kill(Effect):
     """Cancel tasks: drop those not started, end those that run; each is answered in a Finished."""
 
     tokens: Tokens
+
+
+@dataclass(frozen=True, slots=True)
+class StageIn(Effect):
+    """Put the inputs of attempts in place; answered by Moved. Arrays of shape (n,), attempts u2."""
+
+    tokens: Tokens
+    attempts: npt.NDArray[np.uint16]
+
+
+@dataclass(frozen=True, slots=True)
+class StageOut(Effect):
+    """Put the outputs of attempts in place, those on the target; answered by Moved. Arrays as in StageIn."""
+
+    tokens: Tokens
+    attempts: npt.NDArray[np.uint16]
+
+
+@dataclass(frozen=True, slots=True)
+class Unstage(Effect):
+    """Put no more files of these tasks in place; nothing is answered."""
+
+    tokens: Tokens
+
+
+@dataclass(frozen=True, slots=True)
+class Delivered(Effect):
+    """Files from the client's machine are there, or cannot be had: see :class:`~jupyter_rm.model.messages.Deliver`."""
+
+    bulk: int
+    found: dict[str, Found]
+
+
+@dataclass(frozen=True, slots=True)
+class Moved(Input):
+    """Files of attempts are in place, inputs or (``out``) outputs; ``notes`` say by position of which not, and why."""
+
+    tokens: Tokens
+    attempts: npt.NDArray[np.uint16]
+    out: bool
+    notes: dict[int, str]
+
+
+@dataclass(frozen=True, slots=True)
+class Moving(Input):
+    """How far a file of a task is, bytes."""
+
+    bulk: int
+    index: int
+    text: str
+    done: int
+    size: int
 
 
 @dataclass(frozen=True, slots=True)

@@ -200,6 +200,34 @@ class PilotQueued(Fact, tag=15, frozen=True):
     reason: str = ""
 
 
+class TasksStaged(Fact, tag=16, frozen=True):
+    """Files of attempts are on their way or in place; vec attempt u2.
+
+    ``state`` SCHEDULED: all inputs are there. STAGING_OUT: the program has ended; with ``ends`` its agent is done with
+    it too, and what is left is done without the pilot.
+    """
+
+    bulk: int
+    picks: Picks
+    pilot: int
+    attempt: bytes
+    state: int
+    at: float
+    ends: Ends | None = None
+
+
+class StagingSeen(Fact, tag=17, frozen=True):
+    """How far files of tasks of a pilot are: ``done`` of ``size`` bytes; ``index`` -1: files of many tasks."""
+
+    bulk: int
+    pilot: int
+    at: float
+    text: str
+    index: int = -1
+    done: int = 0
+    size: int = 0
+
+
 class PilotSpec(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
     """What to ask a site for.
 
@@ -258,6 +286,8 @@ AnyFact = (
     | ReportApplied
     | PilotStep
     | PilotQueued
+    | TasksStaged
+    | StagingSeen
 )
 
 # Kinds of rows in the journal: a fact of the ledger, or the arguments and functions of calls.

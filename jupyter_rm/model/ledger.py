@@ -31,8 +31,10 @@ from .facts import (
     ReportApplied,
     SessionClosed,
     SessionOpened,
+    StagingSeen,
     TasksAssigned,
     TasksEnded,
+    TasksStaged,
     TasksStarted,
     TasksWaiting,
 )
@@ -58,6 +60,7 @@ COLUMNS: dict[str, str] = {
     "rss": "u4",
 }
 CANCEL_ASKED = 1
+LEFT = 2  # no agent holds it any more: what is left to do in STAGING_OUT is done without the pilot
 MOST_PLACES = 200
 # Plain numbers: compared for every single task.
 _BOUND, _DONE = int(TaskState.STAGING_IN), int(TaskState.DONE)
@@ -77,7 +80,7 @@ class BulkTable:
     ``notes`` short texts by index; ``since`` the wall time of the last change.
     """
 
-    __slots__ = (*COLUMNS, "counts", "form", "notes", "since", "stale")
+    __slots__ = (*COLUMNS, "counts", "form", "moving", "notes", "since", "stale")
     state: npt.NDArray[np.uint8]
     cause: npt.NDArray[np.uint8]
     flags: npt.NDArray[np.uint8]
@@ -103,6 +106,7 @@ class BulkTable:
         self.counts = np.zeros(STATES, np.int64)
         self.counts[first] = form.count
         self.notes: dict[int, str] = {}
+        self.moving: dict[tuple[int, int], StagingSeen] = {}  # (pilot, index or -1): for people, in no snapshot
         self.since = form.at
         self.stale = 0
 
@@ -178,10 +182,19 @@ class BulkTable:
         """Return how many of the tasks at ``where`` this pilot holds without a final state."""
         if type(where) is slice and where.stop - where.start == 1:
             one = where.start
-            return int(_BOUND <= self.state.item(one) < _DONE and self.pilot.item(one) == pilot)
+            held = _BOUND <= self.state.item(one) < _DONE and self.pilot.item(one) == pilot
+            return int(held and not self.flags.item(one) & LEFT)
         state = self.state[where]
-        held = (state >= TaskState.STAGING_IN) & (state < TaskState.DONE) & (self.pilot[where] == pilot)
-        return int(held.sum())
+        mine = (state >= TaskState.STAGING_IN) & (state < TaskState.DONE) & (self.pilot[where] == pilot)
+        return int((mine & ((self.flags[where] & LEFT) == 0)).sum())
+
+    def moving_of(self, index: int) -> str:
+        """Return what is known of files on their way for a task, '' when nothing is."""
+        told = self.moving.get((int(self.pilot[index]), index)) or self.moving.get((int(self.pilot[index]), -1))
+        if told is None:
+            return ""
+        percent = f", {100 * told.done / told.size:.0f} % of {told.size / 1e6:.1f} MB" if told.size else ""
+        return told.text + percent
 
     def nbytes(self) -> int:
         """Return the memory of the columns, bytes."""
@@ -294,10 +307,31 @@ class Ledger:
 
     def _tasks_assigned(self, fact: TasksAssigned) -> Array | None:
         table = self.bulks[fact.bulk]
-        accepted, mask = table.advance(fact.picks, fact.attempt, TaskState.SCHEDULED)
+        first = TaskState.STAGING_IN if table.form.template.input_staging else TaskState.SCHEDULED
+        accepted, mask = table.advance(fact.picks, fact.attempt, first)
         table.pilot[accepted] = fact.pilot
         table.since = fact.at
         return mask
+
+    def _tasks_staged(self, fact: TasksStaged) -> Array | None:
+        table = self.bulks[fact.bulk]
+        accepted, mask = table.advance(fact.picks, fact.attempt, fact.state)
+        if fact.ends is not None:
+            # It may be known as STAGING_OUT already, by its agent's word: then this word says that the agent is done.
+            where, attempts = fact.picks.where, unpack(fact.attempt, "<u2", len(fact.picks))
+            here = (table.state[where] == fact.state) & (table.attempt[where] == attempts)
+            here &= (table.flags[where] & LEFT) == 0
+            accepted, mask = (fact.picks.where, None) if bool(here.all()) else (fact.picks.array()[here], here)
+            self._ends(table, fact, accepted, mask)
+            table.flags[accepted] |= np.uint8(LEFT)
+        table.since = fact.at
+        return mask
+
+    def _staging_seen(self, fact: StagingSeen) -> None:
+        moving = self.bulks[fact.bulk].moving
+        if len(moving) > MOST_PLACES:
+            moving.clear()
+        moving[fact.pilot, fact.index] = fact
 
     def _tasks_started(self, fact: TasksStarted) -> Array | None:
         table = self.bulks[fact.bulk]
@@ -322,11 +356,16 @@ class Ledger:
         table.pilot[accepted] = NOBODY
         own = ~np.isin(table.cause[accepted], _INFRASTRUCTURE)
         table.failures[accepted] += own.astype(np.uint8)
+        if table.form.template.output_staging:
+            table.flags[accepted] &= np.uint8(0xFF ^ LEFT)
         return mask
 
     @staticmethod
-    def _ends(table: BulkTable, fact: TasksEnded | AttemptsEnded, accepted: Any, mask: Array | None) -> None:
-        ends: Ends = fact.ends
+    def _ends(
+        table: BulkTable, fact: TasksEnded | AttemptsEnded | TasksStaged, accepted: Any, mask: Array | None
+    ) -> None:
+        ends: Ends | None = fact.ends
+        assert ends is not None
         table.set(accepted, mask, len(fact.picks), _ENDED, ends)
         if ends.notes:
             index = fact.picks.array()
@@ -394,9 +433,10 @@ class Ledger:
         table = self.bulks[bulk]
         if not table.counts[TaskState.STAGING_IN : TaskState.DONE].any():
             return np.zeros(0, np.int64)  # most bulks of a long session are over
-        return np.flatnonzero(
-            (table.pilot == pilot) & (table.state >= TaskState.STAGING_IN) & (table.state < TaskState.DONE)
-        )
+        held = (table.pilot == pilot) & (table.state >= TaskState.STAGING_IN) & (table.state < TaskState.DONE)
+        if table.form.template.output_staging:
+            held &= (table.flags & LEFT) == 0
+        return np.flatnonzero(held)
 
     def digest(self) -> dict[str, Any]:
         """Return everything that must be equal after replay, in plain values (for tests and damage reports)."""
@@ -491,6 +531,8 @@ _FOLD: dict[type[Fact], Callable[[Ledger, Any], Array | None]] = {
     BulkSubmitted: Ledger._bulk_submitted,
     TasksWaiting: Ledger._tasks_waiting,
     TasksAssigned: Ledger._tasks_assigned,
+    TasksStaged: Ledger._tasks_staged,
+    StagingSeen: Ledger._staging_seen,
     TasksStarted: Ledger._tasks_started,
     TasksEnded: Ledger._tasks_ended,
     AttemptsEnded: Ledger._attempts_ended,

@@ -16,6 +16,7 @@ from .errors import ErrorForm
 from .facts import Ends, PilotSpec
 from .resources import Node
 from .sites import SiteView
+from .staging import Found
 
 PROTOCOL = 1
 
@@ -482,6 +483,13 @@ class AskWhy(Order, tag=86, frozen=True):
     index: int
 
 
+class Deliver(Order, tag=87, frozen=True):
+    """Files from the client's machine are there for tasks of a bulk, by source, or cannot be had."""
+
+    bulk: int
+    found: dict[str, Found]
+
+
 # ---------------------------------------------------------------- reports: inside the stream agent -> broker
 
 
@@ -553,46 +561,36 @@ class Goodbye(Report, tag=102, frozen=True):
     reason: str
 
 
+class Staged(Report, tag=103, frozen=True):
+    """Inputs are in place (``state`` SCHEDULED), or the program ended and outputs are under way (STAGING_OUT)."""
+
+    bulk: int
+    picks: Picks
+    attempt: bytes
+    state: int
+
+
+class Staging(Report, tag=104, frozen=True):
+    """How far a file of a task is: ``done`` of ``size`` bytes."""
+
+    bulk: int
+    index: int
+    text: str
+    done: int
+    size: int
+
+
+# fmt: off
 ClientMessage = (
-    Hello
-    | Attach
-    | Submit
-    | SubmitBundle
-    | Cancel
-    | RequestPilot
-    | CancelPilot
-    | CloseSession
-    | Detach
-    | ListSessions
-    | FetchValues
-    | FetchStory
-    | Explain
-    | Status
-    | StopBroker
-    | Seen
-    | Answer
-    | LogIn
-    | FetchFiles
-    | MoveFiles
+    Hello | Attach | Submit | SubmitBundle | Cancel | RequestPilot | CancelPilot | CloseSession | Detach | ListSessions
+    | FetchValues | FetchStory | Explain | Status | StopBroker | Seen | Answer | LogIn | FetchFiles | MoveFiles
 )
 BrokerMessage = (
-    Welcome
-    | Refused
-    | Accepted
-    | Attached
-    | Feed
-    | Sessions
-    | Values
-    | Story
-    | Explained
-    | BrokerStatus
-    | Asked
-    | AskOver
-    | FilesRead
-    | FilesMoved
-    | SiteSeen
+    Welcome | Refused | Accepted | Attached | Feed | Sessions | Values | Story | Explained | BrokerStatus
+    | Asked | AskOver | FilesRead | FilesMoved | SiteSeen
 )
+# fmt: on
 AgentMessage = AgentHello | Up
 AgentBound = AgentWelcome | AgentRefused | Down
-AnyOrder = Assign | Function | CancelTasks | Drain | Stop | AskWhy
-AnyReport = Started | Ended | Inventory | Returned | Stock | Why | Goodbye
+AnyOrder = Assign | Function | CancelTasks | Drain | Stop | AskWhy | Deliver
+AnyReport = Started | Ended | Inventory | Returned | Stock | Why | Goodbye | Staged | Staging
