@@ -163,6 +163,7 @@ def main(argv: list[str] | None = None) -> int:
         bundle=bundle_in(place) if spec.get("bundle") else None,
         place=place if spec.get("link") or spec.get("bundle") else None,
     )
+    agent.noop = spec["site"] == "noop"
     agent.in_job, agent.returns = bool(spec.get("link")), bool(spec.get("requeue"))
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGPIPE, signal.SIG_IGN)

@@ -14,12 +14,13 @@ import time
 from collections import deque
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from ..core.agent import AgentMachine
 from ..core.endings import blamed, cut, slain
 from ..core.patience import DEFAULT, Patience
 from ..model.effects import (
+    Delivered,
     Effect,
     End,
     Finished,
@@ -32,7 +33,10 @@ from ..model.effects import (
     RunAhead,
     Send,
     Spool,
+    StageIn,
+    StageOut,
     Tick,
+    Unstage,
 )
 from ..model.errors import ProtocolError, SiteError
 from ..model.messages import AgentHello
@@ -44,6 +48,9 @@ from ..runtime.drive import Drive
 from ..wire import codec
 from .link import BrokerLink
 from .parcel import Introduction
+
+if TYPE_CHECKING:  # most agents put no files in place
+    from .staging import Stager
 
 log = logging.getLogger("jupyter_rm.agent")
 # Pause between two looks at the performers while they have work queued ahead, seconds: at most this long, and never
@@ -128,6 +135,8 @@ class Agent:
         self._held: list[tuple[float, Finished]] = []
         self.in_job = False  # a batch system may end everything here at once
         self.returns = False  # it starts the job anew after that
+        self.noop = False  # nothing is done at this site
+        self._stager: Stager | None = None
         link.open(self.drive, self._frames, self._met)
         self.drive.every(0.25, self._tick)
 
@@ -139,6 +148,8 @@ class Agent:
             self.drive.run()
         finally:
             self.performer.close(2.0)
+            if self._stager is not None:
+                self._stager.close()
             self._write()
             with contextlib.suppress(SiteError):
                 self.spool.sync()
@@ -303,9 +314,25 @@ class Agent:
             elif isinstance(effect, (Launch, RunAhead, Retract, Kill)):
                 self.performer.perform(effect)
                 self._lengthened |= isinstance(effect, RunAhead)
+            elif isinstance(effect, (StageIn, StageOut, Unstage, Delivered)):
+                self._files().perform(effect)
             elif isinstance(effect, End):
                 log.info("ending: %s", effect.reason)
                 self._ending = self.clock.now() + LAST_WORDS
+
+
+    def _files(self) -> Stager:
+        if self._stager is None:
+            from .staging import Stager
+
+            machine = self.machine
+            self._stager = Stager(
+                machine.holdings, machine.sandbox, machine.pilot, self.drive.call, self._heard_of_files, noop=self.noop
+            )
+        return self._stager
+
+    def _heard_of_files(self, news: Input) -> None:
+        self._carry_out(self.machine.handle(self.clock.now(), news))
 
 
 def _nothing() -> None:
