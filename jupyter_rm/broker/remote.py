@@ -156,7 +156,7 @@ class RemoteJobs:
         site = self._of.get((order.session, order.pilot))
         if site is not None:
             self.questions.withdraw((order.session, order.pilot))
-            site.end_pilot((order.session, order.pilot))
+            site.end_pilot((order.session, order.pilot), order.lost)
 
     def _road_changed(self, key: Key) -> None:
         site = self._of.get(key)

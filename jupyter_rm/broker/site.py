@@ -15,7 +15,7 @@ from collections import deque
 from collections.abc import Callable
 
 from ..batch import BatchError, BatchSystem, load, recognise
-from ..model.effects import Input, StartPilot
+from ..model.effects import Input, JobChanged, StartPilot
 from ..model.errors import JrmError, LinkError, SiteError
 from ..model.states import Cause
 from ..runtime.batchsite import BatchSite
@@ -23,6 +23,7 @@ from ..runtime.bootstrap import SiteFacts, prepare, survey
 from ..runtime.collect import Collector
 from ..runtime.connect import Connection, Connections, Event, Question
 from .faraway import Faraway
+from .lastword import stumbled, told
 from .links import Key, Links
 from .places import NEW, OVER, Places, Record
 from .questions import Questions
@@ -92,9 +93,9 @@ class Site(threading.Thread):
         """Take a pilot in."""
         self.post(lambda: self._take_in(order))
 
-    def end_pilot(self, key: Key) -> None:
-        """End a pilot."""
-        self.post(lambda: self._end(key))
+    def end_pilot(self, key: Key, lost: bool = False) -> None:
+        """End a pilot; ``lost``: its job is being ended from outside already, find out why."""
+        self.post(lambda: self._end(key, lost))
 
     def look(self, key: Key) -> None:
         """Something about the road to a pilot has changed."""
@@ -174,15 +175,28 @@ class Site(threading.Thread):
                 if self._stopped:
                     break
             for what in box:
-                what()
-            try:
-                self._turn()
-            except Exception:
-                log.exception("site %s", self.site.text)
-                self._login_at = time.monotonic() + LOGIN_AGAIN
+                self._careful(what)
+            self._careful(self._turn)
         self._unlisten()
         for pilot in self._pilots.values():
             pilot.close()
+
+    def _careful(self, what: Callable[[], None]) -> None:
+        """Do something; what nobody expected is told to the pilots, and this thread goes on: they have no other."""
+        try:
+            what()
+        except LinkError as error:
+            self._lost(error)
+        except Exception as error:
+            log.exception("site %s", self.site.text)
+            self._login_at = time.monotonic() + LOGIN_AGAIN
+            for pilot in list(self._pilots.values()):
+                pilot.stumble(error)
+            self._forget_over()
+
+    def _forget_over(self) -> None:
+        for key in [key for key, pilot in self._pilots.items() if pilot.over]:
+            del self._pilots[key]
 
     def _wait(self) -> float:
         """Return for how long nothing has to be done, s."""
@@ -209,8 +223,7 @@ class Site(threading.Thread):
             self._lost(error)
         except JrmError as error:
             self._unfit(error)
-        for key in [key for key, pilot in self._pilots.items() if pilot.over]:
-            del self._pilots[key]
+        self._forget_over()
 
     def _one(self, pilot: Faraway) -> None:
         try:
@@ -219,8 +232,13 @@ class Site(threading.Thread):
             raise
         except JrmError as error:
             log.warning("%s %s: %s", self.site.text, pilot.key, error)
-            pilot.step("queue" if pilot.record.job_id else "submit", "progress", _told(error))
+            pilot.step("queue" if pilot.record.job_id else "submit", "progress", told(error))
             pilot.due = time.monotonic() + LOGIN_AGAIN
+        except Exception as error:
+            log.exception("%s %s", self.site.text, pilot.key)
+            pilot.stumble(error)
+        else:
+            pilot.stood()
 
     def _unfit(self, error: JrmError) -> None:
         """The machine is reached and cannot do what it should: no pilot can be had, those that were are left alone."""
@@ -231,24 +249,29 @@ class Site(threading.Thread):
             if pilot.record.phase == NEW:
                 pilot.fail(error, "survey", Cause.BOOT_STEP_FAILED)
             else:
-                pilot.step("survey", "progress", _told(error))
+                pilot.step("survey", "progress", told(error))
 
     def _take_in(self, order: StartPilot) -> None:
         key = (order.session, order.pilot)
         if key in self._pilots:
             return
-        record = self.places.open(order)
+        try:
+            record = self.places.open(order)
+        except Exception as error:
+            log.exception("%s %s", self.site.text, key)
+            why = stumbled(error)
+            self.tell(JobChanged(*key, False, cause=int(Cause.BOOT_STEP_FAILED), reason=told(why)))
+            return
         if record.phase == OVER:
             return
         self._pilots[key] = Faraway(self, order, record)
         self._try_again()
 
-    def _end(self, key: Key) -> None:
+    def _end(self, key: Key, lost: bool) -> None:
         pilot = self._pilots.get(key)
         if pilot is None:
             return
-        pilot.wants_end = True
-        pilot.due = 0.0
+        pilot.ask_end(lost)
         if pilot.record.phase == NEW:
             pilot.turn()  # nothing was submitted: no connection is needed to say that it is over
             if pilot.over:
@@ -340,7 +363,7 @@ class Site(threading.Thread):
             if pilot.record.phase == NEW and not connected and (asked or not person):
                 pilot.fail(error, "connect", Cause.BOOT_STEP_FAILED)
             else:
-                pilot.step("connect", "fail" if person else "progress", _told(error))
+                pilot.step("connect", "fail" if person else "progress", told(error))
         if connected and self._connection is not None and self._connection.state == "lost":
             self._login_at = time.monotonic() + 1.0  # it is tried again by itself, and says so
             return
@@ -404,7 +427,3 @@ class Site(threading.Thread):
         for record in heard:
             if record.id in asked:
                 asked[record.id].listed(record)
-
-
-def _told(error: JrmError) -> str:
-    return f"{error.message} [{error.code}]" + (f"; next: {error.hint}" if error.hint else "")
