@@ -1,10 +1,12 @@
 """Many pilots in one session: what one more costs.
 
 N agents of the make-believe site ``noop`` (their tasks end at once, so only the machinery is measured), 10,000 tasks
-for each, all bound late by one broker. Prints for growing N the time to start a pilot and to run its share of the
-tasks, and the broker's memory; the ratio between the largest and the smallest N says whether the cost of one stays.
+for each, all bound late by one broker. With ``--site local`` the agents are real ones of one core each and the tasks
+are processes (``/bin/true``): take fewer of them. Prints for growing N the time to start a pilot and to run its share
+of the tasks, and the broker's memory; the ratio between the largest and the smallest N says whether the cost of one
+stays.
 
-    python benchmarks/pilots.py [--pilots 10 50 100] [--tasks 10000] [--check]
+    python benchmarks/pilots.py [--pilots 10 50 100] [--tasks 10000] [--site noop] [--check]
 
 ``--check`` ends with 1 when a pilot's share takes more than twice as long among the most as among the fewest.
 """
@@ -24,21 +26,22 @@ import psutil
 BAR = 2.0
 
 
-def measure(count: int, tasks: int) -> tuple[float, float, float]:
+def measure(count: int, tasks: int, site: str) -> tuple[float, float, float]:
     """Return seconds to start a pilot, seconds for its tasks, and MiB of the broker for it."""
     import jupyter_rm as jrm
     from jupyter_rm.client import admin
 
+    cores = 64 if site == "noop" else 1
     with jrm.open(f"many-{count}") as session:
-        session.pilot("noop", name="first", cores=64).wait()
+        session.pilot(site, name="first", cores=cores).wait()
         memory = psutil.Process((admin.status() or {})["pid"]).memory_info
         before, start = memory().rss, time.perf_counter()
-        pilots = [session.pilot("noop", cores=64) for _ in range(count)]
+        pilots = [session.pilot(site, cores=cores) for _ in range(count)]
         for pilot in pilots:
             pilot.wait(timeout=600)
         started = time.perf_counter() - start
         start = time.perf_counter()
-        bulk = session.array(jrm.Task("true", ["{n}"]), n=range(tasks * count))
+        bulk = session.array(jrm.Task("/bin/true", ["{n}"]), n=range(tasks * count))
         bulk.wait(timeout=600)
         ran = time.perf_counter() - start
         counts = bulk.counts()
@@ -56,6 +59,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--pilots", type=int, nargs="+", default=[10, 50, 100])
     parser.add_argument("--tasks", type=int, default=10_000)
+    parser.add_argument("--site", choices=["noop", "local"], default="noop")
     parser.add_argument("--check", action="store_true")
     options = parser.parse_args()
     home = tempfile.mkdtemp(prefix="jrmb-")
@@ -63,7 +67,7 @@ def main() -> int:
     from jupyter_rm.client import admin
 
     try:
-        costs = [measure(count, options.tasks) for count in options.pilots]
+        costs = [measure(count, options.tasks, options.site) for count in options.pilots]
     finally:
         admin.stop(force=True)
         shutil.rmtree(home, ignore_errors=True)
