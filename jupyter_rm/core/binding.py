@@ -48,7 +48,7 @@ class Binding(Cargo):
 
     def _must_fit(self, template: Template) -> None:
         """Refuse what no present or requested pilot can ever hold."""
-        alive = [row for row in self.ledger.pilots if not row.state.final]
+        alive = [row for row in self.ledger.pilots if not row.state.final and not row.spec.script]
         if template.pilot:
             number = self._named(template.pilot)
             alive = [row for row in alive if row.number == number]
@@ -73,7 +73,7 @@ class Binding(Cargo):
         return ground
 
     def _why_waiting(self, template: Template) -> str:
-        alive = [row for row in self.ledger.pilots if not row.state.final]
+        alive = [row for row in self.ledger.pilots if not row.state.final and not row.spec.script]
         if template.pilot:
             alive = [row for row in alive if template.pilot in (row.spec.name, pilot_uid(row.number))]
             if not alive:

@@ -50,6 +50,7 @@ from .cargo import cut_ends
 from .endings import LOST_MOST, deserves_another
 from .lives import asleep, learned, reborn
 from .port import Port
+from .script import script_news
 from .sound import bad_nodes, check_report
 
 _ALL_DONE = bytes([TaskState.DONE])
@@ -376,6 +377,10 @@ class Hearing(Binding):
             if (more := learned(row, change, self.wall())) is not None:
                 self._fact(more)
             return
+        if row.spec.script:
+            if (told := script_news(row, change, self.wall())) is not None:
+                self._fact(told)
+            return
         port = self._port(change.pilot)
         if asleep(row, change):
             self._asleep(port, row.state, Cause(change.cause), change.reason)
@@ -503,7 +508,7 @@ class Hearing(Binding):
                 why = "in use again, on trial: it ruined many tasks in a row"
                 self._fact(PilotChanged(port.pilot, int(row.state), self.wall(), int(row.cause), why))
                 self._assignable = True
-            if row.state < PilotState.ACTIVE or port.asleep or now - port.heard_at < self.patience.silent:
+            if row.spec.script or row.state < PilotState.ACTIVE or port.asleep or now - port.heard_at < self.patience.silent:
                 continue
             if not row.silent:
                 port.silent_since = now

@@ -27,6 +27,7 @@ from ..model.units import GPU_UNIT
 
 # The placement core's limits.
 NODES_MOST, CORES_MOST, GPUS_MOST, PARTITIONS_MOST, RANKS_MOST = 65_536, 512, 64, 4096, 1 << 24
+SCRIPT_MOST = 1 << 20  # bytes
 _U32 = 1 << 32
 _CAUSES = frozenset(map(int, Cause))
 _ENDS = frozenset({int(TaskState.DONE), int(TaskState.FAILED), int(TaskState.CANCELED)})
@@ -151,7 +152,13 @@ def check_pilot(spec: PilotSpec) -> None:
         raise RequestError(
             f"drain: {spec.drain} is not within the walltime", hint='write a shorter time, such as "5m"', code="JRM-Q17"
         )
-    texts = {"sandbox": spec.sandbox, "queue": spec.queue, "project": spec.project, "launch": spec.launch}
+    if len(spec.script) > SCRIPT_MOST:
+        raise RequestError(
+            f"script: {len(spec.script)} bytes; the limit is {SCRIPT_MOST}",
+            hint="put what it needs into files there",
+            code="JRM-Q28",
+        )
+    texts = {"sandbox": spec.sandbox, "script_name": spec.script_name, "queue": spec.queue, "project": spec.project, "launch": spec.launch}
     texts |= {"env": spec.env, "env_mode": spec.env_mode, "env_source": spec.env_source}
     for field, words in (("options", spec.options), ("hooks", spec.hooks)):
         if len(words) > 64:

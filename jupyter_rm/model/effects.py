@@ -78,7 +78,8 @@ class FromAgent(Input):
 class JobChanged(Input):
     """What is known of a pilot's batch job now.
 
-    ``alive`` False means proof that nothing of it runs any more; ``state`` is a PilotState or None for 'no news'.
+    ``alive`` False means proof that nothing of it runs any more; ``state`` is a PilotState or None for 'no news' (with
+    ``alive`` False the end of an own script, which no agent tells). ``code``, ``files``: as in PilotChanged.
     """
 
     session: str
@@ -88,6 +89,8 @@ class JobChanged(Input):
     job_id: str = ""
     cause: int = 0
     reason: str = ""
+    code: int | None = None
+    files: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -142,7 +142,10 @@ class PilotRequested(Fact, tag=10, frozen=True):
 
 
 class PilotChanged(Fact, tag=11, frozen=True):
-    """A pilot took a state; empty fields mean unchanged."""
+    """A pilot took a state; empty fields mean unchanged.
+
+    Of an own script: ``code`` is its exit code or minus its signal, ``files`` where its stdout and stderr are.
+    """
 
     pilot: int
     state: int
@@ -153,6 +156,8 @@ class PilotChanged(Fact, tag=11, frozen=True):
     epoch: int = -1
     nodes: tuple[Node, ...] = ()
     sandbox: str = ""
+    code: int | None = None
+    files: tuple[str, ...] = ()
 
 
 class PilotSilent(Fact, tag=12, frozen=True):
@@ -247,6 +252,7 @@ class PilotSpec(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
         hooks: commands of the user by the moment at which they run.
         backup: nodes beyond ``nodes`` that stand in for lost ones.
         bundle: it takes its work along when it is submitted, and ends when that is done.
+        script: no agent at all, but the user's own batch script, these bytes; ``script_name`` what its file is called.
     """
 
     site: str = "local"
@@ -268,6 +274,8 @@ class PilotSpec(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
     hooks: dict[str, str] = {}
     backup: int = 0
     bundle: bool = False
+    script: bytes = b""
+    script_name: str = ""
 
 
 AnyFact = (

@@ -207,8 +207,10 @@ class PilotRow:
     __slots__ = (
         "at",
         "cause",
+        "code",
         "epoch",
         "estimates",
+        "files",
         "job_id",
         "key",
         "nodes",
@@ -241,6 +243,8 @@ class PilotRow:
         self.silent = False
         self.seq = 0  # reports applied
         self.sandbox = ""
+        self.code: int | None = None  # of an own script, as is the next
+        self.files: tuple[str, ...] = ()
         self.times: dict[int, float] = {int(PilotState.SUBMITTED): at}
         self.step: PilotStep | None = None  # the last one on the way to this state
         self.queued: PilotQueued | None = None  # while the batch system lets it wait
@@ -404,6 +408,8 @@ class Ledger:
         row.epoch = max(row.epoch, fact.epoch)
         row.nodes = fact.nodes or row.nodes
         row.sandbox = fact.sandbox or row.sandbox
+        row.code = fact.code if fact.code is not None else row.code
+        row.files = fact.files or row.files
         if row.state.final:
             row.silent = False
 
@@ -515,6 +521,8 @@ class _PilotSaved(msgspec.Struct):
     queued: PilotQueued | None = None
     places: tuple[tuple[float, int], ...] = ()
     estimates: tuple[tuple[float, float], ...] = ()
+    code: int | None = None
+    files: tuple[str, ...] = ()
 
 
 _snapshot = msgspec.msgpack.Decoder(
