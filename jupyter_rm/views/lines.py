@@ -30,6 +30,7 @@ LINE_COLUMNS = ("key", "x", "x1", "y", "y1", "color", "hatch", "lit", "state", "
 ROW_COLUMNS = ("key", "y", "label")
 TOLD_COLUMNS = ("key", "x", "y", "text", "ink")
 MOST_ROWS, MOST_JOBS = 6, 1000
+_NOTE_PX = 110  # so much room a text above a mark takes
 _NODES = (("busy", "BUSY"), ("mixed", "PARTLY"), ("free", "IDLE"), ("drained", "DRAINED"), ("down", "DOWN"))
 
 
@@ -143,7 +144,8 @@ class Lines:
         notes: list[tuple[str, float, str]] = []
         for number, some in sorted(buckets.items()):
             own = [job for job in some if job.mine]
-            first = own[0] if own else some[0]
+            # Of one's own a pilot speaks for the others.
+            first = min(own, key=lambda job: (name, job.id) not in self.own) if own else some[0]
             most = first.user if own else Counter(job.user for job in some).most_common(1)[0][0]
             uid = self.uid(name, first) if len(some) == 1 or own else ""
             lit = int(any(self.uid(name, job) == self.select for job in some))

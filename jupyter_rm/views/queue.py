@@ -40,7 +40,7 @@ FEW, MOST = 24, 200
 FEW_JOBS = 200
 LATELY_S = 3600.0  # starts that were told longer ago say nothing of how sure one is
 WIDTH = 960
-FEWEST_LANES = 6  # a single pilot is a lane, not a poster
+FEWEST_LANES = 4  # a single pilot is a lane, not a poster
 _SHOWN = ("SUBMITTED", "QUEUED", "STARTING", "ACTIVE", "DRAINING")
 
 
@@ -88,7 +88,8 @@ def queue(source: Source, words: Words, window: Window, now: float) -> Picture:
     ]
     lines = Lines(sites, own, window.select, _short(sites))
     jobs = lines.jobs(window.search, min(max(1, window.rows or FEW_JOBS), MOST_JOBS))
-    values |= {"others": sum(not row[6] for row in jobs.rows), "others_note": _others(sites, alive)}
+    values |= {"others": sum(not row[6] for row in jobs.rows)}
+    values["others_note"] = _others(sites, alive, 0 if window.search else len(jobs.rows))
     drawn = lines.figure(width)
     meanings += _users(jobs.rows) + _machines(sites)
     values |= {"begin": float(axis.edges[0]), "end": float(axis.edges[-1]), "pilots": len(ledger.pilots)}
@@ -133,14 +134,16 @@ def _machines(sites: Mapping[str, SiteView]) -> list[tuple[str, str, str]]:
     return [(mark, MARKS[mark].hatch, f"nodes {state}") for state, mark in marks if state in seen]
 
 
-def _others(sites: Mapping[str, SiteView], alive: bool) -> str:
-    """Return why nothing is told of others' jobs, or not all."""
+def _others(sites: Mapping[str, SiteView], alive: bool, listed: int) -> str:
+    """Return why nothing is told of others' jobs, or not all; ``listed``: how many are, 0 for as many as match."""
     if not sites:
         return "Jobs of others are listed while a pilot waits at a batch system." if alive else ""
     hidden = sorted(place_of(name) for name, view in sites.items() if not view.whole)
     left = {place_of(name): view.left_out for name, view in sites.items() if view.left_out}
     parts = [f"{', '.join(hidden)} shows nobody the jobs of others"] if hidden else []
-    parts += [f"{name}: {count:,} more jobs are not listed here" for name, count in left.items()]
+    parts += [f"of {name} {count:,} further jobs are not told here" for name, count in left.items()]
+    known = sum(len(view.jobs) for view in sites.values())
+    parts += [f"{listed:,} of {known:,} jobs are listed; search for others"] if 0 < listed < known else []
     return "; ".join(parts)
 
 
@@ -171,8 +174,8 @@ def _line(row: PilotRow, reason: PilotReason, now: float) -> list[Any]:
         line(f"{step.step}: {step.text or step.status}") if step is not None and not row.state.final else "",
         *(line(reason(row)), row.cause.name if row.cause is not Cause.NONE else None, line(row.job_id)),
         line(row.spec.queue),
-        len(row.nodes) or row.spec.nodes,
-        sum(node.cores for node in row.nodes) if row.nodes else row.spec.cores,
+        len(row.nodes) or row.spec.nodes or None,
+        (sum(node.cores for node in row.nodes) if row.nodes else row.spec.cores) or None,
         (queued.position or None) if waits and queued else None,
         (queued.length or None) if waits and queued else None,
         *(row.at, started, row.since if row.state.final else None),

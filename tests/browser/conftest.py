@@ -8,6 +8,7 @@ from collections.abc import Generator, Iterator
 from pathlib import Path
 
 import pytest
+from far_kit import afar, far, line  # noqa: F401 (fixtures)
 from lab_kit import Jupyter, Talk, free_port, shoot
 from playwright.sync_api import Browser, Page, sync_playwright
 

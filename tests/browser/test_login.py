@@ -3,35 +3,12 @@ password and a one-time code."""
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Iterator
-from pathlib import Path
-
-import pytest
-from cluster_kit import Cluster
-from lab_kit import Jupyter, Talk, free_port, open_lab, shoot, show_panel, until
+from far_kit import Far
+from lab_kit import Jupyter, Talk, open_lab, shoot, show_panel, until
 from playwright.sync_api import Page
 
 import jupyter_rm as jrm
 from jupyter_rm.client import session as sessions
-
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "remote"))
-from remote_kit import Far
-
-
-@pytest.fixture(scope="module")
-def far(cluster: Cluster) -> Iterator[Far]:
-    """A home whose broker knows the login nodes."""
-    with Far(cluster.need("slurm", "mfa")) as made:
-        yield made
-
-
-@pytest.fixture(scope="module")
-def afar(far: Far) -> Iterator[Jupyter]:
-    """JupyterLab with that broker."""
-    made = Jupyter(far.dir / "home", "lab", free_port())
-    yield made
-    made.stop()
 
 
 def test_a_login_asks_in_the_panel(far: Far, afar: Jupyter, page: Page, talk: Talk) -> None:
