@@ -114,6 +114,10 @@ class RemoteJobs:
             self._connections = Connections(settings_of(self._home))
         return self._connections
 
+    def connections(self) -> Connections:
+        """Return the connections of all sites (in the loop)."""
+        return self._shared()
+
     def files(self, site: str, asked: FetchFiles | MoveFiles, answer: Callable[[Message], object]) -> None:
         """Read or move files at a site; ``answer`` is called from the loop."""
         from .fetch import Fetcher

@@ -13,7 +13,7 @@ import platform
 import resource
 import sys
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 import zmq
@@ -23,7 +23,19 @@ from ..core.patience import DEFAULT, Patience
 from ..core.payloads import Payloads
 from ..core.session import SITES, SessionMachine
 from ..core.sound import check_tasks
-from ..model.effects import Effect, EndPilot, FromAgent, FromClient, Input, Send, StartPilot, StopProgram, Tick
+from ..model.effects import (
+    Bring,
+    Effect,
+    EndPilot,
+    Fetch,
+    FromAgent,
+    FromClient,
+    Input,
+    Send,
+    StartPilot,
+    StopProgram,
+    Tick,
+)
 from ..model.errors import ErrorForm, JrmError, ProtocolError, RequestError
 from ..model.messages import (
     PROTOCOL,
@@ -55,7 +67,7 @@ from ..model.messages import (
 )
 from ..runtime.clock import Clock
 from ..runtime.drive import Drive, drain, post
-from ..runtime.home import Home
+from ..runtime.home import Home, private_directory
 from ..runtime.journal import Journal
 from ..wire import codec
 from .feeds import Feeds
@@ -64,6 +76,10 @@ from .remote import RemoteJobs, check_site
 from .roads import Roads
 from .speech import Speech
 from .store import Store
+
+if TYPE_CHECKING:  # most tasks take no files along
+    from ..model.ledger import Ledger
+    from .carrier import Carrier
 
 log = logging.getLogger("jupyter_rm.broker")
 # A cursor no further behind than this is continued from the journal instead of from a snapshot.
@@ -121,6 +137,7 @@ class Broker:
             self._say,
             lambda session: self.feeds.count(session) > 0,
         )
+        self._carrier: Carrier | None = None
         self._reads: dict[type[Message], Callable[[bytes, Any], None]] = {
             Hello: self._hello,
             Attach: self._attach,
@@ -167,6 +184,8 @@ class Broker:
         try:
             self.drive.run()
         finally:
+            if self._carrier is not None:
+                self._carrier.close()
             self.remote.close()
             self._client_socket.close()
             self._agent_socket.close()
@@ -218,8 +237,27 @@ class Broker:
         elif isinstance(effect, EndPilot):
             self.jobs.end(effect)
             self.remote.end(effect)
+        elif isinstance(effect, (Bring, Fetch)):
+            self._carry(effect)
         elif isinstance(effect, StopProgram):
             self.stop(effect.reason)
+
+    def _carry(self, order: Bring | Fetch) -> None:
+        if self._carrier is None:
+            from .carrier import Carrier
+
+            def ledger(key: str) -> Ledger | None:
+                session = self.machine.sessions.get(key)
+                return session.ledger if session is not None else None
+
+            self._carrier = Carrier(
+                self.drive,
+                self._news,
+                ledger,
+                self.remote.connections,
+                lambda: private_directory(self.home.state / "cargo"),
+            )
+        self._carrier.start(order)
 
     def _news(self, news: Input) -> None:
         self.machine.handle(self.clock.now(), news)

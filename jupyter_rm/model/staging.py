@@ -226,7 +226,7 @@ def check(one: Directive, field: str, *, out: bool) -> None:
             raise bad(field, f"{what} {text!r}: unknown scheme", "schemes: " + ", ".join(SCHEMES))
         if scheme in ("task", *SPACES) and leaves(text):
             raise bad(field, f"{what} {text!r} leaves its directory", "name a path inside it, or an absolute file:///")
-        if word and (scheme != "task" or what == "target" or not _OWNER.fullmatch(word)):
+        if word and (out or scheme != "task" or what == "target" or not _OWNER.fullmatch(word)):
             raise bad(field, f"{what}: {word!r} after {scheme}://", f"write {scheme}:///path")
         if scheme not in WEB and not base_name(text) and (what == "source" and scheme != "task"):
             raise bad(field, f"{what}: no file is named", _EXAMPLE)
