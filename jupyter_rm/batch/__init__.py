@@ -22,10 +22,13 @@ from .records import (
     Submitted,
 )
 from .script import BATCH_SCRIPT, spec_bytes
+from .shape import LAUNCHES, OF_PILOT
 from .system import BatchSystem
 
 __all__ = [
     "BATCH_SCRIPT",
+    "LAUNCHES",
+    "OF_PILOT",
     "Acknowledged",
     "BatchError",
     "BatchSystem",

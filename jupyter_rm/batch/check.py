@@ -19,7 +19,7 @@ from .origin import Loaded
 from .readers import FORMATS
 from .records import JobRecord as Job
 from .records import NodeRecord, Problem, QueueRecord, Submitted
-from .shape import NODE_STATES, SHAPE, TYPE, state_word
+from .shape import LAUNCHES, NODE_STATES, OF_PILOT, PROBE_PLACES, PROBE_TYPES, SHAPE, TYPE, state_word
 from .templates import TemplateError, holes
 from .values import FORMS, TYPES, Attribute, accept
 
@@ -209,8 +209,13 @@ class _Checker:
             if name == "url":
                 if not isinstance(value, str) or not re.fullmatch(r"[A-Za-z][A-Za-z0-9_.-]*(\+ssh)?://\S*", value):
                     self.add(path, "a URL such as slurm+ssh://me@login", value)
+            elif name in OF_PILOT and name not in attributes:
+                if not isinstance(value, str):
+                    self.add(path, "text", value)
+                elif name == "launch" and value not in LAUNCHES:
+                    self.add(path, f"one of {', '.join(LAUNCHES)}", value)
             elif name not in attributes:
-                near = difflib.get_close_matches(name, ["url", *attributes], 1)
+                near = difflib.get_close_matches(name, ["url", *OF_PILOT, *attributes], 1)
                 self.add(path, f"url or an attribute{f' (did you mean {near[0]}?)' if near else ''}", name)
             elif not attributes[name].visible or attributes[name].product:
                 self.add(path, "an attribute that a person gives", name)
@@ -219,6 +224,20 @@ class _Checker:
                     accept(attributes[name], value)
                 except JrmError as error:
                     self.add(path, "a value that fits the attribute", error.message)
+
+    def probes(self, tree: dict[str, Any]) -> None:
+        """Check what is to be asked of the site for its pilots' facts."""
+        for name, probe in tree.items():
+            path = f"probe.{name}"
+            if not re.fullmatch(r"[A-Za-z][A-Za-z0-9_]{0,63}", name):
+                self.add(path, "a name of letters, digits and '_'", name)
+            if "command" not in probe:
+                self.add(f"{path}.command", "what to run", "none")
+            for key, known in (("type", PROBE_TYPES), ("where", PROBE_PLACES)):
+                if probe.get(key, known[0]) not in known:
+                    self.add(f"{path}.{key}", f"one of {', '.join(known)}", probe[key])
+            if "regex" in probe and "json" in probe:
+                self.add(f"{path}.json", "regex or json, not both", probe["json"])
 
     def reader(self, path: str, reader: dict[str, Any], fields: tuple[str, ...]) -> None:
         """Check that a reader has what its format needs and fills fields that exist."""
@@ -280,4 +299,5 @@ def problems_of(loaded: Loaded) -> list[Problem]:
     if attributes or not tree.get("attributes"):
         checker.operations(tree, attributes)
         checker.site(tree.get("site", {}), attributes)
+    checker.probes(tree.get("probe", {}))
     return checker.problems

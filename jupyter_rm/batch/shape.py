@@ -9,10 +9,20 @@ import re
 from collections.abc import Callable
 from typing import Any
 
+from ..model.hooks import HOOKS
 from .fields import AS, SPEC_KEYS
 from .nodelist import FORMS as NODE_FORMS
 from .records import DETAILS, JobState
 
+# Ways to start processes on the nodes of a job; how each is called stands in :mod:`jupyter_rm.agent.launch.methods`.
+LAUNCHES = (
+    *("fork", "ssh", "srun", "mpirun", "mpiexec", "prte", "flux"),
+    *("jsrun", "aprun", "ibrun", "qrsh", "pbsdsh", "blaunch"),
+)
+# What a site's file may say for all pilots there beside attributes: fields of a pilot.
+OF_PILOT = ("python", "env", "env_mode", "env_source", "env_base", "sandbox", "launch")
+PROBE_TYPES = ("text", "int", "float", "bool", "list")
+PROBE_PLACES = ("login", "node")
 NODE_STATES = ("free", "busy", "mixed", "offline", "unknown")
 RULE = {"match": "regex", "is": "text", "say": "text"}
 
@@ -30,6 +40,19 @@ SHAPE: dict[str, Any] = {
     "launch": "texts",
     # Where the site is ("url"), and what a pilot there asks for when nothing else is said, by attribute.
     "site": {"*": "any"},
+    # Shell lines of the site by moment, before those of each pilot; what is asked of it, to be told with each pilot.
+    "hooks": dict.fromkeys(HOOKS, "lines"),
+    "probe": {
+        "*": {
+            "command": "command",
+            "where": "text",
+            "regex": "regex",
+            "json": "text",
+            "type": "text",
+            "timeout_s": "number",
+            "help": "text",
+        }
+    },
     "poll": {"every_s": "number", "least_s": "number", "nodes_s": "number", "queues_s": "number", "ids": "whole"},
     "attributes": {
         "*": {
@@ -191,6 +214,8 @@ TYPE: dict[str, tuple[Callable[[Any], bool], str]] = {
     "wholes": (lambda value: isinstance(value, list) and all(isinstance(i, int) for i in value), "whole numbers"),
     "regex": (lambda value: _text(value) and _compiles(value), "a regular expression"),
     "any": (lambda value: not isinstance(value, dict), "a value"),
+    "lines": (lambda value: _text(value) or _texts(value), "a shell line, or a list of them"),
+    "command": (lambda value: bool(value) and (_text(value) or _texts(value)), "a shell line, or a list of arguments"),
     "argv": (_argv, "a list of arguments, or of lists of arguments that vanish together"),
     "field": (_field, f"a path, a list of paths, or a table with {', '.join(sorted(SPEC_KEYS))}"),
     "places": (_places, 'a list of {var or file_var = "NAME", form = "..."}'),

@@ -350,6 +350,11 @@ class BatchSystem:
 
     # Where it came from -----------------------------------------------------------------------------------------
 
+    def table(self, name: str) -> Mapping[str, Any]:
+        """Return a table of the description, empty when it has none of that name."""
+        found = self._tree.get(name, {})
+        return found if isinstance(found, Mapping) else {}
+
     def get(self, key: str) -> Any:
         """Return the value at a dotted path; ``*`` parts give a dict of all matches. RequestError: no such key."""
         if any(sign in key for sign in "*?["):

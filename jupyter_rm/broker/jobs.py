@@ -123,6 +123,7 @@ class LocalJobs:
                 "drain": order.spec.drain,
                 "backup": order.spec.backup,
                 "launch": order.spec.launch,
+                "hooks": order.spec.hooks,
                 "since": self._drive.clock.now(),
                 "place": str(place),
                 "sandbox": str(self._sandbox(order)),

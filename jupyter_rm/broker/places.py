@@ -122,9 +122,14 @@ def remote_sandbox(home: str, session: str, broker: str, pilot: int, asked: str)
     return asked if asked.startswith("/") else f"{home}/{asked}"
 
 
-def spec_of(order: StartPilot, record: Record, launch: tuple[str, ...], bind: str) -> dict[str, Any]:
-    """Return what the agent is told: one JSON object below the header of its spec file."""
-    spec = order.spec
+def spec_of(
+    order: StartPilot, spec: PilotSpec, record: Record, launch: tuple[str, ...], bind: str
+) -> dict[str, Any]:
+    """Return what the agent is told: one JSON object below the header of its spec file.
+
+    Args:
+        spec: what was asked for, with what the site's file says beside it.
+    """
     return {
         "session": order.session,
         "pilot": order.pilot,

@@ -10,17 +10,18 @@ from __future__ import annotations
 
 import difflib
 import re
-import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import platformdirs
 
-from ..batch import BatchSystem, known, load
+from ..batch import LAUNCHES, OF_PILOT, BatchSystem, known, load
 from ..core.session import SITES, only_here
 from ..core.sound import NODES_MOST
+from ..model import hooks
 from ..model.errors import RequestError
 from ..model.facts import PilotSpec
 from ..runtime.bootstrap import Wanted
@@ -28,8 +29,6 @@ from ..runtime.connect import Target
 
 AUTO, PLAIN = "auto", "local"
 _URL = re.compile(r"(?P<system>[A-Za-z][A-Za-z0-9_.-]*)(?P<ssh>\+ssh)?://(?P<rest>.*)\Z")
-# Moments at which a command of the user can run on the target, outside tasks.
-HOOKS = ("before_env", "after_env")
 _FLAGS = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}
 
 
@@ -116,12 +115,47 @@ def check(spec: PilotSpec) -> None:
     """
     if "://" not in spec.site and spec.site in SITES:
         only_here(spec)
+        hooks.check(spec.hooks, here=True)
         return
     name = parse(spec.site)
-    wanted_of(spec, "own")
-    if name.system != AUTO:
-        system = load(name.system, search_path())
-        system.values(values_of(spec, system, name, "jrm000000", "/x"))
+    if name.system == AUTO:
+        wanted_of(spec, "own")
+        _check_launch(spec.launch)
+        return
+    system = load(name.system, search_path())
+    whole = completed(spec, system, name)
+    wanted_of(whole, "own")
+    _check_launch(whole.launch)
+    values = values_of(whole, system, name, "jrm000000", "/x")
+    system.render("submit", {**values, "script": "/x/job.sh", "spec": "/x/spec"})
+
+
+def completed(spec: PilotSpec, system: BatchSystem, name: SiteName) -> PilotSpec:
+    """Return what is asked for with what the site's file says where nothing was said, and its hooks before one's own.
+
+    Raises:
+        RequestError: JRM-Q17, the file says something that is no text, or names a hook that does not exist.
+    """
+    said: dict[str, Any] = {}
+    for field_name in OF_PILOT:
+        value = name.given.get(field_name)
+        if value is None or getattr(spec, field_name) or field_name in system.attributes:
+            continue
+        if not isinstance(value, str):
+            raise RequestError(f"site.{field_name}: {value!r} is not text", hint="see docs", code="JRM-Q17")
+        said[field_name] = value
+    table = system.table("hooks")
+    of_site = {each: text if isinstance(text, str) else "\n".join(text) for each, text in table.items()}
+    if of_site:
+        said["hooks"] = hooks.joined(of_site, spec.hooks)
+    return msgspec.structs.replace(spec, **said) if said else spec
+
+
+def _check_launch(method: str) -> None:
+    if method and method not in LAUNCHES:
+        near = difflib.get_close_matches(method, LAUNCHES, 1)
+        hint = f"did you mean {near[0]!r}?" if near else "known: " + ", ".join(LAUNCHES)
+        raise RequestError(f"launch: there is no launch method {method!r}", hint=hint, code="JRM-Q17")
 
 
 def wanted_of(spec: PilotSpec, own: str) -> Wanted:
@@ -130,21 +164,14 @@ def wanted_of(spec: PilotSpec, own: str) -> Wanted:
     Raises:
         RequestError: a mode, source, name or hook that does not exist.
     """
-    for name, text in spec.hooks.items():
-        if name not in HOOKS:
-            raise RequestError(
-                f"hooks[{name!r}]: there is no such moment", hint=f"known: {', '.join(HOOKS)}", code="JRM-Q17"
-            )
-        try:
-            shlex.split(text)
-        except ValueError as error:
-            raise RequestError(f"hooks[{name!r}]: {error}", hint="close the quotes", code="JRM-Q17") from None
+    hooks.check(spec.hooks)
     before, after = (
-        (tuple(shlex.split(spec.hooks[name])),) if spec.hooks.get(name) else () for name in ("before_env", "after_env")
+        (("/bin/sh", "-ec", spec.hooks[name], name),) if spec.hooks.get(name) else ()
+        for name in ("before_env", "after_env")
     )
     mode = spec.env_mode or ("use" if spec.env.startswith("/") else "create")
     name = spec.env or (own if mode == "private" else "")
-    return Wanted(mode, name, spec.env_source or "staged", before=before, after=after)
+    return Wanted(mode, name, spec.env_source or "staged", spec.python, spec.env_base, before, after)
 
 
 def values_of(spec: PilotSpec, system: BatchSystem, name: SiteName, token: str, place: str) -> dict[str, Any]:

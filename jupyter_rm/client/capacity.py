@@ -10,6 +10,7 @@ import os
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from ..model import hooks
 from ..model.errors import RequestError
 from ..model.facts import PilotSpec
 from ..model.ids import check_name, pilot_uid
@@ -69,12 +70,31 @@ def _texts(value: object, field: str) -> dict[str, str]:
     return {_text(name, field): _option(said, f"{field}[{name!r}]") for name, said in value.items()}
 
 
+def _hooks(value: object, field: str) -> dict[str, str]:
+    """Return hooks; each is a shell line, or a list of them."""
+    if not isinstance(value, Mapping):
+        hint = f'{field}={{"before_agent": "module load gcc"}}'
+        raise RequestError(f"{field}: {value!r} is no mapping", hint=hint, code="JRM-Q05")
+    made = {}
+    for name, said in value.items():
+        parts = said if isinstance(said, (list, tuple)) else [said]
+        for part in parts:
+            if not isinstance(part, str):
+                raise RequestError(
+                    f"{field}[{name!r}]: {part!r} is not text", hint="give a shell line, or a list", code="JRM-Q05"
+                )
+        made[_text(name, field)] = "\n".join(parts)
+    return made
+
+
 def _option(value: object, field: str) -> str:
     if isinstance(value, bool):
         return "true" if value else "false"
     return str(value) if isinstance(value, (int, float)) else _text(value, field)
 
 
+# What an agent on this machine has no use for: said so, not passed over.
+_ELSEWHERE = ("queue", "project", "env", "env_mode", "env_source", "env_base", "python")
 # Attributes of batch systems that may be given by name, like the fields; all others stand in options=.
 _OPTIONS = ("qos", "reservation", "constraint", "exclusive", "requeue", "hold")
 _FIELDS: dict[str, Any] = {
@@ -93,7 +113,9 @@ _FIELDS: dict[str, Any] = {
     "env": _text,
     "env_source": _text,
     "drain": duration_s,
-    "hooks": _texts,
+    "hooks": _hooks,
+    "python": _text,
+    "env_base": _text,
     "backup": lambda value, field: whole(value, field, 0),
     **dict.fromkeys(_OPTIONS, _option),
 }
@@ -121,8 +143,17 @@ def pilot_spec(site: object, fields: Mapping[str, Any]) -> PilotSpec:
         made["options"] = {**made.get("options", {}), **options}
     if site in _LOCAL and (named := sorted(made.get("options", {}))):
         raise RequestError(
-            f"{named[0]}: this machine has no batch system", hint="leave it out, or name a cluster", code="JRM-Q54"
+            f"options[{named[0]!r}]: this machine has no batch system",
+            hint="leave it out, or name a cluster",
+            code="JRM-Q54",
         )
+    if site in _LOCAL:
+        for name in _ELSEWHERE:
+            if made.get(name):
+                raise RequestError(
+                    f"{name}: means nothing on this machine", hint="leave it out, or name a cluster", code="JRM-Q54"
+                )
+        hooks.check(made.get("hooks", {}), here=True)
     if site == "local":
         made.setdefault("cores", usable_cores())
         if made.get("nodes", 1) > 1 and made.get("launch") != "fork":

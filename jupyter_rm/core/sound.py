@@ -160,6 +160,7 @@ def check_pilot(spec: PilotSpec) -> None:
         )
     texts = {"sandbox": spec.sandbox, "script_name": spec.script_name, "queue": spec.queue, "project": spec.project, "launch": spec.launch}
     texts |= {"env": spec.env, "env_mode": spec.env_mode, "env_source": spec.env_source}
+    texts |= {"python": spec.python, "env_base": spec.env_base}
     for field, words in (("options", spec.options), ("hooks", spec.hooks)):
         if len(words) > 64:
             raise RequestError(f"{field}: {len(words)} of them", hint="give at most 64", code="JRM-Q17")

@@ -194,6 +194,8 @@ FIELDS: dict[str, tuple[Callable[[Any, str], Any], Any, str]] = {
     "environment": (_pairs, (), "environment variables"),
     "pre_exec": (_texts, (), "shell lines whose environment the task inherits; run once per identical list"),
     "post_exec": (_texts, (), "shell lines run after the program ended by itself"),
+    "pre_launch": (_texts, (), "shell lines run once before the program or its ranks; they change no environment"),
+    "post_launch": (_texts, (), "shell lines run once after the program and all its ranks ended by themselves"),
     "stdin": (_text, "", "file to read standard input from, relative to the sandbox"),
     "stdout": (_text, "stdout", "file for standard output, relative to the sandbox"),
     "stderr": (_text, "stderr", "file for standard error, relative to the sandbox"),
@@ -224,7 +226,7 @@ ALIASES = {
     "args": "arguments",
 }
 # Known names whose turn has not come: said so, never silently ignored.
-NOT_YET = frozenset({"named_env", "pre_launch", "post_launch", "services"})
+NOT_YET = frozenset({"named_env", "services"})
 
 
 class Task:
@@ -322,6 +324,8 @@ class Task:
             environment=self.environment,
             pre_exec=self.pre_exec,
             post_exec=self.post_exec,
+            pre_launch=self.pre_launch,
+            post_launch=self.post_launch,
             stdin=self.stdin,
             stdout=self.stdout,
             stderr=self.stderr,

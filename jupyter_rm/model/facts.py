@@ -249,10 +249,12 @@ class PilotSpec(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
         env_mode: use, create, update, recreate, private, local or none (empty: create); ``env``: path or name of an
             environment; ``env_source``: staged, index or installed (empty: staged).
         drain: s before the end of the walltime at which no new task starts.
-        hooks: commands of the user by the moment at which they run.
+        hooks: shell lines of the user by the moment at which they run, see :data:`jupyter_rm.model.hooks.HOOKS`.
         backup: nodes beyond ``nodes`` that stand in for lost ones.
         bundle: it takes its work along when it is submitted, and ends when that is done.
         script: no agent at all, but the user's own batch script, these bytes; ``script_name`` what its file is called.
+        python: the interpreter there: a path, a command, or a shell line after which ``python3`` is it (empty: the
+            best one found); ``env_base``: directory there for environments (empty: ``~/.jupyter_rm``).
     """
 
     site: str = "local"
@@ -276,6 +278,8 @@ class PilotSpec(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
     bundle: bool = False
     script: bytes = b""
     script_name: str = ""
+    python: str = ""
+    env_base: str = ""
 
 
 AnyFact = (

@@ -176,7 +176,7 @@ def test_hooks_before_and_after(account: Account) -> None:
     assert Path(note).read_text() == f"a 'b' $HOME {account.home}/.jupyter_rm\n"
     assert Path(f"{note}.after").exists()
     assert account.told()[:3] == ["environment start", "before start", "before ok"]
-    with pytest.raises(SiteError, match=r"'sh' \(before the environment\).* exit code 3: no licence") as caught:
+    with pytest.raises(SiteError, match=r"hook before_env ended with exit code 3: no licence") as caught:
         account.ensure(Wanted(before=(("sh", "-c", "echo no licence >&2; exit 3"),)))
     assert caught.value.code == "JRM-B09"
     assert account.told()[-2:] == ["before fail", "environment fail"]

@@ -14,6 +14,12 @@ from jupyter_rm.runtime.bootstrap.survey import SiteFacts, Version
 from jupyter_rm.runtime.bootstrap.talk import Runs, Step, Tell, Wanted, tail
 
 OLDEST = (3, 10)
+LINE_S = 60.0
+_MARK = "jrm-python:"
+_LOGIN_SHELLS = ("bash", "zsh", "ksh", "dash", "ash", "sh")
+# Constant texts; the name, or the line that a person gave to be run, is their first argument.
+_FIND = f'PATH=$2:$PATH; printf "\\n{_MARK}%s\\n" "$(command -v "$1")"'
+_BRING = f'eval "$1" >&2 || exit $?; printf "\\n{_MARK}%s\\n" "$(command -v python3 || command -v python)"'
 Interpreter = tuple[str, Version]
 
 
@@ -26,7 +32,7 @@ def choose(connection: Runs, facts: SiteFacts, want: Wanted, tell: Tell) -> tupl
         SiteError: JRM-B04, no interpreter will do; JRM-B05, there are no packages for any.
     """
     usable = [(path, version) for path, version in facts.pythons if version[:2] >= OLDEST]
-    if chosen := want.python or facts.linked:
+    if chosen := named(connection, facts, want.python) or facts.linked:
         usable = [(path, version) for path, version in usable if path == chosen] or [_asked(connection, facts, chosen)]
     if not usable:
         raise SiteError(
@@ -56,6 +62,31 @@ def choose(connection: Runs, facts: SiteFacts, want: Wanted, tell: Tell) -> tupl
         code="JRM-B05",
         hint=f"install Python 3.{here} there, let this machine reach a package index, or use source 'index'",
     )
+
+
+def named(connection: Runs, facts: SiteFacts, text: str) -> str:
+    """Return the path of the interpreter that a person named: a path, a command, or a line that brings one.
+
+    Raises:
+        SiteError: JRM-B04, there is none.
+    """
+    if text.startswith("~/"):
+        return f"{facts.home.rstrip('/')}/{text[2:]}"
+    if not text or text.startswith("/"):
+        return text
+    if " " in text:
+        shell = facts.shell if facts.shell.rpartition("/")[2] in _LOGIN_SHELLS else "/bin/sh"
+        done = connection.run([shell, "-l", "-c", _BRING, "sh", text], timeout=LINE_S)
+    else:
+        done = connection.run(["/bin/sh", "-c", _FIND, "sh", text, facts.path], timeout=LINE_S)
+    path = done.text.rpartition(_MARK)[2].strip()
+    if done.rc or not path.startswith("/"):
+        raise SiteError(
+            f"{facts.host}: python {text!r} leads to no interpreter there (exit code {done.rc}): {tail(done.err)}",
+            code="JRM-B04",
+            hint=f"try it there in a login shell; found there: {found(facts)}",
+        )
+    return path
 
 
 def found(facts: SiteFacts) -> str:

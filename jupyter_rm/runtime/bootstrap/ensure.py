@@ -25,7 +25,7 @@ from typing import Any
 import jupyter_rm
 from jupyter_rm.model.errors import JrmError, RequestError, SiteError
 from jupyter_rm.runtime.bootstrap import pack, wheels
-from jupyter_rm.runtime.bootstrap.choose import OLDEST, choose, found, glibc_of
+from jupyter_rm.runtime.bootstrap.choose import OLDEST, choose, found, glibc_of, named
 from jupyter_rm.runtime.bootstrap.survey import SiteFacts, Version
 from jupyter_rm.runtime.bootstrap.talk import Environment, Runs, Step, Tell, Wanted, tail
 from jupyter_rm.runtime.connect.stream import Stream
@@ -92,7 +92,8 @@ class _Making:
         self._want = replace(want, mode=want.mode or "create", name=name)
         self._tell = tell
         self._step = ""
-        self._base = want.base or f"{home}/.jupyter_rm"
+        base = f"{home}/{want.base[2:]}" if want.base.startswith("~/") else want.base
+        self._base = base or f"{home}/.jupyter_rm"
         self._env = f"{self._base}/env"
 
     def _begin(self, step: str, text: str = "") -> None:
@@ -127,14 +128,14 @@ class _Making:
 
     def _hooks(self, name: str, commands: tuple[tuple[str, ...], ...]) -> None:
         for argv in commands:
-            self._begin(name, " ".join(argv))
+            hook = argv[3] if argv[:2] == ("/bin/sh", "-ec") else f"{name}_env"
+            self._begin(name, f"hook {hook}")
             done = self._connection.run(list(argv), timeout=HOOK_S, env={"JRM_ENV_BASE": self._base})
             if done.rc:
                 raise SiteError(
-                    f"{self._facts.host}: {argv[0]!r} ({name} the environment) ended with exit code {done.rc}: "
-                    f"{tail(done.err, done.out)}",
+                    f"{self._facts.host}: hook {hook} ended with exit code {done.rc}: {tail(done.err, done.out)}",
                     code="JRM-B09",
-                    hint="mend or leave out the command",
+                    hint="mend or leave out the hook",
                 )
             self._finish()
 
@@ -147,7 +148,7 @@ class _Making:
                 return self._named(name)
             choices = [name, f"{name}/bin/python", f"{name}/bin/python3"]
         elif self._want.python or self._facts.linked:
-            choices = [self._want.python or self._facts.linked]
+            choices = [named(self._connection, self._facts, self._want.python) or self._facts.linked]
         else:
             choices = [path for path, version in self._facts.pythons if version[:2] >= OLDEST]
         self._begin("python", f"looking for jupyter_rm {jupyter_rm.__version__}")
@@ -216,6 +217,7 @@ class _Making:
             )
         self._begin("python", "choosing an interpreter")
         python, version, base = choose(self._connection, self._facts, self._want, self._tell)
+        self._finish(f"{python} is Python {'.'.join(map(str, version))}")
         tag = f"cp{version[0]}{version[1]}"
         own = pack.own(tag, self._facts.arch)
         content = [want.source, own.key, base, tag, self._facts.arch, python]

@@ -73,7 +73,8 @@ class Wanted:
             (absolute, or beginning with ``~/``) of its directory (``use``: or of its Python). Empty: after its content.
         source: where the package comes from: ``staged`` (from here), ``index`` (``pip install`` there), ``installed``
             (it is there already, as with ``none``).
-        python: path of the interpreter to use there; empty: the best one found.
+        python: the interpreter to use there: a path, the name of a command, or a shell line (with a blank in it) after
+            which ``python3`` is the one, such as ``module load python/3.12``; empty: the best one found.
         base: directory there for environments and archives; empty: ``~/.jupyter_rm``.
         before, after: commands, as lists of arguments, run there before and after all this.
     """
@@ -107,9 +108,17 @@ class Wanted:
                 code="JRM-B02",
                 hint="use letters, digits, dot, dash and underscore; a path only with 'use' and 'private'",
             )
-        for field, value in (("python", self.python), ("base", self.base)):
-            if value and (not value.startswith("/") or "\0" in value or "\n" in value):
-                raise RequestError(f"{field}: {value!r} is not a full path", code="JRM-B02", hint="begin it with /")
+        for field, value in (("python", self.python), ("env_base", self.base)):
+            if "\0" in value or "\n" in value or value.startswith("-"):
+                raise RequestError(
+                    f"{field}: {value!r} holds a line break or NUL, or begins with '-'",
+                    code="JRM-B02",
+                    hint="give a path, for python also a command or a line such as 'module load python'",
+                )
+        if self.base and not self.base.startswith(("/", "~/")):
+            raise RequestError(
+                f"env_base: {self.base!r} is not a full path", code="JRM-B02", hint="begin it with / or ~/"
+            )
 
 
 @dataclass(frozen=True)
