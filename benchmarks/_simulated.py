@@ -79,18 +79,22 @@ def made() -> Followed:
     return held
 
 
-def change(held: Followed, rng: Any, near: bool) -> None:
-    """End 1 % of the tasks and start as many on the same nodes: anywhere, or on 1 % of the nodes."""
+def change(held: Followed, rng: Any, how: str) -> None:
+    """End half a percent of the tasks and start as many.
+
+    Args:
+        how: ``near``: on 1 % of the nodes; ``far``: on the same nodes, anywhere; ``apart``: each on any node.
+    """
     table, count, now = held.ledger.bulks[0], max(1, TASKS // 200), time.time()
     running = np.flatnonzero(table.state == TaskState.RUNNING)
-    if near:
+    if how == "near":
         low = int(rng.integers(0, max(1, NODES - NODES // 100)))
         running = running[(table.node[running] >= low) & (table.node[running] < low + NODES // 100)]
     waiting = np.flatnonzero(table.state == TaskState.WAITING)
     ended = np.unique(running[rng.integers(0, len(running), count)]) if len(running) else running
     begun = waiting[: len(ended)]
     if len(ended) and len(begun) == len(ended):
-        nodes = table.node[ended].copy()
+        nodes = rng.integers(0, NODES, len(begun)) if how == "apart" else table.node[ended].copy()
         held.end(0, ended, TaskState.DONE, at=now)
         held.start(0, begun, node=nodes, at=now)
     held.tell()
@@ -123,15 +127,15 @@ async def _start_jupyter_server_extension(app: Any) -> None:
     order = Path(f"{NOTES}.order")
 
     def obey() -> None:
-        """Change the session as the file says: "" nothing, "once near", "once far", "always"."""
+        """Change the session as the file says: "" nothing, "once near", "once far", "once apart", "always"."""
         rng, done = np.random.default_rng(9), ""
         pause = threading.Event()
         while not pause.wait(0.05):
             text = order.read_text() if order.exists() else ""
             if text.startswith("once") and text != done:
-                change(held, rng, "near" in text)
+                change(held, rng, text.split()[1])
             elif text == "always":
-                change(held, rng, False)
+                change(held, rng, "apart")
             done = text
 
     threading.Thread(target=obey, daemon=True).start()
