@@ -19,7 +19,6 @@ from ..batch import BATCH_SCRIPT, BatchError, spec_bytes
 from ..model.effects import StartPilot
 from ..model.errors import JrmError, LinkError, RequestError, SiteError
 from ..model.facts import PilotSpec
-from ..model.facts import PilotSpec
 from ..model.states import Cause, PilotState
 from ..runtime.bootstrap import Environment, Step, ensure
 from ..wire import letters
@@ -83,10 +82,6 @@ class Faraway(Watched):
             self.fail(error, step, Cause.BOOT_STEP_FAILED if step == "environment" else Cause.SUBMIT_REJECTED)
             return
         self._submit(values)
-
-    def _spec(self) -> PilotSpec:
-        """Return what was asked for, with what the site's file says beside it."""
-        return completed(self.order.spec, self._site.system, self._site.site)
 
     def _spec(self) -> PilotSpec:
         """Return what was asked for, with what the site's file says beside it."""
