@@ -112,7 +112,9 @@ class Carrier:
         def wanted() -> bool:
             return bool(table.counts[states]) or bool(table.counts[waiting].any())
 
-        self._begin(Errand(order, row.spec.site, table.form, row.sandbox, wanted))
+        errand = Errand(order, row.spec.site, table.form, row.sandbox, wanted)
+        self._said[errand.key] = time.monotonic()  # what is done in a moment is not worth a word
+        self._begin(errand)
 
     def _begin(self, errand: Errand) -> None:
         if self._closed.is_set():
@@ -255,7 +257,7 @@ class Carrier:
             done += content.size
             arrived({content.sha256})
         log.info("%d contents, %d bytes, are at %s now", len(absent), size, errand.site)
-        self._tell(Carrying(*errand.key, f"{len(absent)} files are at {errand.site}", -1, size, size))
+        self._say(errand, f"{len(absent)} files are at {errand.site}", size, size, always=True)
         if time.monotonic() - self._tidied.get(errand.site, 0.0) > TIDY_EVERY:
             self._tidied[errand.site] = time.monotonic()
             depot.tidy(CACHE_MOST)

@@ -18,11 +18,16 @@ from ..model.columns import Array, Column
 from ..model.describe import FIELDS, Task, Template
 from ..model.errors import RequestError
 from ..model.ids import NAME, check_name
+from ..model.staging import texts as staged_texts
+from ..model.staging import with_texts
+from .directives import at_home
 
 # Text fields in which a placeholder is filled in by the agent, and the name, which is filled in here.
 _TEXTS = ("executable", "stdin", "stdout", "stderr", "sandbox", "name")
 _TEXT_DEFAULTS = tuple((name, FIELDS[name][1]) for name in _TEXTS)
-_NO_SHAPE = frozenset({*_TEXTS, "arguments", "environment", "after"})
+_STAGED = ("input_staging", "output_staging")
+_FILES = frozenset(_STAGED)
+_NO_SHAPE = frozenset({*_TEXTS, *_STAGED, "arguments", "environment", "after"})
 
 
 @dataclass
@@ -49,7 +54,19 @@ def _texts(task: Task) -> tuple[str, ...]:
     texts = [given.get(name, default) for name, default in _TEXT_DEFAULTS]
     if "environment" in given:
         texts += [text for _, text in given["environment"]]
+    for name in _STAGED:
+        if name in given:
+            texts += [text.partition(":")[2] for text in staged_texts(given[name])]
     return (*texts, *given.get("arguments", ()))
+
+
+def _staged(task: Task) -> tuple[Any, ...]:
+    """Return what of the directives of two tasks must be equal for them to share a template: all but the paths."""
+    return tuple(
+        (name, one.action, one.flags, one.source.partition(":")[0], one.target.partition(":")[0])
+        for name in _STAGED
+        for one in task._given.get(name, ())
+    )
 
 
 def _shape(task: Task) -> tuple[Any, ...]:
@@ -61,6 +78,7 @@ def _shape(task: Task) -> tuple[Any, ...]:
         # A field left at its default must not become a placeholder that fills in nothing.
         (bool(given.get("stdin")), bool(given.get("sandbox")), bool(given.get("name"))),
         id(given["after"]) if "after" in given else 0,
+        _staged(task),
         tuple(
             (name, str(value) if isinstance(value, dict) else value)
             for name, value in given.items()
@@ -85,6 +103,7 @@ def group(tasks: Sequence[Task]) -> list[Group]:
         name = task._given.get("name", "")
         if "{" in name:
             check_name(name, f"tasks[{place}].name")
+    tasks = [at_home(task) if task._given.keys() & _FILES else task for task in tasks]
     shapes: dict[tuple[Any, ...], list[int]] = {}
     known: dict[int, list[int]] = {}  # the same object many times is a common way to say "again"
     for place, task in enumerate(tasks):
@@ -101,30 +120,44 @@ def _merge(tasks: list[Task], places: list[int]) -> Group:
     if len(tasks) == 1:
         return Group(first.template(), {}, where, first.after)
     rows = [_texts(task) for task in tasks]
+    staged = [text for name in _STAGED for text in staged_texts(getattr(first, name))]
     columns: dict[str, Column] = {}
     merged = []
     for number, values in enumerate(zip(*rows, strict=True)):
         if all(value == values[0] for value in values):
             merged.append(_escaped(values[0]))
         else:
-            name = f"a{number - len(_TEXTS) - len(first.environment)}" if number >= len(_TEXTS) else _TEXTS[number]
-            if len(_TEXTS) <= number < len(_TEXTS) + len(first.environment):
-                name = f"env_{number - len(_TEXTS)}"
+            name = _column(number, len(first.environment), len(staged))
             columns[name] = Column.of(list(values), name)
             merged.append("{" + name + "}")
     template = first.template()
     if not columns:
         return Group(template, {}, where, first.after)
     texts, rest = merged[: len(_TEXTS)], merged[len(_TEXTS) :]
-    environment = rest[: len(first.environment)]
+    environment, rest = rest[: len(first.environment)], rest[len(first.environment) :]
+    paths = iter(f"{old.partition(':')[0]}:{text}" for old, text in zip(staged, rest[: len(staged)], strict=True))
     template = msgspec.structs.replace(
         template,
         **dict(zip(_TEXTS, texts, strict=True)),
         environment=tuple((name, text) for (name, _), text in zip(first.environment, environment, strict=True)),
-        arguments=tuple(rest[len(first.environment) :]),
+        arguments=tuple(rest[len(staged) :]),
         params=True,
     )
+    if staged:
+        made = {name: with_texts(getattr(first, name), paths) for name in _STAGED}
+        template = msgspec.structs.replace(template, **made)
     return Group(template, columns, where, first.after)
+
+
+def _column(number: int, variables: int, files: int) -> str:
+    """Return the name of the column for the text at place ``number`` of :func:`_texts`."""
+    if number < len(_TEXTS):
+        return _TEXTS[number]
+    number -= len(_TEXTS)
+    if number < variables:
+        return f"env_{number}"
+    number -= variables
+    return f"file_{number}" if number < files else f"a{number - files}"
 
 
 def array(task: Task, columns: Mapping[str, object]) -> tuple[Template, dict[str, Column], int]:

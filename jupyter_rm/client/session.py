@@ -34,6 +34,7 @@ from .ask import Ask
 from .bulk import Bulk, joined
 from .calls import CallQueue, Templates
 from .connection import Connection
+from .directives import resolved
 from .executor import SessionExecutor
 from .functions import Functions, dump_arguments, dump_items
 from .grouping import array, group
@@ -254,7 +255,8 @@ class Session:
         return SessionExecutor(self, max_workers, **fields)
 
     def _call_template(self, fields: Mapping[str, Any]) -> Template:
-        for name in ("executable", "arguments", "args", "mode", "ranks", "stdin", "pre_exec", "post_exec", "mpi"):
+        nothing = ("executable", "arguments", "args", "mode", "ranks", "stdin", "pre_exec", "post_exec", "mpi")
+        for name in (*nothing, "input_staging", "output_staging", "stage_on_error"):
             if name in fields:
                 raise RequestError(f"{name}: means nothing for a Python call", hint="leave it out", code="JRM-Q06")
         plain = Task("python", **{name: value for name, value in fields.items() if name != "after"}).template()
@@ -272,8 +274,7 @@ class Session:
             raise RequestError(
                 f"session {self.name!r} is closed", hint="open it again under this or another name", code="JRM-Q10"
             )
-        if template.input_staging or template.output_staging:
-            raise RequestError("input_staging: not supported yet", hint="use s.stage and s.files", code="JRM-Q07")
+        template = resolved(template, columns, count)
         number, key = self._connection.number(), os.urandom(16)
         submit = Submit(number, self.name, key, count, template, columns, payload, {}, after)
         limits.check(submit)

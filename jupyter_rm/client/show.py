@@ -107,6 +107,9 @@ def reason_of(session: Session, table: BulkTable, index: int) -> str:
             code = int(table.code[index])
             text = f"exit code {code}" if code >= 0 else f"killed by signal {-code}"
         return f"{text}: {note}" if note and note != text else text
+    if state in (TaskState.STAGING_IN, TaskState.STAGING_OUT):
+        told = table.moving_of(index)
+        return f"{_PLAIN[state]}: {told}" if told else _PLAIN[state]
     if state is TaskState.WAITING:
         again = f"; attempt {int(table.attempt[index]) - 1} ended: {CAUSE_TEXT.get(cause, '')}" if cause else ""
         if not any(not row.state.final for row in session._replica.ledger.pilots):

@@ -90,6 +90,16 @@ def tell(fact: f.Fact, index: int, ledger: Ledger) -> str:
     if isinstance(fact, f.TasksAssigned):
         attempt = int(_at(fact.attempt, "<u2", fact, _place(fact.picks, index)))
         return f"attempt {attempt} bound to pilot {pilot_uid(fact.pilot)}"
+    if isinstance(fact, f.TasksStaged):
+        attempt = int(_at(fact.attempt, "<u2", fact, _place(fact.picks, index)))
+        if fact.state == TaskState.SCHEDULED:
+            return f"attempt {attempt}: its input files are in place"
+        if fact.ends is None:
+            return f"attempt {attempt}: the program ended, its output files are being put in place"
+        return f"attempt {attempt}: pilot {pilot_uid(fact.pilot)} is done with it, its output files are fetched"
+    if isinstance(fact, f.StagingSeen):
+        percent = f", {100 * fact.done / fact.size:.0f} % of {fact.size / 1e6:.1f} MB" if fact.size else ""
+        return f"files: {fact.text}{percent}" if fact.index in (-1, index) else ""
     if isinstance(fact, f.TasksStarted):
         place = _place(fact.picks, index)
         node = _node(ledger, fact.pilot, int(_at(fact.node, "<u4", fact, place)))
