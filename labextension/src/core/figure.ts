@@ -26,6 +26,7 @@ export interface Control {
 
 export interface Template {
   view: string;
+  theme?: string;
   version: string;
   bokeh: string;
   doc: Record<string, unknown>;
@@ -93,6 +94,22 @@ function mend(lib: Any): void {
   };
 }
 
+const TIP = (paper: string, text: string, faint: string, line: string): string =>
+  `:host { --tooltip-color: ${paper}; --tooltip-text: ${text}; --tooltip-border: ${line};
+    --tooltip-arrow-color: ${paper}; border-radius: 4px; max-width: 480px; opacity: 1; }
+  .bk-tooltip-row-label { color: ${faint}; }
+  .bk-tooltip-row-value { overflow-wrap: anywhere; }`;
+const TIPS: Record<string, string> = {
+  light: TIP('#ffffff', '#1f2328', '#57606a', '#b9bec5'),
+  dark: TIP('#2b2f36', '#e6e8eb', '#a8adb5', '#5b616a')
+};
+
+/** Tooltips hang on the page's body and know no theme: they are told that of their figure. */
+function dress(view: Any, theme: string): void {
+  for (const tip of view?.ttmodels?.values?.() ?? []) tip.stylesheets = [TIPS[theme] ?? TIPS['light']];
+  for (const each of view?.children_views?.() ?? []) dress(each, theme);
+}
+
 function element(url: string): Promise<void> {
   return new Promise((done, failed) => {
     const made = document.createElement('script');
@@ -158,6 +175,7 @@ export class Figure {
     this.views = views;
     const root = (views.roots ?? [...views])[0];
     this.document = root.model.document;
+    dress(root, this.made.theme ?? 'light');
     if (this.gone) return this.dispose();
     for (const table of Object.keys(this.made.sources)) this.listen(table);
     for (const control of this.made.controls ?? []) if (control.kind === 'range') this.range(control.figure ?? '');
