@@ -488,7 +488,7 @@ class Ledger:
             for name, dtype in COLUMNS.items():
                 setattr(table, name, np.frombuffer(columns[name], dtype).copy())
             table.counts = np.array(counts, np.int64)
-            table.notes, table.since, table.stale = notes, since, stale
+            table.notes, table.since, table.stale, table.moving = notes, since, stale, {}
             self.bulk_keys[form.key] = len(self.bulks)
             self.bulks.append(table)
         for saved in snapshot[2]:
