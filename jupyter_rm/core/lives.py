@@ -9,6 +9,7 @@ from __future__ import annotations
 from ..model.effects import JobChanged
 from ..model.facts import PilotChanged
 from ..model.ledger import PilotRow
+from ..model.messages import AgentHello
 from ..model.states import Cause, PilotState
 
 # Epochs of one start of a job (``bootstrap/target/start.py``).
@@ -24,6 +25,25 @@ def reborn(row: PilotRow, epoch: int) -> str:
     if epoch // EPOCHS > row.epoch // EPOCHS:
         return "takes tasks: its job was started anew, and what ran before is run again [JRM-S30]"
     return "takes tasks: its agent was lost and started again, and what it ran is run again [JRM-A38]"
+
+
+def changed(row: PilotRow, hello: AgentHello) -> str:
+    """Return what is to be said of an active pilot after this hello: a new life, nodes lost, replaced or back."""
+    if said := reborn(row, hello.epoch):
+        return said
+    if row.state < PilotState.ACTIVE or len(row.nodes) != len(hello.nodes):
+        return ""
+    pairs = list(zip(row.nodes, hello.nodes, strict=True))
+    lost = [new.name for old, new in pairs if old.cores and not new.cores]
+    taken = [f"{new.name} has taken the place of {old.name}" for old, new in pairs if old.name != new.name]
+    left = sum(node.cores > 0 for node in hello.nodes)
+    if taken:
+        return f"takes tasks: {', '.join(taken[:4])}, and what ran there is run again [JRM-L37]"
+    if lost:
+        names = ", ".join(lost[:4]) + (", ..." if len(lost) > 4 else "")
+        number = f"{left} of {len(pairs)} nodes"
+        return f"takes tasks on {number}: {names} is lost, and what ran there is run again [JRM-L37]"
+    return "takes tasks" if left == len(pairs) and row.nodes != hello.nodes else row.reason
 
 
 def asleep(row: PilotRow, change: JobChanged) -> bool:

@@ -117,6 +117,7 @@ class Floor:
 
     def __init__(self, nodes: Sequence[Node], patience: Patience, placer: Any = None) -> None:
         self.nodes = tuple(nodes)
+        self._lost: set[int] = set()
         self._cores = sum(node.cores for node in nodes)
         self.placer = placer if placer is not None else make_placer(nodes)
         self.patience = patience
@@ -166,16 +167,24 @@ class Floor:
         return removed
 
     def change(self, news: NodeChanged) -> bool:
-        """Let a node out of the placing, or in; say whether it is another one now than it was."""
+        """Let a node out of the placing, or in; say whether the pilot consists of something else now."""
+        before = self.there
         old = self.nodes[news.number]
         node = news.node if news.node is not None else old
         # What is placed on it was counted out for the node that was there first.
         small = node.cores < old.cores or node.gpus < old.gpus or node.mem < old.mem
         self.placer.node_state(news.number, "up" if news.up and not small else "down")
+        self._lost.add(news.number)
         if news.up and not small:
+            self._lost.discard(news.number)
             node = msgspec.structs.replace(old, name=node.name, core_ids=node.core_ids)
             self.nodes = (*self.nodes[: news.number], node, *self.nodes[news.number + 1 :])
-        return self.nodes[news.number] != old
+        return self.there != before
+
+    @property
+    def there(self) -> tuple[Node, ...]:
+        """What the pilot consists of now: a lost node keeps its number and name, and has nothing."""
+        return tuple(Node(node.name, 0) if n in self._lost else node for n, node in enumerate(self.nodes))
 
     def free(self, allocs: npt.NDArray[np.uint64]) -> None:
         """Take allocations back from the performer."""
