@@ -216,7 +216,7 @@ class AgentMachine(FilesOfTasks):
             self.outbox.last,
             pid=self.who[0],
             host=self.who[1],
-            nodes=self.floor.nodes,
+            nodes=self.floor.there,
             sandbox=self.sandbox,
             stock=self._wanted(),
         )

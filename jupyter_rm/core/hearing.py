@@ -48,7 +48,7 @@ from ..wire import codec
 from .binding import Binding
 from .cargo import cut_ends
 from .endings import LOST_MOST, deserves_another
-from .lives import asleep, learned, reborn
+from .lives import asleep, changed, learned
 from .port import Port
 from .script import script_news
 from .sound import bad_nodes, check_report
@@ -84,7 +84,8 @@ class Hearing(Binding):
                         epoch=hello.epoch,
                         nodes=hello.nodes,
                         sandbox=hello.sandbox,
-                        reason=row.reason if state == PilotState.DRAINING else reborn(row, hello.epoch),
+                        facts=sound(hello.facts),
+                        reason=row.reason if state == PilotState.DRAINING else changed(row, hello),
                         cause=int(row.cause),
                     )
                 )
