@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from typing import Any
 
 from bokeh.layouts import column, row
@@ -11,7 +12,7 @@ from ..lines import LINE_COLUMNS, ROW_COLUMNS, TOLD_COLUMNS
 from ..palette import Palette
 from ..queue import NOTE_COLUMNS, SPARK_COLUMNS
 from ..timeline import BAR_COLUMNS, LANE_COLUMNS, MARK_COLUMNS
-from .style import FONT, Sources, explain, hover, mapper, models, plot, texts
+from .style import FONT, Sources, explain, hatched, hover, mapper, models, only, plot, texts
 
 NAMES_PX = 130
 # The frames of the names and of the lanes beside them must be equally high: their borders are, whatever stands there.
@@ -134,30 +135,10 @@ def lanes(palette: Palette, source: Any, name: str, height: int, times: bool = T
 
 def bars(made: Any, palette: Palette, source: Any) -> Any:
     """Draw the rows of a table of bars; return what was drawn."""
-    drawn = made.quad(
-        left="x",
-        right="x1",
-        bottom="y",
-        top="y1",
-        source=source,
-        fill_color={"field": "color", "transform": mapper(palette)},
-        line_color=None,
-        hatch_pattern="hatch",
-        hatch_color=palette.strong,
-        hatch_alpha=0.3,
-        hatch_scale=6,
-    )
-    lit = made.quad(
-        left="x",
-        right="x1",
-        bottom="y",
-        top="y1",
-        source=source,
-        fill_color=None,
-        line_color=palette.lit,
-        line_width=2,
-        line_alpha="lit",
-    )
+    bar = functools.partial(made.quad, left="x", right="x1", bottom="y", top="y1")
+    drawn = bar(source=source, fill_color={"field": "color", "transform": mapper(palette)}, line_color=None)
+    hatched(palette, source, 0.3, 6, bar)
+    lit = bar(source=source, view=only(lit=1), fill_color=None, line_color=palette.lit, line_width=2)
     for each in (drawn, lit):
         each.nonselection_glyph = None
     return drawn

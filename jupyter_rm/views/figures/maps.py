@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from typing import Any
 
 from bokeh.layouts import column
@@ -10,7 +11,7 @@ from ..grid import LEGEND_COLUMNS
 from ..nodes import CELL_COLUMNS, LABEL_COLUMNS
 from ..palette import Palette
 from ..said import SAID
-from .style import Sources, empty, explain, hover, mapper, texts
+from .style import Sources, empty, explain, hatched, hover, mapper, only, texts
 
 
 def nodes(palette: Palette, sources: Sources) -> Any:
@@ -36,21 +37,18 @@ def nodes(palette: Palette, sources: Sources) -> Any:
         source=source,
         fill_color=colour,
         line_color=None,
-        hatch_pattern="hatch",
-        hatch_color=palette.strong,
-        hatch_alpha=0.3,
-        hatch_scale=8,
     )
+    hatched(palette, source, 0.3, 8, functools.partial(made.vbar, x="x", bottom="y", top="fill", width="w"))
     lit = made.vbar(
         x="x",
         bottom="y",
         top="top",
         width="w",
         source=source,
+        view=only(lit=1),
         fill_color=None,
         line_color=palette.lit,
         line_width=2.5,
-        line_alpha="lit",
     )
     for each in (frame, fill, lit):
         each.nonselection_glyph = None
