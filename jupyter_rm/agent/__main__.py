@@ -93,6 +93,8 @@ def main(argv: list[str] | None = None) -> int:
     from ..runtime import logs
     from ..runtime.process import become_subreaper
     from ..runtime.spool import Spool
+    from .environments import task_environment
+    from .facts import gathered
     from .leftovers import clear_leftovers, no_core_files
     from .nodes import hosts_of
     from .parcel import bundle_in
@@ -108,10 +110,13 @@ def main(argv: list[str] | None = None) -> int:
     try:
         if spec["site"] == "noop":
             nodes, pin = noop_nodes(spec), False
+            spec = {**spec, "facts": gathered({}, nodes[0], os.environ)}
         else:
             hosts = hosts_of(spec, os.environ)
             own, pin = own_node(spec, hosts, place)
             nodes = [own]
+            # Node agents are told them too.
+            spec = {**spec, "facts": gathered(spec, own, task_environment(os.environ))}
         if hosts is not None and (len(hosts.used) > 1 or hosts.spare or hosts.own is None):
             from .fleet import Fleet
 
@@ -133,6 +138,8 @@ def main(argv: list[str] | None = None) -> int:
             "pilot": spec["pilot"],
             "methods": tuple(spec.get("launches") or ()),
             "launch": spec.get("launch") or "",
+            "hooks": spec.get("hooks") or {},
+            "facts": spec["facts"],
         }
         if fleet is None or hosts is None:
             noop = spec["site"] == "noop"
@@ -164,6 +171,7 @@ def main(argv: list[str] | None = None) -> int:
         place=place if spec.get("link") or spec.get("bundle") else None,
     )
     agent.noop = spec["site"] == "noop"
+    agent.machine.facts = spec["facts"]
     agent.in_job, agent.returns = bool(spec.get("link")), bool(spec.get("requeue"))
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGPIPE, signal.SIG_IGN)

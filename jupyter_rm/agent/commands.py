@@ -20,8 +20,11 @@ import numpy.typing as npt
 
 from ..core.holdings import HeldBulk
 from ..model.columns import Picks, Scalar
+from ..model.describe import Template
 from ..model.errors import RequestError
+from ..model.hooks import lines as hook_lines
 from ..model.ids import INDEX_BITS
+from ..model.late import Unknown, Value, filled
 from ..model.resources import Node
 from ..model.states import Cause
 from ..runtime.home import write_private
@@ -31,11 +34,20 @@ from .launch import Chosen, Rank, for_ranks, ranks_line
 from .launch.choose import launcher_on
 
 Slots = list[tuple[int, int, list[int], list[tuple[int, int]]]]
-# Constant text; the user's lines are its first argument and the program the rest. Lines run only when the program ended
-# by itself (a canceled task's whole group is gone), and decide the code only when the program itself succeeded.
-_WITH_POST = (
-    'post=$1; shift; "$@"; rc=$?; JRM_EXIT_CODE=$rc; export JRM_EXIT_CODE; '
-    '/bin/sh -ec "$post"; after=$?; [ "$rc" -ne 0 ] || rc=$after; exit "$rc"'
+# Constant text; the user's lines (pre_launch, post_exec, post_launch) are its first arguments, the program the rest. The
+# later ones run only when the program ended by itself (a canceled task's whole group is gone), and decide the code only
+# when the program itself succeeded.
+_WITH_HOOKS = (
+    "pre=$1 post=$2 last=$3; shift 3; "
+    'failed() { echo "jupyter_rm: hook $1 ended with exit code $2$3" >&2; }; '
+    'if [ -n "$pre" ]; then /bin/sh -ec "$pre" </dev/null || { '
+    'rc=$?; failed pre_launch "$rc" "; the program was not started"; exit "$rc"; }; fi; '
+    '"$@"; rc=$?; JRM_EXIT_CODE=$rc; export JRM_EXIT_CODE; '
+    'if [ -n "$post" ]; then /bin/sh -ec "$post" </dev/null || { '
+    'after=$?; failed post_exec "$after" ""; [ "$rc" -ne 0 ] || rc=$after; }; fi; '
+    'if [ -n "$last" ]; then /bin/sh -ec "$last" </dev/null || { '
+    'after=$?; failed post_launch "$after" ""; [ "$rc" -ne 0 ] || rc=$after; }; fi; '
+    'exit "$rc"'
 )
 # Names on PATH that a wrong name is compared with, at most.
 _NAMES = 5000
@@ -56,7 +68,8 @@ class Site:
 
     ``here``: number of the node on which it starts processes, of several (None: there is but one). ``spread``: the
     nodes of an allocation of which only the ranks here are known. ``methods``: launch methods of the site, the best
-    first; ``launch``: the one that was asked for.
+    first; ``launch``: the one that was asked for. ``hooks``: lines of site and pilot by moment, before those of each
+    task. ``facts``: what ``${facts.NAME}`` stands for.
     """
 
     sandbox: str
@@ -69,6 +82,23 @@ class Site:
     spread: dict[int, tuple[int, ...]] = field(default_factory=dict)
     methods: tuple[str, ...] = ()
     launch: str = ""
+    hooks: Mapping[str, str] = field(default_factory=dict)
+    facts: Mapping[str, Value] = field(default_factory=dict)
+
+    def lines(self, template: Template, name: str) -> tuple[str, ...]:
+        """Return the lines of a hook for the tasks of a template, those of site and pilot first."""
+        own: tuple[str, ...] = getattr(template, name)
+        return (*hook_lines(self.hooks, name), *own)
+
+    def known(self, text: str, name: str) -> str:
+        """Return a text of a task with the facts that it names put in; Unstartable with the field's ``name``."""
+        try:
+            return filled(text, self.facts)
+        except Unknown as error:
+            known = ", ".join(sorted(self.facts)) or "none"
+            raise Unstartable(
+                f"{name}: ${{facts.{error.args[0]}}} is no fact of this pilot; known: {known}"
+            ) from None
 
     @property
     def cores(self) -> int:
@@ -123,7 +153,7 @@ class Plan:
         self._params = template.params
         env = [item for item in template.environment if not self._open(item[1])]
         self._open_env = [item for item in template.environment if self._open(item[1])]
-        fixed = dict(env)
+        fixed = {key: site.known(text, f"environment[{key!r}]") for key, text in env}
         fixed |= {
             "JRM_SESSION": site.session,
             "JRM_PILOT": f"p.{site.pilot}",
@@ -161,7 +191,12 @@ class Plan:
         # Processes that need nothing of their allocation but its CPUs may pass it on inside the spawner.
         self.passes_on = self.ranks == 1 and not self.gpus and request.cores == 1
         self._found: dict[str, tuple[float, str, str]] = {}  # name -> (when, file, note)
-        self._post = os.fsencode("\n".join(template.post_exec))
+        texts = {name: "\n".join(site.lines(template, name)) for name in ("pre_launch", "post_exec", "post_launch")}
+        # Of several ranks each is a process of its own, and what belongs to the launch runs around all of them.
+        self.around = (texts["pre_launch"], texts["post_launch"]) if self.ranks > 1 else ("", "")
+        if self.ranks > 1:
+            texts["pre_launch"] = texts["post_launch"] = ""
+        self._hooks = [os.fsencode(text) for text in texts.values()] if any(texts.values()) else []
         open_texts = [template.executable, *template.arguments, template.stdin, template.stdout, template.stderr]
         self._constant = not (self._open_env or any(map(self._open, (*open_texts, template.sandbox))))
         self._argv: list[bytes] | None = None
@@ -219,7 +254,9 @@ class Plan:
             if self.mpi:
                 argv = self._spread(argv, lane, f"{self.bulk}.{index}.{attempt}")
             names = [self._fill(getattr(template, name), name, row) for name in ("stdin", "stdout", "stderr")]
-            extra = [f"{key}={self._fill(text, f'environment[{key!r}]', row)}" for key, text in self._open_env]
+            fill, known = self._fill, self.site.known
+            opened = [(key, text, f"environment[{key!r}]") for key, text in self._open_env]
+            extra = [f"{key}={known(fill(text, name, row), name)}" for key, text, name in opened]
             extra += [f"JRM_TASK_UID=t.{self.bulk}.{index}", f"JRM_TASK_ATTEMPT={attempt}", f"JRM_SANDBOX={cwd}"]
             items = list(map(os.fsencode, extra))
         except Unstartable as error:
@@ -324,6 +361,7 @@ class Plan:
     # ------------------------------------------------------------ command lines
 
     def _command(self, executable: str, arguments: list[str]) -> list[bytes]:
+        arguments = [self.site.known(text, f"arguments[{n}]") for n, text in enumerate(arguments)]
         if self.template.mode == "shell":
             argv = [b"/bin/sh", b"-c", os.fsencode(executable)]
             argv += [b"sh", *map(os.fsencode, arguments)] if arguments else []
@@ -331,7 +369,19 @@ class Plan:
             argv = [os.fsencode(self._resolve(executable)), *map(os.fsencode, arguments)]
         if self.mpi:
             return argv  # the launcher comes in front once the allocation is known
-        return [b"/bin/sh", b"-c", _WITH_POST.encode(), b"sh", self._post, *argv] if self._post else argv
+        return self._hooked(argv)
+
+    def _hooked(self, argv: list[bytes]) -> list[bytes]:
+        return [b"/bin/sh", b"-c", _WITH_HOOKS.encode(), b"sh", *self._hooks, *argv] if self._hooks else argv
+
+    def hook(self, launch: Launch, lane: Lane, name: str, token: int, code: int = 0) -> Launch:
+        """Return the process of a hook around all ranks of a task, whose rank 0 is ``launch``; it writes NAME.log."""
+        lines = os.fsencode(self.around[name == "post_launch"])
+        log = name.encode() + b".log"
+        argv = [b"/bin/sh", b"-ec", lines, name.encode()]
+        extra = [*launch.extra_env, *self._of_lane(lane, None), b"JRM_EXIT_CODE=%d" % code]
+        stdin, cpus = b"/dev/null", lane.cpus
+        return Launch(token, argv, launch.env, launch.cwd, stdin, log, log, cpus, extra, launch.timeout, launch.grace)
 
     def _method(self, wide: bool) -> Chosen | None:
         """Return what starts the ranks of a task on one node or (``wide``) several."""
@@ -372,7 +422,7 @@ class Plan:
         whole = [os.fsencode(part) for part in line.argv]
         if line.env:
             whole = [b"/usr/bin/env", *(os.fsencode(f"{key}={value}") for key, value in line.env.items()), *whole]
-        return [b"/bin/sh", b"-c", _WITH_POST.encode(), b"sh", self._post, *whole] if self._post else whole
+        return self._hooked(whole)
 
     def _resolve(self, name: str) -> str:
         if not name:

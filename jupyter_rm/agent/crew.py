@@ -17,6 +17,7 @@ import struct
 import sys
 import time
 from collections import deque
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -67,10 +68,12 @@ class CallPlan:
 
     __slots__ = ("bulk", "env", "held", "kind", "sha", "text", "timeout")
 
-    def __init__(self, bulk: int, held: HeldBulk, site: Site, captured: Captured) -> None:
+    def __init__(
+        self, bulk: int, held: HeldBulk, site: Site, captured: Captured, environment: Mapping[str, str]
+    ) -> None:
         template = held.template
         assert captured.env is not None
-        extra = {"JRM_SESSION": site.session, "JRM_PILOT": f"p.{site.pilot}"} | dict(template.environment)
+        extra = {"JRM_SESSION": site.session, "JRM_PILOT": f"p.{site.pilot}"} | dict(environment)
         if site.here is not None:
             extra["JRM_NODE"] = site.nodes[site.here].name
         if "OMP_NUM_THREADS" not in captured.env:

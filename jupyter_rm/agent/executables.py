@@ -46,10 +46,10 @@ class _Pool:
 class _Group:
     """A task of several processes on one allocation."""
 
-    __slots__ = ("cause", "code", "flags", "lane", "left", "note", "plan", "row", "token")
+    __slots__ = ("cause", "code", "first", "flags", "lane", "left", "note", "plan", "row", "token")
 
-    def __init__(self, token: int, plan: Plan, lane: Lane) -> None:
-        self.token, self.plan, self.lane = token, plan, lane
+    def __init__(self, token: int, plan: Plan, lane: Lane, first: Launch) -> None:
+        self.token, self.plan, self.lane, self.first = token, plan, lane, first
         self.left: set[int] = set()
         self.code = 0
         self.flags = 0
@@ -172,7 +172,7 @@ class Executables:
         plan = self._plans.get(bulk)
         if plan is not None and (isinstance(plan, Unstartable) or plan.held is held):
             return plan
-        captured = self._environments.get(held.template.pre_exec)
+        captured = self._environments.get(self._site.lines(held.template, "pre_exec"))
         if captured.error:
             return Unstartable(captured.error, Cause.ENV_FAILED)  # not kept: it is tried again later
         if captured.env is None:
@@ -267,7 +267,14 @@ class Executables:
         if isinstance(first, Unstartable):
             self._refuse(token, first, lane)
             return
-        group = self._groups[token] = _Group(token, plan, lane)
+        group = self._groups[token] = _Group(token, plan, lane, first)
+        if plan.around[0]:
+            self._start_hook(group, "pre_launch")
+        else:
+            self._start_ranks(group)
+
+    def _start_ranks(self, group: _Group) -> None:
+        plan, lane, first = group.plan, group.lane, group.first
         launches = []
         for at in range(len(lane.ranks)):
             number = self._internal(partial(self._rank_news, group, at))
@@ -275,6 +282,35 @@ class Executables:
             launches.append(plan.rank(first, lane, at, number))
         # A pool of its own: these allocations pass on by way of the group, not from rank to rank.
         self._spawner.start(launches[0].token, [lane.alloc + 1] * len(launches), launches)
+
+    def _start_hook(self, group: _Group, name: str) -> None:
+        number = self._internal(partial(self._hook_news, group, name))
+        group.left.add(number)
+        launch = group.plan.hook(group.first, group.lane, name, number, group.code)
+        self._spawner.start(number, [group.lane.alloc + 1], [launch])
+
+    def _hook_news(self, group: _Group, name: str, event: np.void) -> None:
+        """Go on when lines before or after all ranks are done."""
+        kind = int(event["kind"])
+        if kind not in (ENDED, FAILED, CANCELLED):
+            return
+        group.left.discard(int(event["token"]))
+        code = os.waitstatus_to_exitcode(int(event["status"])) if kind == ENDED else 0
+        if kind == ENDED:
+            group.flags |= int(event["flags"]) & TIMED_OUT
+            group.row.started = group.row.started or float(event["started"])
+            group.row.ended = max(group.row.ended, float(event["ended"]))
+        if kind == FAILED and not group.cause:
+            group.cause, group.note = self._start_note(group.token, event)
+        elif code and not group.code and not group.cause:
+            group.code = code
+            last = tail(os.fsdecode(group.first.cwd), f"{name}.log")
+            group.note = f"hook {name} ended with {code_note(code)}" + (f": {last}" if last else "")
+        ok = not (group.code or group.cause or group.flags & (WAS_CANCELLED | TIMED_OUT))
+        if ok and name == "pre_launch":
+            self._start_ranks(group)
+        else:
+            self._end_group(group)
 
     def _rank_news(self, group: _Group, at: int, event: np.void) -> None:
         row = group.row
@@ -303,7 +339,11 @@ class Executables:
         if (group.code or group.cause) and group.left and not group.flags & WAS_CANCELLED:
             self._spawner.cancel(list(group.left))
         if not group.left:
-            self._end_group(group)
+            by_itself = not (group.cause or group.flags & (WAS_CANCELLED | TIMED_OUT))
+            if group.plan.around[1] and by_itself:
+                self._start_hook(group, "post_launch")
+            else:
+                self._end_group(group)
 
     def _end_group(self, group: _Group) -> None:
         row = group.row

@@ -194,6 +194,8 @@ class Fleet:
             "path": [part for part in sys.path if part.startswith("/")],
             "environ": {key: text for key, text in self._environ.items() if key.startswith(STEP_PREFIXES)},
             "methods": list(self._spec.get("launches") or ()),
+            "hooks": dict(self._spec.get("hooks") or {}),
+            "facts": dict(self._spec.get("facts") or {}),
             "launch": self._spec.get("launch") or "",
             "beat": self._patience.beat,
             "lease": self._patience.node,

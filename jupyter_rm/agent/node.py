@@ -260,6 +260,8 @@ class NodeAgent:
             pilot=self._spec["pilot"],
             here=welcome.number,
             methods=tuple(self._spec["methods"]),
+            hooks=self._spec["hooks"],
+            facts=self._spec["facts"],
             launch=self._spec["launch"],
         )
         self._listen(True)

@@ -19,6 +19,7 @@ import numpy as np
 from ..core.holdings import Holdings
 from ..model.effects import Effect, Input, Kill, Launch, Retract, RunAhead, TakenBack
 from ..model.ids import INDEX_BITS, by_bulk
+from ..model.late import Value
 from ..model.resources import Node
 from ..runtime.process import EVENT, STARTED, Spawner, SpawnerLike
 from .commands import Site
@@ -52,6 +53,7 @@ class Performer:
         spawner: starts the processes; made when None.
         noop: end every task at once instead of running it, see :class:`~jupyter_rm.agent.noop.NoopPerformer`.
         methods: launch methods of the site, the best first; ``launch``: the one that was asked for.
+        hooks: lines of site and pilot that run with each task; ``facts``: what tasks may ask of the pilot.
     """
 
     def __init__(
@@ -71,6 +73,8 @@ class Performer:
         noop: bool = False,
         methods: Sequence[str] = (),
         launch: str = "",
+        hooks: Mapping[str, str] | None = None,
+        facts: Mapping[str, Value] | None = None,
     ) -> None:
         self._noop = NoopPerformer() if noop else None
         self._holdings = holdings
@@ -88,6 +92,7 @@ class Performer:
         self._broken = False
         self.site = site = Site(os.fspath(sandbox.absolute()), session, pilot, nodes, pin, here, grace)
         site.methods, site.launch = tuple(methods), launch
+        site.hooks, site.facts = hooks or {}, facts or {}
         base = task_environment(os.environ if environ is None else environ)
         self.environments = Environments(self._spawner, self._internal, base)
         self.executables = Executables(

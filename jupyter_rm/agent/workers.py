@@ -28,7 +28,7 @@ from ..model.ids import INDEX_BITS, by_bulk, tokens
 from ..model.states import Cause, TaskState
 from ..runtime.process import SpawnerLike
 from . import worker as far
-from .commands import Lane, Site, Slots
+from .commands import Lane, Site, Slots, Unstartable
 from .crew import GIVEN_BACK, HELLO, RESULTS, CallPlan, Ending, Frame, Kind, Worker, ended_note
 from .environments import Captured, Environments, Internal
 from .news import News, Row
@@ -142,12 +142,19 @@ class Workers:
         plan = self._plans.get(bulk)
         if plan is not None and plan.held is held and not plan.env.error:
             return plan
-        captured = self._environments.get(held.template.pre_exec)
+        captured = self._environments.get(self._site.lines(held.template, "pre_exec"))
         if captured.env is None:
             return captured
+        try:
+            known, pairs = self._site.known, held.template.environment
+            environment = {key: known(text, f"environment[{key!r}]") for key, text in pairs}
+        except Unstartable as error:
+            wrong = Captured(0)
+            wrong.error = error.note
+            return wrong
         if len(self._plans) > 512:
             self._plans = {number: p for number, p in self._plans.items() if number in self._holdings.bulks}
-        plan = self._plans[bulk] = CallPlan(bulk, held, self._site, captured)
+        plan = self._plans[bulk] = CallPlan(bulk, held, self._site, captured, environment)
         return plan
 
     def _serve(self, seat: Seat) -> None:

@@ -107,6 +107,14 @@ class Pilot:
         return self._row().nodes
 
     @property
+    def facts(self) -> dict[str, Any]:
+        """What is known of it: host, user, python, cores ..., and the answers to its site's probes; {} before it began.
+
+        Arguments and variables of tasks may name them: ``${facts.NAME}``.
+        """
+        return dict(self._row().facts)
+
+    @property
     def sandbox(self) -> Path | None:
         """Directory of its tasks' sandboxes, None before it is known."""
         sandbox = self._row().sandbox

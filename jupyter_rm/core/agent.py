@@ -53,6 +53,7 @@ from ..model.messages import (
     Up,
     Why,
 )
+from ..model.late import Value
 from ..model.resources import Node
 from ..model.states import CAUSE_TEXT, Cause, TaskState
 from ..wire import codec
@@ -106,6 +107,7 @@ class AgentMachine(FilesOfTasks):
         self._deputy = Deputy(bundle, spooled, first=epoch == 0) if bundle is not None else None
         self.session, self.pilot, self.epoch = session, pilot, epoch
         self.sandbox, self.who, self.patience = sandbox, who, patience
+        self.facts: dict[str, Value] = {}  # what its users may ask of the pilot
         self.holdings = Holdings()
         self.floor = Floor(nodes, patience, placer)
         self.outbox = Outbox(patience=patience.resend, filler=FILLER)
@@ -219,6 +221,7 @@ class AgentMachine(FilesOfTasks):
             nodes=self.floor.there,
             sandbox=self.sandbox,
             stock=self._wanted(),
+            facts=self.facts,
         )
         self._effects.append(Send(BROKER, who))
 

@@ -24,6 +24,7 @@ from ..model.facts import (
     TasksStaged,
     TasksStarted,
 )
+from ..model.late import sound
 from ..model.ledger import CANCEL_ASKED, NOBODY
 from ..model.messages import (
     AgentHello,

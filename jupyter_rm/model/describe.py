@@ -15,6 +15,7 @@ from typing import Any
 
 import msgspec
 
+from . import late
 from .errors import RequestError
 from .ids import NAME, check_name
 from .resources import Request
@@ -264,6 +265,7 @@ class Task:
         per_node = given.get("ranks_per_node", 0)
         if per_node > given.get("ranks", 1):
             raise RequestError("ranks_per_node: larger than ranks", hint="lower it", code="JRM-Q05")
+        _facts_in(given)
         self._given = given
 
     def __getattr__(self, name: str) -> Any:
@@ -319,9 +321,9 @@ class Task:
         return Template(
             mode=self.mode,
             executable=self.executable,
-            arguments=self.arguments,
+            arguments=tuple(map(late.braced, self.arguments)) if params else self.arguments,
             request=self.request(),
-            environment=self.environment,
+            environment=tuple((k, late.braced(v)) for k, v in self.environment) if params else self.environment,
             pre_exec=self.pre_exec,
             post_exec=self.post_exec,
             pre_launch=self.pre_launch,
@@ -368,8 +370,8 @@ class Task:
         found: set[str] = set()
         fields = [("executable", self.executable), ("stdin", self.stdin), ("sandbox", self.sandbox)]
         fields += [("name", self.name), ("stdout", self.stdout), ("stderr", self.stderr)]
-        fields += [(f"arguments[{i}]", text) for i, text in enumerate(self.arguments)]
-        fields += [(f"environment[{key!r}]", text) for key, text in self.environment]
+        fields += [(f"arguments[{i}]", late.braced(text)) for i, text in enumerate(self.arguments)]
+        fields += [(f"environment[{key!r}]", late.braced(text)) for key, text in self.environment]
         for key in ("input_staging", "output_staging"):
             fields += [(f"{key}[{at // 2}]", text) for at, text in enumerate(texts(getattr(self, key)))]
         for field, text in fields:
@@ -382,6 +384,19 @@ class Task:
                     f"{field}: {text!r}: {error}", hint="write {{ and }} for literal braces", code="JRM-Q05"
                 ) from None
         return found
+
+
+def _facts_in(given: Mapping[str, Any]) -> None:
+    """Refuse names of facts that are none, and facts where none are filled in."""
+    for at, text in enumerate(given.get("arguments", ())):
+        if late.MARK in text:
+            late.check(text, f"arguments[{at}]")
+    for key, text in given.get("environment", ()):
+        if late.MARK in text:
+            late.check(text, f"environment[{key!r}]")
+    for field in ("executable", "stdin", "stdout", "stderr", "sandbox"):
+        if late.MARK in given.get(field, ""):
+            late.forbid(given[field], field)
 
 
 TaskDescription = Task

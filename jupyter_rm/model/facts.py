@@ -14,6 +14,7 @@ import msgspec
 
 from .columns import Column, Picks
 from .describe import Template
+from .late import Value
 from .resources import Node
 
 ONE = b"\x01\x00"  # the attempt vec of first attempts
@@ -144,7 +145,8 @@ class PilotRequested(Fact, tag=10, frozen=True):
 class PilotChanged(Fact, tag=11, frozen=True):
     """A pilot took a state; empty fields mean unchanged.
 
-    Of an own script: ``code`` is its exit code or minus its signal, ``files`` where its stdout and stderr are.
+    Of an own script: ``code`` is its exit code or minus its signal, ``files`` where its stdout and stderr are. ``facts``:
+    what its agent says of where it is.
     """
 
     pilot: int
@@ -158,6 +160,7 @@ class PilotChanged(Fact, tag=11, frozen=True):
     sandbox: str = ""
     code: int | None = None
     files: tuple[str, ...] = ()
+    facts: dict[str, Value] = {}
 
 
 class PilotSilent(Fact, tag=12, frozen=True):

@@ -38,6 +38,7 @@ from .facts import (
     TasksStarted,
     TasksWaiting,
 )
+from .late import Value
 from .resources import Node
 from .states import INFRASTRUCTURE, Cause, PilotState, TaskState
 
@@ -210,6 +211,7 @@ class PilotRow:
         "code",
         "epoch",
         "estimates",
+        "facts",
         "files",
         "job_id",
         "key",
@@ -245,6 +247,7 @@ class PilotRow:
         self.sandbox = ""
         self.code: int | None = None  # of an own script, as is the next
         self.files: tuple[str, ...] = ()
+        self.facts: dict[str, Value] = {}
         self.times: dict[int, float] = {int(PilotState.SUBMITTED): at}
         self.step: PilotStep | None = None  # the last one on the way to this state
         self.queued: PilotQueued | None = None  # while the batch system lets it wait
@@ -410,6 +413,7 @@ class Ledger:
         row.sandbox = fact.sandbox or row.sandbox
         row.code = fact.code if fact.code is not None else row.code
         row.files = fact.files or row.files
+        row.facts = fact.facts or row.facts
         if row.state.final:
             row.silent = False
 
@@ -523,6 +527,7 @@ class _PilotSaved(msgspec.Struct):
     estimates: tuple[tuple[float, float], ...] = ()
     code: int | None = None
     files: tuple[str, ...] = ()
+    facts: dict[str, Value] = {}
 
 
 _snapshot = msgspec.msgpack.Decoder(

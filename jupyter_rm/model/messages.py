@@ -14,6 +14,7 @@ from .columns import Column, Picks
 from .describe import Template
 from .errors import ErrorForm
 from .facts import Ends, PilotSpec
+from .late import Value
 from .resources import Node
 from .sites import SiteView
 from .staging import Found
@@ -380,6 +381,7 @@ class AgentHello(Message, tag=64, frozen=True):
     nodes: tuple[Node, ...] = ()
     sandbox: str = ""
     stock: int = 0
+    facts: dict[str, Value] = {}
 
 
 class AgentWelcome(Message, tag=65, frozen=True):

@@ -1,0 +1,155 @@
+"""Lines of a pilot and of its tasks run at their moments, and tasks may name what a pilot is like."""
+
+from __future__ import annotations
+
+import os
+import platform
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from world_kit import eventually
+
+import jupyter_rm as jrm
+from jupyter_rm.client import session as sessions
+from jupyter_rm.client.pilot import Pilot
+from jupyter_rm.client.session import Session
+
+SAY = 'echo "{} ${{SET_BEFORE-}} ${{JRM_EXIT_CODE-}}" >>"$JRM_SANDBOX/order"'
+
+
+@pytest.fixture(scope="module")
+def study(home: Path) -> Iterator[Session]:
+    del home
+    session = sessions.open("hooks")
+    yield session
+    session.close()
+
+
+@pytest.fixture(scope="module")
+def hooked(study: Session) -> Pilot:
+    """A pilot with lines of its own around each task."""
+    hooks = {name: SAY.format(name + " of the pilot") for name in ("pre_launch", "post_exec", "post_launch")}
+    hooks["pre_exec"] = ["SET_BEFORE=yes", "export SET_BEFORE"]  # type: ignore[assignment]
+    made = study.pilot("local", cores=2, hooks=hooks)
+    assert made.wait(timeout=60) == "ACTIVE", made.reason
+    return made
+
+
+def own(name: str) -> list[str]:
+    return [SAY.format(name + " of the task")]
+
+
+def order(task: jrm.TaskHandle) -> list[str]:
+    return [line.strip() for line in (Path(str(task.sandbox)) / "order").read_text().splitlines()]
+
+
+def test_lines_run_in_their_order_those_of_the_pilot_first(study: Session, hooked: Pilot) -> None:
+    moments = {name: own(name) for name in ("pre_launch", "post_exec", "post_launch")}
+    task = study.submit(jrm.Shell(SAY.format("program"), pilot=hooked.uid, **moments))
+    assert task.wait(60) == "DONE", task.reason
+    assert order(task) == [
+        *("pre_launch of the pilot yes", "pre_launch of the task yes", "program yes"),
+        *("post_exec of the pilot yes 0", "post_exec of the task yes 0"),
+        *("post_launch of the pilot yes 0", "post_launch of the task yes 0"),
+    ]
+
+
+def test_around_several_ranks_they_run_once(study: Session, hooked: Pilot) -> None:
+    task = study.submit(
+        jrm.Task("/bin/sh", ["-c", "exit $JRM_RANK"], ranks=2, pilot=hooked.uid, post_launch=own("post_launch"))
+    )
+    assert task.wait(60) == "FAILED", task.reason
+    assert task.exit_code == 1
+    told = order(task)
+    assert told[0] == "pre_launch of the pilot yes 0"
+    assert sorted(told[1:-2]) == ["post_exec of the pilot yes 0", "post_exec of the pilot yes 1"]
+    assert told[-2:] == ["post_launch of the pilot yes 1", "post_launch of the task yes 1"]
+
+
+@pytest.mark.parametrize("ranks", [1, 2])
+@pytest.mark.parametrize("hook", ["pre_launch", "post_launch"])
+def test_a_hook_that_fails_is_named_with_its_code_and_last_lines(
+    study: Session, hooked: Pilot, hook: str, ranks: int
+) -> None:
+    lines = ["echo no licence >&2", "exit 3"]
+    task = study.submit(jrm.Shell("touch ran", ranks=ranks, pilot=hooked.uid, **{hook: lines}))
+    assert task.wait(60) == "FAILED"
+    assert task.exit_code == 3
+    for words in (f"hook {hook} ended with exit code 3", "no licence"):
+        assert words in task.reason, task.reason
+    assert (Path(str(task.sandbox)) / "ran").exists() == (hook == "post_launch")
+
+
+@pytest.mark.parametrize("ranks", [1, 2])
+def test_a_task_is_canceled_while_a_hook_runs(study: Session, hooked: Pilot, ranks: int) -> None:
+    task = study.submit(jrm.Shell("touch ran", ranks=ranks, pilot=hooked.uid, pre_launch=["touch begun", "sleep 600"]))
+    eventually(lambda: task.sandbox and (task.sandbox / "begun").exists(), "the hook does not begin", 60)
+    task.cancel()
+    assert task.wait(60) == "CANCELED", task.reason
+    assert not (Path(str(task.sandbox)) / "ran").exists()
+
+
+def test_calls_inherit_what_pre_exec_made(study: Session, hooked: Pilot) -> None:
+    assert study.map(os.getenv, ["SET_BEFORE"], pilot=hooked.uid).results() == ["yes"]
+
+
+def test_tasks_read_the_facts_of_their_pilot(study: Session, hooked: Pilot) -> None:
+    facts = hooked.facts
+    assert facts["host"] == platform.node()
+    assert (facts["cores"], facts["python_version"]) == (2, platform.python_version())
+    text = "on ${facts.host} with ${facts.cores}, $${facts.host} {}"
+    shown = f"on {platform.node()} with 2, ${{facts.host}} {{}}"
+    one = study.submit(jrm.Task("/bin/echo", ["-n", text], pilot=hooked.uid))
+    two = study.submit([jrm.Task("/bin/echo", ["-n", text, str(n)], pilot=hooked.uid) for n in range(2)])
+    many = study.array(jrm.Task("/bin/echo", ["-n", "{n} ${facts.host}"], pilot=hooked.uid), n=[1, 2])
+    line = study.submit(jrm.Shell('printf %s "$X"', environment={"X": "${facts.cores}"}, pilot=hooked.uid))
+    called = study.map(os.getenv, ["X"], environment={"X": "${facts.cores}"}, pilot=hooked.uid)
+    assert one.result(60) == shown
+    assert [each.result(60) for each in two] == [f"{shown} 0", f"{shown} 1"]
+    assert [each.result(60) for each in many] == [f"1 {platform.node()}", f"2 {platform.node()}"]
+    assert line.result(60) == "2"
+    assert called.results() == ["2"]
+
+
+def test_a_fact_that_is_not_there_is_named_with_its_field(study: Session, hooked: Pilot) -> None:
+    task = study.submit(jrm.Task("/bin/echo", ["x", "${facts.gpu_model}"], pilot=hooked.uid))
+    assert task.wait(60) == "FAILED"
+    assert "arguments[1]: ${facts.gpu_model} is no fact of this pilot; known: arch, cores" in task.reason, task.reason
+    call = study.map(abs, [1], environment={"X": "${facts.nope}"}, pilot=hooked.uid)[0]
+    assert call.wait(60) == "FAILED"
+    assert "environment['X']: ${facts.nope}" in call.reason, call.reason
+
+
+@pytest.mark.parametrize(
+    ("make", "says"),
+    [
+        (lambda: jrm.Task("echo", ["${facts.a b}"]), "arguments[0]"),
+        (lambda: jrm.Task("echo", environment={"A": "${facts.}"}), "environment['A']"),
+        (lambda: jrm.Shell("echo ${facts.host}"), "executable"),
+        (lambda: jrm.Task("echo", stdout="${facts.host}"), "stdout"),
+    ],
+)
+def test_facts_where_there_are_none_are_refused_by_field(make: object, says: str) -> None:
+    with pytest.raises(jrm.RequestError) as refused:
+        make()  # type: ignore[operator]
+    assert refused.value.message.startswith(says), refused.value.message
+
+
+@pytest.mark.parametrize(
+    ("fields", "says"),
+    [
+        ({"hooks": {"after_lunch": "true"}}, "hooks['after_lunch']: there is no such moment"),
+        ({"hooks": {"before_env": "true"}}, "hooks['before_env']: this machine has no login"),
+        ({"hooks": {"pre_exec": 5}}, "hooks['pre_exec']: 5 is not text"),
+        ({"hooks": "true"}, "hooks: 'true' is no mapping"),
+        ({"python": "/usr/bin/python3"}, "python: means nothing on this machine"),
+        ({"queue": "batch"}, "queue: means nothing on this machine"),
+    ],
+)
+def test_what_means_nothing_on_this_machine_is_refused_by_field(
+    study: Session, fields: dict[str, object], says: str
+) -> None:
+    with pytest.raises(jrm.RequestError) as refused:
+        study.pilot("local", **fields)
+    assert refused.value.message.startswith(says), refused.value.message
