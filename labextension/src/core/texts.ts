@@ -49,8 +49,10 @@ export function ink(colour: string): string {
   return 1.05 / (light + 0.05) > (light + 0.05) / 0.05 ? '#ffffff' : '#000000';
 }
 
+const written = new Intl.NumberFormat(); // toLocaleString makes one for every number
+
 export function number(value: number): string {
-  return value.toLocaleString();
+  return written.format(value);
 }
 
 /** Return a span of time in words short enough for a table: `400 ms`, `12 s`, `3 min 5 s`, `2 h 10 min`, `4 d 2 h`. */
