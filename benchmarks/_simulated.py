@@ -79,24 +79,29 @@ def made() -> Followed:
     return held
 
 
-def change(held: Followed, rng: Any, how: str) -> None:
-    """End half a percent of the tasks and start as many.
+def change(held: Followed, rng: Any, how: str, count: int) -> None:
+    """End ``count`` tasks and start as many; when too few wait, some are submitted.
 
     Args:
         how: ``near``: on 1 % of the nodes; ``far``: on the same nodes, anywhere; ``apart``: each on any node.
     """
-    table, count, now = held.ledger.bulks[0], max(1, TASKS // 200), time.time()
-    running = np.flatnonzero(table.state == TaskState.RUNNING)
-    if how == "near":
-        low = int(rng.integers(0, max(1, NODES - NODES // 100)))
-        running = running[(table.node[running] >= low) & (table.node[running] < low + NODES // 100)]
-    waiting = np.flatnonzero(table.state == TaskState.WAITING)
-    ended = np.unique(running[rng.integers(0, len(running), count)]) if len(running) else running
-    begun = waiting[: len(ended)]
-    if len(ended) and len(begun) == len(ended):
+    now, low = time.time(), int(rng.integers(0, max(1, NODES - NODES // 100)))
+    bulks = held.ledger.bulks
+    if bulks[-1].counts[TaskState.WAITING] < count:
+        held.bulk(TASKS // 5, "more")
+    left, last = count, len(bulks) - 1
+    for number, table in enumerate(bulks):
+        running = np.flatnonzero(table.state == TaskState.RUNNING)
+        if how == "near":
+            running = running[(table.node[running] >= low) & (table.node[running] < low + NODES // 100)]
+        if not len(running) or not left:
+            continue
+        ended = np.unique(running[rng.integers(0, len(running), left)])
+        begun = np.flatnonzero(bulks[last].state == TaskState.WAITING)[: len(ended)]
         nodes = rng.integers(0, NODES, len(begun)) if how == "apart" else table.node[ended].copy()
-        held.end(0, ended, TaskState.DONE, at=now)
-        held.start(0, begun, node=nodes, at=now)
+        held.end(number, ended, TaskState.DONE, at=now)
+        held.start(last, begun, node=nodes, at=now)
+        left = 0 if len(ended) > count // 2 else count - len(ended)
     held.tell()
 
 
@@ -127,15 +132,18 @@ async def _start_jupyter_server_extension(app: Any) -> None:
     order = Path(f"{NOTES}.order")
 
     def obey() -> None:
-        """Change the session as the file says: "" nothing, "once near", "once far", "once apart", "always"."""
-        rng, done = np.random.default_rng(9), ""
+        """Change the session as the file says: "" nothing, "once near", "once far", "once apart", "often", "always"."""
+        rng, done, last = np.random.default_rng(9), "", 0.0
         pause = threading.Event()
         while not pause.wait(0.05):
             text = order.read_text() if order.exists() else ""
             if text.startswith("once") and text != done:
-                change(held, rng, text.split()[1])
+                change(held, rng, text.split()[1], TASKS // 200)
             elif text == "always":
-                change(held, rng, "apart")
+                change(held, rng, "apart", TASKS // 200)
+            elif text == "often" and time.monotonic() - last >= 0.5:
+                last = time.monotonic()
+                change(held, rng, "apart", TASKS // 2000)
             done = text
 
     threading.Thread(target=obey, daemon=True).start()
