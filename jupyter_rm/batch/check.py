@@ -26,8 +26,10 @@ from .values import FORMS, TYPES, Attribute, accept
 # What each operation answers with.
 OPS: dict[str, str] = {
     "submit": "submitted",
+    "script": "submitted",
     "status": "job",
     "final": "job",
+    "ended": "job",
     "find": "job",
     "estimate": "job",
     "queue": "job",

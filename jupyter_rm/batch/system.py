@@ -108,7 +108,8 @@ class BatchSystem:
         """Return the command for an operation.
 
         Args:
-            op: ``submit, status, final, find, estimate, cancel, hold, release, queues, nodes, version``.
+            op: ``submit, script, status, final, ended, find, estimate, cancel, hold, release, queues, nodes, version``.
+                A user's own ``script`` is asked for with what is given and nothing else: no defaults.
             values: by attribute name; ``ids`` is the list of job ids, ``user`` the account on the machine.
             choices: discovered choices by attribute.
 
@@ -120,8 +121,8 @@ class BatchSystem:
             raise RequestError(
                 f"{self.title} has no operation {op!r}", hint=f"it has: {', '.join(self.ops)}", code="JRM-Q25"
             )
-        have = resolve(self.attributes, values or {}, choices, op == "submit")
-        if op == "submit":
+        have = resolve(self.attributes, values or {}, choices, op == "submit", defaults=op != "script")
+        if op in ("submit", "script"):
             self._unheard(values or {})
         argv: list[str] = []
         env: dict[str, str] = {}

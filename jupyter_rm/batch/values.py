@@ -198,13 +198,14 @@ def resolve(
     given: Mapping[str, object],
     choices: Mapping[str, Sequence[str]] | None = None,
     complete: bool = True,
+    defaults: bool = True,
 ) -> dict[str, Value]:
     """Return every attribute that has a value: given, default or derived; conditions and bounds are checked.
 
     Args:
         attributes: declarations by name; given: values by name, None means not given.
         choices: discovered choices by attribute, for those that take them from discovery.
-        complete: required attributes must be there (for a submission).
+        complete: required attributes must be there (for a submission). defaults: use them.
 
     Raises:
         RequestError: an unknown name, a value that does not fit, a missing or a read-only attribute.
@@ -221,8 +222,8 @@ def resolve(
         if attributes[name].product:
             raise _refuse(name, value, f"is computed from {' and '.join(attributes[name].product)}", "give those")
         out[name] = accept(attributes[name], value, (choices or {}).get(name, ()))
-    defaults = [a for a in attributes.values() if a.name not in out and a.default is not None]
-    for attribute in defaults:
+    missing_ones = [a for a in attributes.values() if a.name not in out and a.default is not None]
+    for attribute in missing_ones if defaults else ():
         out[attribute.name] = accept(attribute, attribute.default)
     for attribute in attributes.values():
         if attribute.product:

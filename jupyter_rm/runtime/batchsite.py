@@ -105,6 +105,12 @@ class BatchSite:
         assert isinstance(made, Submitted)
         return made
 
+    def script(self, values: Mapping[str, object], path: str) -> Submitted:
+        """Submit a user's own script, as it is, with the attributes given and no others. Raises as :meth:`submit`."""
+        made = self._ask("script", {**values, "script": path})
+        assert isinstance(made, Submitted)
+        return made
+
     def status(self, ids: Iterable[str], tokens: Mapping[str, str] | None = None) -> list[JobRecord]:
         """Return what the batch system says of jobs, one record for each id, in order.
 
@@ -168,7 +174,12 @@ class BatchSite:
         return [record for record in self._jobs("find", {"user": self._who("find")}) if record.token]
 
     def final(self, id: str, token: str = "") -> JobRecord | None:
-        """Return how a job ended by the batch system's accounting, None when it has no proof that it did.
+        """Return how a job ended, None when there is no proof that it did; see :meth:`proof`."""
+        found = self.proof(id, token)
+        return found[0] if found is not None else None
+
+    def proof(self, id: str, token: str = "") -> tuple[JobRecord, str] | None:
+        """Return how a job ended and which command says so: the accounting, else what is remembered besides.
 
         Args:
             id: of the job; token: a record with another one is not of this job.
@@ -176,13 +187,29 @@ class BatchSite:
         Raises:
             BatchError, LinkError: nothing is known.
         """
-        if not self.can("final"):
-            return None
-        for record in self._jobs("final", {"ids": [id], "user": self._who("final")}, [id]):
-            foreign = (token and record.token and record.token != token) or (record.user and record.user != self.user)
-            if record.id == id and record.state.final and not foreign:
-                return record
+        trouble: SiteError | None = None
+        answered = False
+        for op in ("final", "ended"):
+            if not self.can(op):
+                continue
+            try:
+                records = self._jobs(op, {"ids": [id], "user": self._who(op)}, [id])
+            except SiteError as error:
+                trouble = trouble or (None if answered else error)
+                continue
+            answered = True
+            for record in records:
+                other_user = record.user and record.user != self.user
+                foreign = other_user or (token and record.token and record.token != token)
+                if record.id == id and record.state.final and not foreign:
+                    return record, self._program(op)
+        if trouble is not None:
+            raise trouble
         return None
+
+    def _program(self, op: str) -> str:
+        """Return the name of the program that an operation runs."""
+        return str(self.system.get(f"ops.{op}.argv")[0]).rpartition("/")[2]
 
     # --- several jobs
 

@@ -129,7 +129,7 @@ def test_dotted_questions() -> None:
     system = load("slurm")
     assert system.get("ops.cancel.argv") == ["scancel", "{ids:each}"]
     assert system.get("poll")["every_s"] == 30
-    assert set(system.get("ops.*.timeout_s")) == {"ops.submit.timeout_s"}
+    assert set(system.get("ops.*.timeout_s")) == {"ops.submit.timeout_s", "ops.script.timeout_s"}
     with pytest.raises(RequestError) as caught:
         system.get("ops.cancel.argw")
     assert caught.value.hint == "did you mean 'ops.cancel.argv'?"

@@ -64,16 +64,22 @@ def test_without_a_controller_nothing_is_concluded_and_jobs_go_on(there: Hand) -
     assert (job.ends().state, job.ends().exit) == (JobState.FAILED, 5)
 
 
-def test_without_accounting_the_end_is_not_known(there: Hand) -> None:
+def test_without_accounting_the_controller_says_for_a_while_how_a_job_ended(there: Hand) -> None:
     job = there.submit()
     job.up()
-    job.go(0)
-    job.becomes(JobState.DONE, JobState.UNKNOWN)
     with there.cluster.dead("slurmdbd"):
-        with pytest.raises(BatchError) as caught:
-            there.site.final(job.id)
-        assert caught.value.retry and not caught.value.refused
-    assert job.ends().state is JobState.DONE, "the controller told it later"
+        job.go(3)
+        job.becomes(JobState.FAILED, JobState.UNKNOWN)
+        found = there.site.proof(job.id, job.token)
+        assert found is not None
+        record, said_by = found
+        assert (record.state, record.exit, record.token, said_by) == (JobState.FAILED, 3, job.token, "scontrol")
+        assert record.start and record.end and record.end >= record.start
+        for other in ((job.id, "jrm" + "0" * 12), ("999999", "")):  # somebody else's job, and no job
+            with pytest.raises(BatchError) as caught:
+                there.site.proof(*other)
+            assert caught.value.retry and not caught.value.refused
+    assert job.ends().state is JobState.FAILED, "the controller told the accounting later"
 
 
 def test_a_submit_with_an_unclear_end_is_found_again_by_its_token(there: Hand, tmp_path: Path) -> None:
