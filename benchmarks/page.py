@@ -1,10 +1,10 @@
 """What a page keeps in memory while the five views of a huge session change all the time, and what it gets to see.
 
 The script of views that JupyterLab uses, in Debian's Chromium, fed by a real Jupyter server with our extension over a
-websocket; only the session is simulated (``_simulated.py``: 1,000,000 tasks on 100,000 nodes). One task in two thousand
-ends and as many begin, twice a second. Measured: how much the page's heap has grown after ten minutes (each time after a
-garbage collection), frames and bytes per view, for how long at most the page was busy at a stretch, and what comes within
-five seconds after a view has left the screen. The limit beside the heap is that of an empty page.
+websocket; only the session is simulated (``_simulated.py``: 1,000,000 tasks on 100,000 nodes). One task in two
+thousand ends and as many begin, twice a second. Measured: how much the page's heap has grown after ten minutes (each
+time after a garbage collection), frames and bytes per view, for how long at most the page was busy at a stretch, and
+what comes within five seconds after a view has left the screen. The limit beside the heap is that of an empty page.
 ``--minutes`` takes less; ``--check`` ends with an error when a bar is missed; ``--quick`` is one minute, a tenth of the
 session.
 """
