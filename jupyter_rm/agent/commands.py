@@ -34,9 +34,9 @@ from .launch import Chosen, Rank, for_ranks, ranks_line
 from .launch.choose import launcher_on
 
 Slots = list[tuple[int, int, list[int], list[tuple[int, int]]]]
-# Constant text; the user's lines (pre_launch, post_exec, post_launch) are its first arguments, the program the rest. The
-# later ones run only when the program ended by itself (a canceled task's whole group is gone), and decide the code only
-# when the program itself succeeded.
+# Constant text; the user's lines (pre_launch, post_exec, post_launch) are its first arguments, the program the rest.
+# The later ones run only when the program ended by itself (a canceled task's whole group is gone), and decide the code
+# only when the program itself succeeded.
 _WITH_HOOKS = (
     "pre=$1 post=$2 last=$3; shift 3; "
     'failed() { echo "jupyter_rm: hook $1 ended with exit code $2$3" >&2; }; '

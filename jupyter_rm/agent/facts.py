@@ -39,7 +39,7 @@ def gathered(spec: Mapping[str, Any], node: Node, environ: Mapping[str, str]) ->
         "user": _user(),
         "system": platform.system(),
         "arch": platform.machine(),
-        "python": sys.executable,
+        "python": os.path.realpath(sys.executable),
         "python_version": platform.python_version(),
         "jupyter_rm": __version__,
         "cores": node.cores,

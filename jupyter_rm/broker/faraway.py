@@ -22,6 +22,7 @@ from ..model.facts import PilotSpec
 from ..model.states import Cause, PilotState
 from ..runtime.bootstrap import Environment, Step, ensure
 from ..wire import letters
+from .facts import of_login
 from .places import NEW, SUBMITTED, SUBMITTING, Record, remote_place, remote_sandbox, spec_of
 from .sites import PLAIN, completed, values_of, wanted_of
 from .watched import FIRST_LOOK, Watched
@@ -112,6 +113,10 @@ class Faraway(Watched):
         plain = site.system.name == PLAIN
         told = spec_of(self.order, spec, record, site.system.launch, "127.0.0.1" if plain else "0.0.0.0")  # noqa: S104
         told["job"] = site.system.get("job")  # how the nodes of a job are told there
+        told["probes"] = dict(site.system.table("probe"))
+        told["facts"] = of_login(
+            connection, facts, site.system, made, lambda text: self.step("environment", "progress", text)
+        )
         body = spec_bytes(made.python, made.program, json.dumps(told).encode())
         done = connection.run(["/bin/sh", "-c", _PREPARE, "sh", record.place, BATCH_SCRIPT.decode()], stdin=body)
         if done.rc:

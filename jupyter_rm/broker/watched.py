@@ -229,7 +229,8 @@ class Watched:
             return False
         said = parse_ended(connection.read(path, 1 << 20))
         reason = str(said.get("reason") or "its agent ended")[:2000]
-        self.end(Cause.NONE if self.wants_end else Cause.AGENT_LOST, reason)
+        lost = Cause.BOOT_STEP_FAILED if said.get("hook") else Cause.AGENT_LOST
+        self.end(Cause.NONE if self.wants_end else lost, reason)
         return True
 
     def _look_accounted(self) -> bool:

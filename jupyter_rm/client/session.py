@@ -255,8 +255,10 @@ class Session:
         return SessionExecutor(self, max_workers, **fields)
 
     def _call_template(self, fields: Mapping[str, Any]) -> Template:
-        nothing = ("executable", "arguments", "args", "mode", "ranks", "stdin", "pre_exec", "post_exec", "mpi")
-        nothing += ("pre_launch", "post_launch")
+        nothing = (
+            *("executable", "arguments", "args", "mode", "ranks", "stdin", "mpi"),
+            *("pre_exec", "post_exec", "pre_launch", "post_launch"),
+        )
         for name in (*nothing, "input_staging", "output_staging", "stage_on_error"):
             if name in fields:
                 raise RequestError(f"{name}: means nothing for a Python call", hint="leave it out", code="JRM-Q06")

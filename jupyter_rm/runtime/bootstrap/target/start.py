@@ -12,7 +12,7 @@ second start of a pilot that lives does nothing (exit code 75); one after an end
 old ``ended.json`` and ``contact.json`` go, and epochs begin 1000 higher.
 
 Constant text with nothing but Python's own library. Knows: processes and files of this machine. Does not know: tasks,
-links. Read next: ``jupyter_rm/agent/__main__.py``.
+links. The hooks ``before_agent`` and ``after_agent`` of the spec run here. Read next: ``jupyter_rm/agent/__main__.py``.
 """
 
 from __future__ import annotations
@@ -22,10 +22,12 @@ import fcntl
 import json
 import os
 import select
+import shutil
 import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from typing import Any
 
 HERE = os.path.dirname(os.path.abspath(__file__))
@@ -35,6 +37,10 @@ BEAT_S = 15.0
 RESTARTS = "20"
 BUSY = 75
 EPOCHS = 1000
+HOOK_S, AFTER_S, CLEAR_S = 600.0, 20.0, 5.0
+# Constant text; script, the program ``env`` and a file are its arguments.
+TAKE = 'set -e; . "$1"; set +e; exec "$2" -0 >"$3"'
+NOISE = {"_", "PWD", "OLDPWD", "SHLVL"}
 
 
 def read(path: str) -> dict[str, Any]:
@@ -165,9 +171,11 @@ def run(spec_path: str) -> int:
 
     child: subprocess.Popen[bytes] | None = None
     told: list[int] = []
+    hooks = Hooks(place, read(spec_path).get("hooks") or {}, log_path, told)
 
     def pass_on(number: int, _frame: object) -> None:
         told.append(number)
+        hooks.signal(number)
         if child is not None:
             with contextlib.suppress(OSError):
                 os.kill(child.pid, number)
@@ -179,25 +187,38 @@ def run(spec_path: str) -> int:
     signal.signal(signal.SIGCHLD, lambda *_: None)
     for passed in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2):
         signal.signal(passed, pass_on)
+
+    def note(pid: int) -> None:
+        """Write down who runs."""
+        write(
+            record,
+            {
+                "life": life,
+                "host": os.uname().nodename,
+                "boot": boot(),
+                "pid": os.getpid(),
+                "ticks": stat_of(os.getpid())[1],
+                "child": pid,
+                "child_ticks": stat_of(pid)[1],
+                "at": time.time(),
+            },
+        )
+
+    def last(code: int, reason: str, **more: Any) -> int:
+        """Write the last word."""
+        ended = {"code": code, "reason": reason, "told": bool(told), "life": life, "host": os.uname().nodename, **more}
+        write(os.path.join(place, "ended.json"), {**ended, "at": time.time()})
+        return code
+
+    why = hooks.before_agent(note)
+    if why or told:
+        return last(1, why or "ended while the hook before_agent ran", hook="before_agent")
     env = {**clean_environment(), "JRM_EPOCH_BASE": str((life - 1) * EPOCHS)}
     argv = [*guard(os.path.join(place, "guard.log"), RESTARTS), *module_argv("jupyter_rm.agent", [spec_path])]
     child = subprocess.Popen(argv, env=env, pass_fds=(lock,))
     for number in told:
         pass_on(number, None)
-    mine_ticks, child_ticks = stat_of(os.getpid())[1], stat_of(child.pid)[1]
-    write(
-        record,
-        {
-            "life": life,
-            "host": os.uname().nodename,
-            "boot": boot(),
-            "pid": os.getpid(),
-            "ticks": mine_ticks,
-            "child": child.pid,
-            "child_ticks": child_ticks,
-            "at": time.time(),
-        },
-    )
+    note(child.pid)
     alive = os.path.join(place, "alive")
     beat = 0.0
     while (code := child.poll()) is None:
@@ -214,9 +235,76 @@ def run(spec_path: str) -> int:
     words = last_words(log_path, since)
     code = code if code >= 0 else 128 - code
     reason = "the agent ended" if not code else f"the agent ended with exit code {code}: {words or 'it said nothing'}"
-    ended = {"code": code, "reason": reason, "told": bool(told), "life": life, "host": os.uname().nodename}
-    write(os.path.join(place, "ended.json"), {**ended, "at": time.time()})
-    return code
+    child = None
+    why = hooks.after_agent(env)
+    return last(code, f"{reason}; {why}" if why else reason)
+
+
+class Hooks:
+    """Lines of the user that run in the job before and after the agent; what they print is in the agent's log."""
+
+    def __init__(self, place: str, hooks: dict[str, str], log: str, told: list[int]) -> None:
+        self._place, self._hooks, self._log, self._told = place, hooks, log, told
+        self._running: subprocess.Popen[bytes] | None = None
+
+    def signal(self, number: int) -> None:
+        """Pass a signal on to the one that runs, and to all that it started."""
+        if self._running is not None:
+            with contextlib.suppress(OSError):
+                os.killpg(self._running.pid, number)
+
+    def before_agent(self, note: Callable[[int], None]) -> str:
+        """Run the lines, and take over the environment that they made; returns what went wrong."""
+        text = self._hooks.get("before_agent", "")
+        if not text:
+            return ""
+        script, dump = (os.path.join(self._place, f"before_agent.{end}") for end in ("sh", "env"))
+        with open(script, "w", encoding="utf-8", errors="surrogateescape") as file:
+            file.write(text + "\n")
+        program = shutil.which("env") or "/usr/bin/env"
+        why = self._run("before_agent", ["/bin/sh", "-c", TAKE, "before_agent", script, program, dump], HOOK_S, note)
+        if not why:
+            with open(dump, "rb") as made:
+                items = [os.fsdecode(item).partition("=") for item in made.read().split(b"\0") if b"=" in item]
+            for name in os.environ.keys() - {name for name, _, _ in items} - NOISE:
+                del os.environ[name]
+            os.environ.update({name: value for name, _, value in items if name not in NOISE})
+        for path in (script, dump):  # it may hold anything
+            with contextlib.suppress(OSError):
+                os.unlink(path)
+        return why
+
+    def after_agent(self, env: dict[str, str]) -> str:
+        """Run the lines; returns what went wrong."""
+        text = self._hooks.get("after_agent", "")
+        return self._run("after_agent", ["/bin/sh", "-ec", text, "after_agent"], AFTER_S, env=env) if text else ""
+
+    def _run(
+        self,
+        name: str,
+        argv: list[str],
+        limit: float,
+        note: Callable[[int], None] = lambda _pid: None,
+        env: dict[str, str] | None = None,
+    ) -> str:
+        since = os.path.getsize(self._log)
+        self._running = hook = subprocess.Popen(argv, env=env, start_new_session=True)
+        note(hook.pid)
+        begun, late = time.monotonic(), False
+        before = len(self._told)
+        while (code := hook.poll()) is None:
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                hook.wait(1.0)
+            if len(self._told) > before:  # so long it may clear up
+                before, limit = len(self._told), min(limit, time.monotonic() - begun + CLEAR_S)
+            if time.monotonic() - begun > limit:
+                late = True
+                self.signal(signal.SIGKILL)
+        self._running = None
+        if late:
+            return f"hook {name} was not done after {limit:.0f} s: {last_words(self._log, since)}"
+        code = code if code >= 0 else 128 - code
+        return f"hook {name} ended with exit code {code}: {last_words(self._log, since)}" if code else ""
 
 
 # --- looking at one
