@@ -156,7 +156,8 @@ class AgentMachine(FilesOfTasks):
         elif isinstance(news, Finished):
             self._note_news(now)
             self._count_out(news)
-            self._finished.append(self._kept_back(news) if self.staging.bulks else news)
+            ends = self._kept_back(news) if self.staging.bulks else news  # which may report what there is so far
+            self._finished.append(ends)
             # Fewer are queued ahead now: their line is lengthened before it can run dry.
             self._replace |= self.floor.placer.waiting > 0
         elif isinstance(news, Freed):

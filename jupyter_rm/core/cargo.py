@@ -100,11 +100,18 @@ class Cargo(Books):
     def _conclude(self, pilot: int, bulk: int, picks: Picks, attempt: bytes, state: bytes, ends: Ends) -> None:
         """Write down final states; those of tasks whose outputs come here only when they are here."""
         template = self.ledger.bulks[bulk].form.template
-        if template.output_staging and not self.ledger.closed and any(map(to_client, template.output_staging)):
+        if template.output_staging and any(map(to_client, template.output_staging)):
             table, count = self.ledger.bulks[bulk], len(picks)
             told = unpack(state, "<u1", count)
             home = (told == TaskState.DONE) | _failed_with_files(template, told, unpack(ends.started, "<f8", count))
-            home &= (table.flags[picks.where] & CANCEL_ASKED) == 0
+            unasked = ((table.flags[picks.where] & CANCEL_ASKED) == 0) & (not self.ledger.closed)
+            if not bool(unasked.all()):
+                # It was faster than the word to cancel it; without its files it is not done all the same.
+                late = (told == TaskState.DONE) & ~unasked
+                cause = np.where(late, Cause.USER_CANCEL, unpack(ends.cause, "<u1", count))
+                ends = msgspec.structs.replace(ends, cause=pack(cause, "<u1"))
+                told = np.where(late, TaskState.CANCELED, told)
+                state, home = pack(told, "<u1"), home & unasked
             if bool(home.any()):
                 some, attempts, how = cut_ends(picks, attempt, ends, home)
                 wall = self.wall()

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from ..core.agent import AgentMachine
 from ..model.effects import (
+    Delivered,
     Effect,
     End,
     Forget,
@@ -21,11 +22,15 @@ from ..model.effects import (
     RunAhead,
     Send,
     Spool,
+    StageIn,
+    StageOut,
     Tick,
+    Unstage,
 )
 from ..model.messages import Down
 from ..testing.oracles import Broken
 from ..testing.performer import Performer
+from ..testing.stager import Stager
 from ..wire import codec
 
 if TYPE_CHECKING:
@@ -54,6 +59,7 @@ class AgentLife:
         self.performer = Performer(
             world.loop, world.chance, job.clock, self.machine.holdings, world.watch(job.session), job.pilot, self._plan
         )
+        self.stager = Stager(world.loop, world.staging, self.machine.holdings, world.watch(job.session), self._moved)
         world.network.listen(job.address, self._frame)
         world.trace.note(world.loop.now, job.address, f"agent starts, epoch {job.epoch}")
         self._perform(self.machine.start(now))
@@ -65,6 +71,7 @@ class AgentLife:
         """End at once."""
         self.alive = False
         self.performer.stop()
+        self.stager.stop()
         self._world.network.listen(self.job.address, None)
         self._world.trace.note(self._world.loop.now, self.job.address, f"agent is dead, epoch {self.job.epoch}")
 
@@ -83,6 +90,10 @@ class AgentLife:
         """The transport noticed that its road was closed and is open again."""
         if self.alive and self._world.loop.now >= self.frozen_until:
             self._perform(self.machine.reconnected(self.job.clock.boot()))
+
+    def _moved(self, news: Input) -> None:
+        self._inbox.append(news)
+        self._plan()
 
     def _frame(self, source: str, frame: bytes) -> None:
         del source
@@ -159,6 +170,8 @@ class AgentLife:
             self.performer.retract(effect.pool)
         elif isinstance(effect, Kill):
             self.performer.kill(effect.tokens)
+        elif isinstance(effect, (StageIn, StageOut, Unstage, Delivered)):
+            self.stager.perform(effect)
         elif isinstance(effect, End):
             self._world.trace.note(self._world.loop.now, self.job.address, f"agent ends: {effect.reason}")
             if self._ending is None:

@@ -14,7 +14,7 @@ import msgspec
 from ..core.broker import BrokerMachine
 from ..core.payloads import Payloads
 from ..model import facts as facts_of
-from ..model.effects import Effect, EndPilot, FromAgent, FromClient, Input, Send, StartPilot, Tick
+from ..model.effects import Bring, Effect, EndPilot, Fetch, FromAgent, FromClient, Input, Send, StartPilot, Tick
 from ..model.errors import ErrorForm, JrmError
 from ..model.facts import (
     KIND_FACT,
@@ -32,6 +32,7 @@ from ..model.states import PilotState, TaskState
 from ..testing.clock import Clock
 from ..testing.disk import JournalDisk
 from ..testing.oracles import Broken, agreed
+from ..testing.stager import carry
 from ..wire import codec
 
 if TYPE_CHECKING:
@@ -306,8 +307,26 @@ class BrokerHost:
             self._world.site.start(effect)
         elif isinstance(effect, EndPilot):
             self._world.site.end(effect)
+        elif isinstance(effect, (Bring, Fetch)):
+            self._carry(effect)
         else:
             raise TypeError(type(effect).__name__)
+
+    def _carry(self, order: Bring | Fetch) -> None:
+        """Have files carried, some time later, if this life of the broker lasts so long."""
+        assert self.machine is not None
+        world, life = self._world, self._life
+        watch, form = world.watch(order.session), self.machine.sessions[order.session].ledger.bulks[order.bulk].form
+
+        def arrived(news: Input) -> None:
+            if life == self._life:
+                self.input(news)
+
+        def home(index: int, attempt: int) -> None:
+            watch.staged(order.bulk, index, attempt, home=True)
+
+        for after, news in carry(order, form, world.staging, lambda *who: home(*who) if life == self._life else None):
+            world.loop.after(after, lambda news=news: arrived(news()))
 
     def _to(self, to: object, message: Message) -> None:
         if isinstance(to, bytes):

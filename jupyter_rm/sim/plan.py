@@ -18,6 +18,7 @@ from ..model.resources import Request
 from ..testing.chance import Random
 from ..testing.oracles import payload_of
 from ..testing.performer import behaviour
+from ..testing.stager import with_files
 
 if TYPE_CHECKING:
     from .client import Client
@@ -100,6 +101,8 @@ class Plan:
             params=not calls,
             function=SHA if calls else b"",
         )
+        if not calls:
+            template = with_files(template, self._world.staging)
         after: tuple[tuple[int, Picks], ...] = ()
         if self._acked and rng.random() < 0.2:
             bulk, size = rng.choice(self._acked)

@@ -75,6 +75,7 @@ class World:
     ) -> None:
         self.seed, self.bugs, self.patience = seed, bugs, PATIENCE
         self.chance = chance(seed, "world")
+        self.staging = chance(seed, "staging")  # of its own: worlds without files stay as they were
         draws = chance(seed, "setup")
         self.loop = Loop()
         self.trace = Trace(depth)

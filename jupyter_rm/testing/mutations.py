@@ -15,10 +15,12 @@ from unittest import mock
 import numpy as np
 
 from ..core.agent import AgentMachine
+from ..core.cargo import Cargo
 from ..core.port import Port
 from ..core.session import SessionMachine
 from ..model.columns import Array, Picks
 from ..model.effects import Effect, Spool
+from ..model.facts import Ends, TasksEnded
 from ..model.ledger import CANCEL_ASKED, BulkTable
 from ..model.messages import Down, Inventory, Up
 from ..model.states import Cause
@@ -136,6 +138,27 @@ def _shell() -> list[Patch]:
     return []
 
 
+def _nothing(*_: object) -> None:
+    pass
+
+
+def _files_announced_once() -> list[Patch]:
+    return [(Cargo, "_bring_again", _nothing)]
+
+
+def _files_fetched_once() -> list[Patch]:
+    return [(Cargo, "_fetch_again", _nothing)]
+
+
+def _done_before_its_files() -> list[Patch]:
+    def conclude(
+        self: Cargo, pilot: int, bulk: int, picks: Picks, attempt: bytes, state: bytes, ends: Ends
+    ) -> None:
+        self._fact(TasksEnded(bulk, picks, pilot, attempt, state, ends))
+
+    return [(Cargo, "_conclude", conclude)]
+
+
 # name -> patches of the machines; an empty list: the shells of the simulation know it by name
 MUTATIONS: dict[str, Callable[[], list[Patch]]] = {
     "ack-before-commit": _shell,
@@ -150,6 +173,9 @@ MUTATIONS: dict[str, Callable[[], list[Patch]]] = {
     "cancel-forgotten-on-reconnect": _cancel_forgotten_on_reconnect,
     "intent-not-spooled": _intent_not_spooled,
     "spool-after-start": _spool_after_start,
+    "files-announced-once": _files_announced_once,
+    "files-fetched-once": _files_fetched_once,
+    "done-before-its-files": _done_before_its_files,
 }
 
 

@@ -12,6 +12,7 @@ independently of the ledger's arrays. A broken promise raises :class:`Broken`, w
     I6  replayed facts, snapshots and followers agree with the live ledger
     I7  the value of a call is what the execution returned
     I8  what was canceled starts no more, and ends soon
+    I9  no attempt starts before its inputs are in place, and none is DONE before its outputs are
 
 Read next: :mod:`jupyter_rm.sim.world`.
 """
@@ -31,15 +32,17 @@ from ..model.facts import (
     SessionClosed,
     TasksAssigned,
     TasksEnded,
+    TasksStaged,
     TasksStarted,
     TasksWaiting,
 )
 from ..model.ledger import Ledger
+from ..model.staging import to_client
 from ..model.states import INFRASTRUCTURE, TaskState, advances
 
 
 class Broken(AssertionError):
-    """A promise was broken; the text begins with its name (I1 .. I8)."""
+    """A promise was broken; the text begins with its name (I1 .. I9)."""
 
 
 class Execution:
@@ -68,6 +71,7 @@ class _Tasks:
         self.lost = [0] * count  # attempts that infrastructure ended
         self.starts = [0] * count
         self.asked = [False] * count  # somebody asked to cancel it
+        self.left = [False] * count  # its agent is done with it, its files are not here yet
 
 
 class Watch:
@@ -86,6 +90,9 @@ class Watch:
         self._excused: set[tuple[int, int, int]] = set()
         self._forgotten: set[tuple[int, int]] = set()
         self._returned: dict[tuple[int, int, int], list[bytes]] = {}
+        self._inputs: set[tuple[int, int, int]] = set()
+        self._outputs: set[tuple[int, int, int]] = set()
+        self._home: set[tuple[int, int, int]] = set()
 
     # ------------------------------------------------------------ executions
 
@@ -116,8 +123,15 @@ class Watch:
             raise Broken(f"I7 {new} has the arguments of another task")
         if params and params["x"] != tasks.form.columns["x"].get(index):
             raise Broken(f"I7 {new} has the parameters of another task")
+        if template.input_staging and key not in self._inputs:
+            raise Broken(f"I9 {new} starts, and its inputs are not in place")
         self._live.setdefault((bulk, index), []).append(new)
         return new
+
+    def staged(self, bulk: int, index: int, attempt: int, *, out: bool = False, home: bool = False) -> None:
+        """Inputs of an attempt are in place; or (``out``) outputs where they were made, or (``home``) here."""
+        key = (bulk, index, attempt)
+        (self._home if home else self._outputs if out else self._inputs).add(key)
 
     def gone(self, execution: Execution) -> None:
         """An execution is over."""
@@ -201,9 +215,19 @@ class Watch:
 
     def _assigned(self, fact: TasksAssigned) -> None:
         tasks = self.bulks[fact.bulk]
-        for _, index in self._move(fact, TaskState.SCHEDULED, 0, fact.attempt):
+        first = TaskState.STAGING_IN if tasks.form.template.input_staging else TaskState.SCHEDULED
+        for _, index in self._move(fact, first, 0, fact.attempt):
             if tasks.asked[index]:
                 raise Broken(f"I8 t.{fact.bulk}.{index} is given to p.{fact.pilot} after it was to be canceled")
+
+    def _staged(self, fact: TasksStaged) -> None:
+        tasks = self.bulks[fact.bulk]
+        self._move(fact, fact.state, 0, fact.attempt)
+        if fact.ends is not None:
+            attempts = unpack(fact.attempt, "<u2", len(fact.picks)).tolist()
+            for index, attempt in zip(fact.picks.array().tolist(), attempts, strict=True):
+                if (tasks.attempt[index], tasks.state[index]) == (attempt, fact.state):
+                    tasks.left[index] = True
 
     def _started(self, fact: TasksStarted) -> None:
         self._move(fact, TaskState.RUNNING, 0, fact.attempt)
@@ -214,10 +238,21 @@ class Watch:
         for at, index in self._move(fact, fact.state, 0, fact.attempt):
             if tasks.state[index] == TaskState.CANCELED and fact.pilot >= 0 and not (tasks.asked[index] or self.closed):
                 raise Broken(f"I8 t.{fact.bulk}.{index} is CANCELED on p.{fact.pilot}, and nobody asked for it")
+            self._check_outputs(fact.bulk, index)
             if tasks.state[index] == TaskState.DONE and tasks.form.template.mode == "call":
                 value = values[at] if values is not None else None
                 if value not in self._returned.get((fact.bulk, index, tasks.attempt[index]), ()):
                     raise Broken(f"I7 t.{fact.bulk}.{index} is DONE with {value!r}, which no execution returned")
+
+    def _check_outputs(self, bulk: int, index: int) -> None:
+        tasks = self.bulks[bulk]
+        key, given = (bulk, index, tasks.attempt[index]), tasks.form.template.output_staging
+        if tasks.state[index] != TaskState.DONE or not given:
+            return
+        if any(map(to_client, given)) and key not in self._home:
+            raise Broken(f"I9 t.{bulk}.{index} is DONE, and its outputs are not here")
+        if not all(map(to_client, given)) and key not in self._outputs:
+            raise Broken(f"I9 t.{bulk}.{index} is DONE, and its outputs are not in place")
 
     def _attempts(self, fact: AttemptsEnded) -> None:
         tasks = self.bulks[fact.bulk]
@@ -307,6 +342,7 @@ _FOLD: dict[type[Fact], Callable[[Watch, Any], None]] = {
     PilotRequested: Watch._pilot,
     TasksWaiting: Watch._waiting,
     TasksAssigned: Watch._assigned,
+    TasksStaged: Watch._staged,
     TasksStarted: Watch._started,
     TasksEnded: Watch._ended,
     AttemptsEnded: Watch._attempts,

@@ -26,6 +26,9 @@ BREAKS = {
     "intent-not-spooled": ("I3",),
     "spool-after-start": ("I3",),
     "cancel-forgotten-on-reconnect": ("I8",),
+    "files-announced-once": ("I5", "I8"),
+    "files-fetched-once": ("I5",),
+    "done-before-its-files": ("I9",),
 }
 
 
