@@ -42,6 +42,11 @@ def check_site(spec: PilotSpec) -> None:
     """Refuse a pilot that its site cannot give (RequestError)."""
     if spec.site in SITES:
         return
+    if spec.script:
+        from .ownscript import check as check_script
+
+        check_script(spec)
+        return
     from .sites import check
 
     check(spec)
@@ -82,7 +87,7 @@ class RemoteJobs:
         self._tell_machine, self._followed = tell, followed
         self.links = Links(context, drive, take, self._road_changed)
         self.questions = Questions(drive, say, followed)
-        self._seen = Seen(say)
+        self._seen = Seen(say, home)
         self._connections: Connections | None = None
         self._fetcher: Fetcher | None = None
         self._places: Places | None = None

@@ -7,16 +7,19 @@ for those who come later. Knows pictures and messages; asks no batch system. Rea
 
 from __future__ import annotations
 
+import contextlib
 from collections import Counter
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING
 
+from ..model.errors import JrmError
 from ..model.messages import Message, SiteSeen
 from ..model.sites import SiteJob, SiteNode, SiteQueue, SiteView
 
 if TYPE_CHECKING:  # a broker without pilots elsewhere starts without all this
     from ..batch import JobRecord
     from ..batch.picture import SitePicture
+    from ..runtime.home import Home
 
 # A view holds what a person may look at; own jobs are always in it.
 MOST_OTHERS, MOST_NODES, MOST_QUEUES = 500, 5000, 200
@@ -87,19 +90,32 @@ class Seen:
     """The last view of each site. All calls in the broker's loop.
 
     Args:
-        say: sends a message about a session to its followers.
+        say: sends a message about a session to its followers. home: where the queues of sites are kept for forms.
     """
 
-    def __init__(self, say: Callable[[str, Callable[[str], Message]], None]) -> None:
+    def __init__(self, say: Callable[[str, Callable[[str], Message]], None], home: Home | None = None) -> None:
         self._say = say
+        self._home = home
         self._last: dict[str, tuple[frozenset[str], SiteView]] = {}
 
     def show(self, sessions: Iterable[str], view: SiteView) -> None:
         """A site was looked at for the pilots of these sessions."""
         whose = frozenset(sessions)
+        before = self._last.get(view.site)
         self._last[view.site] = (whose, view)
+        if view.queues and (before is None or before[1].heard.get("queues") != view.heard.get("queues")):
+            self._keep(view)
         for session in whose:
             self._say(session, lambda label: SiteSeen(label, view))
+
+    def _keep(self, view: SiteView) -> None:
+        if self._home is None:
+            return
+        from ..runtime.found import Found, remember
+
+        # A form without choices is a nuisance, no failure.
+        with contextlib.suppress(OSError, JrmError):
+            remember(self._home, Found(view.site, view.heard.get("queues", 0.0), view.title, view.queues))
 
     def came(self, session: str, label: str) -> list[Message]:
         """Return what is known, for somebody who follows a session now."""

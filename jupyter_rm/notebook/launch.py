@@ -7,12 +7,14 @@ for the pilot. Without a page it shows the fields and the line to type. Read nex
 from __future__ import annotations
 
 import html
+import threading
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from ..client import discover
 from ..client.show import table
 from ..model.errors import JrmError
-from ..views import forms
+from ..views import fields, forms
 from . import widgets
 
 if TYPE_CHECKING:
@@ -41,9 +43,30 @@ class Launch:
 
     def fill(self, values: Mapping[str, Any]) -> dict[str, Any]:
         """Check values and return the form with them."""
-        self.form = forms.form_of(self._system, values, site=self.site)
+        self._values = dict(values)
+        self.form = forms.form_of(
+            self._system,
+            values,
+            site=self.site,
+            discovered=discover.known(self.site),
+            hidden=fields.hidden(self._system.name),
+        )
         self._tell()
         return self.form
+
+    def refresh(self) -> dict[str, Any]:
+        """Look at the site for its queues, and return the form with them; what failed is told in ``found``."""
+        discover.discover(self.site)
+        return self.fill(self._values)
+
+    def hide(self, *names: str) -> dict[str, Any]:
+        """Show all fields but these from now on, here and in every form of this batch system; return the form.
+
+        Raises:
+            SiteError: it cannot be kept; JRM-D21.
+        """
+        fields.hide(self._system.name, names)
+        return self.fill(self._values)
 
     def start(self) -> Pilot:
         """Ask for the pilot that the form describes.
@@ -67,7 +90,19 @@ class Launch:
             self._widget.shown = self._shown(told, started)
 
     def _shown(self, told: str = "", started: bool = False) -> dict[str, Any]:
-        kept = ("site", "title", "fields", "errors", "ready", "command", "script", "note")
+        kept = (
+            "site",
+            "title",
+            "fields",
+            "errors",
+            "ready",
+            "command",
+            "script",
+            "note",
+            "found",
+            "resolved",
+            "left_out",
+        )
         return {name: self.form[name] for name in kept} | {"told": told, "started": started}
 
     def _heard(self, told: Mapping[str, Any]) -> None:
@@ -75,11 +110,17 @@ class Launch:
         if not isinstance(values, dict):
             return
         self.fill(values)
-        if told.get("op") == "start":
-            try:
+        op, names = told.get("op"), told.get("hidden")
+        try:
+            if op == "start":
                 self.start()
-            except JrmError as error:
-                self._tell(f"{error.message} (next: {error.hint})" if error.hint else error.message)
+            elif op == "hide" and isinstance(names, list):
+                self.hide(*map(str, names))
+            elif op == "refresh":
+                # A login takes its time, and cells want to run.
+                threading.Thread(target=self.refresh, name="jrm-discover", daemon=True).start()
+        except JrmError as error:
+            self._tell(f"{error.message} (next: {error.hint})" if error.hint else error.message)
 
     def __repr__(self) -> str:
         names = [field["name"] for field in self.form["fields"] if field["shown"]]
@@ -92,7 +133,7 @@ class Launch:
         rows = [
             (field["label"], field["value"], field["default"], field["error"] or field["help"])
             for field in self.form["fields"]
-            if field["shown"]
+            if field["shown"] and not field["hidden"]
         ]
         markup = table(["field", "value", "default", "help"], rows, f"A pilot at {self.site} ({self.form['title']})")
         if self.form["command"]:

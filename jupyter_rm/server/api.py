@@ -171,6 +171,13 @@ class FillForm(Strict):
     """Body of POST form: what a person gave so far, by field."""
 
     values: dict[str, str | int | float | bool | list[str] | None] = {}
+    refresh: bool = False
+
+
+class HideFields(Strict):
+    """Body of POST fields: the names of those that shall not be shown."""
+
+    hidden: list[str]
 
 
 class CancelPilot(Strict):
@@ -365,11 +372,11 @@ class Sites(Api):
 class SiteForm(Api):
     """The launch form of a site."""
 
-    async def _form(self, site: str, values: dict[str, Any]) -> None:
+    async def _form(self, site: str, values: dict[str, Any], refresh: bool = False) -> None:
         def job() -> dict[str, Any]:
             from . import forms
 
-            return forms.form(site, values)
+            return forms.form(site, values, refresh)
 
         self.reply(await self.hub.do(job))
 
@@ -381,7 +388,24 @@ class SiteForm(Api):
     @guarded(READ, PILOTS)
     async def post(self, site: str) -> None:
         """Check values: the same form with what is wrong, and the command that would be run."""
-        await self._form(site, dict(self.body(FillForm).values))
+        given = self.body(FillForm)
+        await self._form(site, dict(given.values), given.refresh)
+
+
+class SiteFields(Api):
+    """Which fields of a site's form are shown to this person."""
+
+    @guarded(WRITE, PILOTS)
+    async def post(self, site: str) -> None:
+        """Keep those that shall not be."""
+        hidden = self.body(HideFields).hidden
+
+        def job() -> dict[str, Any]:
+            from . import forms
+
+            return forms.hide(site, hidden)
+
+        self.reply(await self.hub.do(job))
 
 
 class Spec(Api):
@@ -401,6 +425,7 @@ ROUTES: list[tuple[str, type[Api]]] = [
     ("broker/log", BrokerLog),
     ("sites", Sites),
     (f"sites/{_NAME}/form", SiteForm),
+    (f"sites/{_NAME}/fields", SiteFields),
     ("sessions", Sessions),
     (f"sessions/{_NAME}", Session),
     (f"sessions/{_NAME}/detach", Detach),

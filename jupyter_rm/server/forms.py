@@ -5,12 +5,13 @@ Knows the forms, no HTTP. Read next: :mod:`jupyter_rm.views.forms`.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from ..batch import known, load
 from ..broker.sites import search_path
-from ..views import forms
+from ..client import discover
+from ..views import fields, forms
 
 _TITLES = {"local": "This machine", "noop": "Nothing at all (measures the machinery)"}
 
@@ -26,6 +27,19 @@ def sites() -> dict[str, Any]:
     return {"sites": [{"name": name, "title": title} for name, title in _TITLES.items()], "systems": systems}
 
 
-def form(site: str, values: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the form of a site, filled with ``values``; as :func:`jupyter_rm.views.forms.form_of`."""
-    return forms.form_of(forms.system_of(site), values, site=site)
+def form(site: str, values: Mapping[str, Any], refresh: bool = False) -> dict[str, Any]:
+    """Return the form of a site, filled with ``values``; as :func:`jupyter_rm.views.forms.form_of`.
+
+    Args:
+        refresh: look at the site for its queues first; else what was found there before is offered.
+    """
+    system = forms.system_of(site)
+    found = (discover.discover if refresh else discover.known)(site)
+    return forms.form_of(system, values, site=site, discovered=found, hidden=fields.hidden(system.name))
+
+
+def hide(site: str, names: Iterable[str]) -> dict[str, Any]:
+    """Keep which fields of a site's batch system are not shown to this person; return what is kept."""
+    system = forms.system_of(site)
+    fields.hide(system.name, names)
+    return {"system": system.name, "hidden": sorted(fields.hidden(system.name))}

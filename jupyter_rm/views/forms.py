@@ -9,18 +9,22 @@ Read next: :mod:`jupyter_rm.batch.values`, ``docs/batch-systems.md``.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Mapping, Sequence
+import math
+import time
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from ..batch import BATCH_SCRIPT, BatchSystem, known, load
 from ..batch.conditions import holds
-from ..batch.values import Attribute, Value, accept
+from ..batch.values import Attribute, Value, accept, resolve, written
 from ..broker.sites import AUTO, PLAIN, SiteName, parse, search_path, values_of
 from ..core.session import SITES
 from ..model.errors import JrmError, RequestError
 from ..model.facts import PilotSpec
-from ..model.units import memory_mib
+from ..model.sites import SiteQueue
+from ..model.units import human_s, memory_mib
 from ..runtime.connect import Target
+from ..runtime.found import Found
 
 # What the program that submits decides; these stand in their places in a preview.
 PLACE = "/PLACE-OF-THE-PILOT"
@@ -100,22 +104,33 @@ def form_of(
     *,
     site: str = "",
     choices: Mapping[str, Sequence[str]] | None = None,
+    discovered: Found | None = None,
+    hidden: Collection[str] = (),
 ) -> dict[str, Any]:
     """Return the form of a batch system, filled with ``values``.
 
     Args:
         system: its description. values: what a person gave, by attribute; None and empty texts are "not given".
-        site: the name or URL that is asked for. choices: discovered ones by attribute, such as the queues.
+        site: the name or URL that is asked for. choices: known ones by attribute, such as the queues.
+        discovered: what was found at the site: its queues are choices, and their limits hold.
+        hidden: attributes that this person does not want to see; they are sent with their defaults, as ever.
 
     Returns:
         ``{"site", "system", "title", "fields", "errors", "ready", "command", "argv", "stdin", "script", "later",
-        "note", "pilot"}``. A field is ``{"name", "label", "help", "type", "unit", "value", "default", "min", "max",
-        "pattern", "max_length", "choices", "required", "read_only", "shown", "error"}``; ``errors`` are
-        ``{name: text}``, with the name ``""`` for what is wrong with the whole; ``pilot`` is what
-        ``Session.pilot(**pilot)`` takes, None while there are errors.
+        "note", "found", "resolved", "left_out", "pilot"}``. A field is ``{"name", "label", "help", "type", "unit",
+        "value", "default", "min", "max", "pattern", "max_length", "choices", "required", "read_only", "shown",
+        "hidden", "error"}``; ``errors`` are ``{name: text}``, with the name ``""`` for what is wrong with the whole;
+        ``found`` is ``{"can", "at", "text", "failure"}``, what discovery told; ``resolved`` the values that are asked
+        for, by attribute, ``left_out`` the attributes without one; ``pilot`` is what ``Session.pilot(**pilot)`` takes,
+        None while there are errors.
     """
     fields = {each.name: each for each in offered(system, site)}
+    queues = discovered.queues if discovered is not None and "queue" in fields else ()
     found = dict(choices or {})
+    if queues:
+        found.setdefault("queue", [queue.name for queue in queues if queue.open])
+    hidden = {name for name in hidden if name in fields and not fields[name].required}
+    values = {name: value for name, value in values.items() if name not in hidden}
     given = {name: value for name, value in values.items() if value is not None and value != ""}
     errors: dict[str, str] = {}
     good: dict[str, Value] = {}
@@ -130,11 +145,15 @@ def form_of(
     shown = {name: _shown(each, system, good) for name, each in fields.items()}
     for name in [name for name in good if not shown[name]]:
         del good[name]  # what cannot be seen is not sent
+    errors |= _beyond(queues, good)
     command = None
-    wanted = None if errors else pilot_of(site or system.name, good)
+    resolved: dict[str, str] = {}
+    wanted = None if errors else pilot_of(site or system.name, good, system)
     if wanted is not None:
         try:
-            command = system.render("submit", sent(system, wanted), choices) if "submit" in system.ops else None
+            asked = sent(system, wanted)
+            command = system.render("submit", asked, choices) if "submit" in system.ops else None
+            resolved = _resolved(system, asked) if command else {}
         except JrmError as error:
             name = error.message.partition(":")[0]
             errors[name if name in fields else ""] = _said(error, name)
@@ -147,7 +166,8 @@ def form_of(
         "system": system.name,
         "title": _TITLES.get(site) or _TITLES.get(system.name, system.title),
         "fields": [
-            _field(each, values.get(name), shown[name], found.get(name, ()), errors.get(name, ""))
+            _field(each, values.get(name), shown[name], found.get(name, ()), errors.get(name, ""), queues)
+            | {"hidden": name in hidden}
             for name, each in fields.items()
         ],
         "errors": errors,
@@ -158,8 +178,58 @@ def form_of(
         "script": BATCH_SCRIPT.decode() if command else "",
         "later": later_of(system) if command else {},
         "note": without,
+        "found": _told(discovered, "queue" in fields and not without),
+        "resolved": resolved,
+        "left_out": sorted(name for name in fields if name not in resolved) if resolved else [],
         "pilot": None if errors else wanted,
     }
+
+
+def _resolved(system: BatchSystem, asked: Mapping[str, object]) -> dict[str, str]:
+    """Return what a batch system is asked for, by attribute, defaults included, as its command writes it."""
+    have = resolve(system.attributes, asked)
+    return {
+        name: written(system.attributes[name], value)
+        for name, value in sorted(have.items())
+        if name in system.heard or system.attributes[name].optional
+    }
+
+
+def _beyond(queues: Sequence[SiteQueue], good: Mapping[str, Value]) -> dict[str, str]:
+    """Return what is more than the chosen queue allows, or the default one when none is chosen."""
+    name = good.get("queue")
+    queue = next((each for each in queues if (each.name == name if name else each.default)), None)
+    if queue is None:
+        return {}
+    out = {}
+    wall, nodes = good.get("walltime"), good.get("nodes")
+    if queue.walltime and isinstance(wall, (int, float)) and wall > queue.walltime:
+        out["walltime"] = f"longer than queue {queue.name} allows (next: at most {human_s(queue.walltime)})"
+    if queue.nodes and isinstance(nodes, int) and nodes > queue.nodes:
+        out["nodes"] = f"more than queue {queue.name} allows (next: at most {queue.nodes})"
+    return out
+
+
+def _told(found: Found | None, can: bool) -> dict[str, Any]:
+    """Return what discovery told, in words, with its age."""
+    if found is None or not can:
+        return {"can": can, "at": None, "text": "", "failure": ""}
+    text = ""
+    if found.at:
+        count = len(found.queues)
+        age = human_s(max(0.0, time.time() - found.at))
+        text = f"{count} queue{'s' if count != 1 else ''}, found {age} ago"
+    failure = found.failure and f"Queues were not found: {found.failure}; type them in" + (
+        f" (next: {found.hint})" if found.hint else ""
+    )
+    return {"can": True, "at": found.at or None, "text": text, "failure": failure}
+
+
+def _allows(queue: SiteQueue) -> str:
+    parts = [f"at most {human_s(queue.walltime)}"] if queue.walltime else []
+    parts += [f"{queue.nodes} nodes"] if queue.nodes else []
+    parts += [f"{queue.cores} cores a node"] if queue.cores else []
+    return ", ".join(parts)
 
 
 def later_of(system: BatchSystem) -> dict[str, str]:
@@ -181,7 +251,7 @@ def sent(system: BatchSystem, pilot: Mapping[str, Any]) -> dict[str, Any]:
     return values | {"script": LATER["script"], "spec": LATER["spec"]}
 
 
-def pilot_of(site: str, values: Mapping[str, object]) -> dict[str, Any]:
+def pilot_of(site: str, values: Mapping[str, Value], system: BatchSystem) -> dict[str, Any]:
     """Return the arguments of ``Session.pilot`` for checked values: ``site``, its own fields, ``options``."""
     made: dict[str, Any] = {"site": site}
     nodes = values.get("nodes", 1) if site != "noop" else 1  # there a pilot counts per node
@@ -195,13 +265,16 @@ def pilot_of(site: str, values: Mapping[str, object]) -> dict[str, Any]:
         elif field is not None:
             made[field] = value
         else:
-            options[name] = _option(value)
+            options[name] = _option(value, system.attributes[name].type)
     return made | ({"options": options} if options else {})
 
 
-def _option(value: object) -> str:
+def _option(value: Value, kind: str) -> str:
+    """Write a checked value such that it is accepted again."""
     if isinstance(value, bool):
         return "true" if value else "false"
+    if isinstance(value, (int, float)) and kind in ("duration", "memory"):
+        return f"{math.ceil(value)}{'MiB' if kind == 'memory' else 's'}"
     return ",".join(map(str, value)) if isinstance(value, tuple) else str(value)
 
 
@@ -229,18 +302,27 @@ def _said(error: JrmError, name: str) -> str:
     return f"{text} (next: {error.hint})" if isinstance(error, RequestError) and error.hint else text
 
 
-def _field(attribute: Attribute, value: object, shown: bool, found: Sequence[str], error: str) -> dict[str, Any]:
+def _field(
+    attribute: Attribute, value: object, shown: bool, found: Sequence[str], error: str, queues: Sequence[SiteQueue]
+) -> dict[str, Any]:
+    help_, default = attribute.help, attribute.default
+    if attribute.name == "queue" and queues:
+        usual = next((queue for queue in queues if queue.default), None)
+        chosen = next((queue for queue in queues if queue.name == (value or (usual and usual.name))), None)
+        default = default or (usual and usual.name)
+        if chosen is not None and (limits := _allows(chosen)):
+            help_ = f"{chosen.name}: {limits}"
     choices = list(found) or list(attribute.choices)
     if attribute.type == "choice" and not choices:
         choices = [str(attribute.default)] if attribute.default is not None else []
     return {
         "name": attribute.name,
         "label": attribute.label or attribute.name.replace("_", " ").capitalize(),
-        "help": attribute.help,
+        "help": help_,
         "type": "choice" if choices and attribute.type == "string" else attribute.type,
         "unit": attribute.unit,
         "value": value,
-        "default": attribute.default,
+        "default": default,
         "min": attribute.min,
         "max": attribute.max,
         "pattern": attribute.pattern,

@@ -36,7 +36,8 @@ function input(field, parent) {
   }
   if (field.choices.length) {
     const made = make("select", parent);
-    make("option", made, field.required ? "choose" : "the site's own choice", { value: "" });
+    const usual = field.default ? `the site's own choice (${field.default})` : "the site's own choice";
+    make("option", made, field.required ? "choose" : usual, { value: "" });
     for (const choice of field.choices) make("option", made, choice, { value: choice });
     return made;
   }
@@ -52,6 +53,12 @@ function render({ model, el }) {
   make("style", root, STYLE);
   const head = make("b", root);
   const grid = make("div", root, undefined, { class: "grid" });
+  const found = make("div", root, undefined, { class: "end" });
+  const age = make("span", found, "", { class: "help", role: "status" });
+  const refresh = make("button", found, "Look for its queues", { type: "button" });
+  const choose = make("details", root);
+  make("summary", choose, "Fields");
+  const boxes = make("div", choose);
   const whole = make("p", root, "", { class: "help bad", role: "alert" });
   const preview = make("div", root);
   const end = make("div", root, undefined, { class: "end" });
@@ -69,28 +76,65 @@ function render({ model, el }) {
     const help = make("span", grid, "", { class: "help", id: `${id}-help` });
     const box = input(field, place);
     box.id = id;
-    box.setAttribute("aria-describedby", `${id}-help`);
     box.value = field.value === null || field.value === undefined ? "" : String(field.value);
     box.disabled = field.read_only;
+    dress(box);
+    made.set(field.name, { label, place, help, input: box, choices: field.choices.join("\n") });
+  }
+
+  function dress(box) {
+    box.setAttribute("aria-describedby", `${box.id}-help`);
     box.addEventListener("keydown", event => event.stopPropagation());
     box.addEventListener("input", () => {
       clearTimeout(timer);
       timer = setTimeout(() => model.send({ op: "fill", values: values() }), WAIT_MS);
     });
-    made.set(field.name, { label, place, help, input: box });
+  }
+
+  function hideable(form) {
+    const names = form.fields.map(field => `${field.name} ${field.hidden}`).join("\n");
+    if (boxes.dataset.names === names) return;
+    boxes.dataset.names = names;
+    boxes.replaceChildren();
+    for (const field of form.fields.filter(each => !each.required)) {
+      const label = make("label", boxes, undefined, { style: "display:inline-block;margin-right:12px" });
+      const box = make("input", label, undefined, { type: "checkbox", "data-field": field.name });
+      box.checked = !field.hidden;
+      label.append(` ${field.label}`);
+      box.addEventListener("change", () => {
+        const hidden = [...boxes.querySelectorAll("input")].filter(each => !each.checked).map(each => each.dataset.field);
+        model.send({ op: "hide", values: values(), hidden });
+      });
+    }
   }
 
   function update() {
     const form = model.get("shown");
     head.textContent = `A pilot at ${form.site} (${form.title})`;
     for (const field of form.fields) {
+      const known = made.get(field.name);
+      // Other choices make another input.
+      if (known && known.choices !== field.choices.join("\n")) {
+        const next = input(field, document.createElement("div"));
+        next.id = known.input.id;
+        next.value = known.input.value;
+        dress(next);
+        known.input.replaceWith(next);
+        known.input = next;
+        known.choices = field.choices.join("\n");
+      }
       if (!made.has(field.name)) add(field);
       const row = made.get(field.name);
-      for (const node of [row.label, row.place, row.help]) node.hidden = !field.shown;
+      for (const node of [row.label, row.place, row.help]) node.hidden = !field.shown || field.hidden;
       row.help.textContent = field.error || (field.read_only ? "decided by the site" : field.help);
       row.help.className = field.error ? "help bad" : "help";
       row.input.setAttribute("aria-invalid", String(Boolean(field.error)));
     }
+    hideable(form);
+    found.hidden = !form.found.can;
+    age.textContent = form.found.failure || form.found.text;
+    age.className = form.found.failure ? "help bad" : "help";
+    refresh.disabled = false;
     whole.textContent = form.errors[""] || "";
     whole.hidden = !form.errors[""];
     preview.replaceChildren();
@@ -100,6 +144,10 @@ function render({ model, el }) {
       const more = make("details", preview);
       make("summary", more, "the batch script (the same for every job)");
       make("pre", more, form.script);
+      const asked = make("details", preview);
+      make("summary", asked, "every value that is asked for, defaults included");
+      const lines = Object.entries(form.resolved).map(([name, text]) => `${name} = ${text}`);
+      make("pre", asked, [...lines, `not given: ${form.left_out.join(", ")}`].join("\n"));
     } else if (form.note) make("span", preview, form.note, { class: "help" });
     const why = form.told ? "" : form.ready ? "" : "Something in the form must be changed first.";
     start.disabled = !form.ready || Boolean(form.started);
@@ -107,6 +155,11 @@ function render({ model, el }) {
     told.textContent = form.told || why;
   }
 
+  refresh.addEventListener("click", () => {
+    refresh.disabled = true;
+    age.textContent = "looking";
+    model.send({ op: "refresh", values: values() });
+  });
   start.addEventListener("click", () => {
     clearTimeout(timer);
     start.disabled = true;

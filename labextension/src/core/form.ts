@@ -17,6 +17,7 @@ interface Field {
   required: boolean;
   read_only: boolean;
   shown: boolean;
+  hidden: boolean;
   error: string;
   min: number | null;
   max: number | null;
@@ -30,7 +31,11 @@ interface Form {
   ready: boolean;
   command: string;
   stdin: string;
+  script: string;
   note: string;
+  found: { can: boolean; at: number | null; text: string; failure: string };
+  resolved: Record<string, string>;
+  left_out: string[];
   pilot: Record<string, unknown> | null;
 }
 
@@ -57,6 +62,15 @@ export class PilotForm {
   private readonly rest = h('div', { class: 'jrm-form' });
   private readonly preview = h('details', {});
   private readonly command = h('pre', { class: 'jrm-out', tabindex: 0 });
+  private readonly config = h('pre', { class: 'jrm-out', tabindex: 0 });
+  private readonly script = h('pre', { class: 'jrm-out', tabindex: 0 });
+  private readonly found = h('div', { class: 'jrm-line' });
+  private readonly foundText = h('span', { class: 'jrm-faint', role: 'status' });
+  private readonly refresh: HTMLButtonElement;
+  private readonly choose = h('details', {});
+  private readonly boxes = h('div', { class: 'jrm-boxes', role: 'group' });
+  private boxesOf = '';
+  private choices = '';
   private readonly said = h('div', {});
   private readonly submit: HTMLButtonElement;
   private readonly rows = new Map<string, Row>();
@@ -84,8 +98,24 @@ export class PilotForm {
     this.submit = button(trans.__('Start pilot'), () => void this.send(), { class: 'jrm-primary' });
     append(this.more.firstElementChild as Element, [trans.__('More')]);
     this.more.append(this.rest);
-    this.preview.append(h('summary', {}, trans.__('What will be run')), this.command);
+    const told = (summary: string, pre: HTMLElement): HTMLElement => {
+      pre.setAttribute('aria-label', summary);
+      return h('details', {}, h('summary', {}, summary), pre);
+    };
     this.command.setAttribute('aria-label', trans.__('What will be run'));
+    this.preview.append(
+      h('summary', {}, trans.__('What will be run')),
+      this.command,
+      told(trans.__('Every value that is asked for'), this.config),
+      told(trans.__('The batch script, the same for every job'), this.script)
+    );
+    this.refresh = button(trans.__('Look for its queues'), () => void this.discover(), {
+      title: trans.__('Log in there and ask which queues there are; a login that asks something is not answered here')
+    });
+    this.found.append(this.foundText, this.refresh);
+    this.found.hidden = true;
+    this.boxes.setAttribute('aria-label', trans.__('Fields that are shown'));
+    this.choose.append(h('summary', {}, trans.__('Fields that are shown')), this.boxes);
     this.element = h(
       'form',
       {
@@ -100,8 +130,10 @@ export class PilotForm {
       },
       h('div', { class: 'jrm-row2' }, h('label', { for: this.site.id }, trans.__('Site')), this.site),
       h('datalist', { id: list }),
+      this.found,
       this.fields,
       this.more,
+      this.choose,
       this.preview,
       this.said,
       h('div', { class: 'jrm-actions' }, this.submit, button(trans.__('Not now'), () => this.done(null)))
@@ -135,12 +167,39 @@ export class PilotForm {
     allow(this.submit, this.trans.__('It is being checked'));
   }
 
+  /** Look at the site for its queues. */
+  private async discover(): Promise<void> {
+    this.stale();
+    allow(this.refresh, this.trans.__('It is being asked'));
+    write(this.foundText, this.trans.__('looking'));
+    try {
+      await this.load(true, true);
+    } finally {
+      allow(this.refresh, '');
+    }
+  }
+
+  /** Keep which fields this person wants to see; the server remembers it. */
+  private async hide(): Promise<void> {
+    const boxes = [...this.boxes.querySelectorAll('input')];
+    const hidden = boxes.filter(each => !each.checked).map(each => each.dataset['field']);
+    for (const name of hidden) delete this.values[name ?? ''];
+    this.stale();
+    try {
+      await this.server.ask(`sites/${encodeURIComponent(this.site.value.trim() || 'local')}/fields`, 'POST', { hidden });
+    } catch (error) {
+      return fill(this.said, notice(trouble(error), this.trans));
+    }
+    await this.load();
+  }
+
   /** Ask the server for the form with what is filled in. */
-  private async load(anew = false): Promise<void> {
+  private async load(anew = false, refresh = false): Promise<void> {
     const asked = ++this.asked;
     try {
       const site = encodeURIComponent(this.site.value.trim() || 'local');
-      const form = (await this.server.ask(`sites/${site}/form`, 'POST', { values: this.values })) as Form;
+      const body = refresh ? { values: this.values, refresh } : { values: this.values };
+      const form = (await this.server.ask(`sites/${site}/form`, 'POST', body)) as Form;
       if (asked !== this.asked) return;
       this.form = form;
       fill(this.said);
@@ -157,7 +216,9 @@ export class PilotForm {
     const { form, trans } = this;
     if (!form) return;
     const names = form.fields.map(each => each.name);
-    if (anew || names.join() !== [...this.rows.keys()].join()) {
+    const choices = JSON.stringify(form.fields.map(each => each.choices));
+    if (anew || names.join() !== [...this.rows.keys()].join() || choices !== this.choices) {
+      this.choices = choices;
       this.rows.clear();
       fill(this.fields);
       fill(this.rest);
@@ -170,7 +231,7 @@ export class PilotForm {
     for (const field of form.fields) {
       const row = this.rows.get(field.name);
       if (!row) continue;
-      row.element.hidden = !field.shown;
+      row.element.hidden = !field.shown || field.hidden;
       write(row.error, field.error);
       row.input.setAttribute('aria-invalid', String(Boolean(field.error)));
     }
@@ -179,8 +240,36 @@ export class PilotForm {
     if (whole) fill(this.said, notice({ code: '', message: whole, hint: '', retry: false }, trans));
     const text = [form.command, form.stdin].filter(Boolean).join('\n\n');
     write(this.command, text || form.note);
+    const lines = Object.entries(form.resolved).map(([name, value]) => `${name} = ${value}`);
+    if (lines.length) lines.push(trans.__('not given: %1', form.left_out.join(', ')));
+    write(this.config, lines.join('\n'));
+    write(this.script, form.script);
+    (this.config.parentElement as HTMLElement).hidden = !lines.length;
+    (this.script.parentElement as HTMLElement).hidden = !form.script;
+    this.found.hidden = !form.found.can;
+    write(this.foundText, form.found.failure || form.found.text);
+    this.foundText.className = form.found.failure ? 'jrm-bad' : 'jrm-faint';
+    this.hideable(form);
     const first = Object.values(form.errors)[0];
     allow(this.submit, form.ready ? '' : trans.__('Not yet: %1', first ?? ''), trans.__('Ask %1 for it', form.title));
+  }
+
+  private hideable(form: Form): void {
+    const key = form.fields.map(each => `${each.name} ${each.hidden}`).join();
+    if (key === this.boxesOf) return;
+    this.boxesOf = key;
+    const focused = (document.activeElement as HTMLElement | null)?.dataset['field'];
+    const held = this.boxes.contains(document.activeElement);
+    const rows = form.fields.filter(each => !each.required);
+    fill(
+      this.boxes,
+      ...rows.map(each => {
+        const box = h('input', { type: 'checkbox', 'data-field': each.name, onchange: () => void this.hide() });
+        box.checked = !each.hidden;
+        return h('label', { title: each.help }, box, ` ${each.label}`);
+      })
+    );
+    if (held && focused) this.boxes.querySelector<HTMLElement>(`[data-field="${focused}"]`)?.focus();
   }
 
   private row(field: Field): Row {

@@ -129,6 +129,8 @@ const SHEET = `
 .jrm-form label { font-size: 12px; font-weight: 600; }
 .jrm-form input:not([type=checkbox]), .jrm-form select { width: 100%; }
 .jrm-form pre { margin: 0; }
+.jrm-boxes { display: flex; flex-wrap: wrap; gap: 2px 12px; padding: 4px 0; }
+.jrm-form .jrm-boxes label { font-weight: normal; }
 .jrm-questions { background: var(--jrm-warn); border-left: 3px solid var(--jrm-warn-line); }
 .jrm-status { display: inline-flex; gap: 6px; align-items: center; background: transparent; font-size: inherit; }
 .jrm-status .jrm-mark { width: 14px; height: 14px; }
