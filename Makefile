@@ -4,10 +4,12 @@
 .PHONY: help setup demo lab test check unit bench wheel docs clean distclean
 PY := .venv/bin/python
 ARGS ?=
+# Tests of clusters, SSH and browsers wait more than they compute: two workers share the files among them.
+WORKERS ?= 2
 
 help: ## list the commands
 	@awk -F':.*## ' '/^[a-z]+:.*## /{printf "  make %-10s %s\n", $$1, $$2}' Makefile
-	@echo '  Variables: ARGS="..." is passed on (make unit ARGS="-k journal"); PYTHON=... chooses the interpreter of a new .venv'
+	@echo '  Variables: ARGS="..." is passed on (make unit ARGS="-k journal"); PYTHON=... chooses the interpreter of a new .venv; WORKERS=1 for tests one by one'
 
 demo: ## set up and run the first example notebook for real, here, with nothing else needed
 	@scripts/setup.sh notebook
@@ -20,7 +22,7 @@ lab: ## set up and open JupyterLab on the examples
 	$(PY) -m jupyterlab --ServerApp.root_dir=examples $$root $(ARGS)
 
 test: check ## set up, check, and run all tests (what CI runs)
-	@$(PY) -m pytest $(ARGS)
+	@$(PY) -m pytest -n $(WORKERS) --dist loadfile $(ARGS)
 
 unit: setup ## run tests only: make unit ARGS="tests/model -k states"
 	@$(PY) -m pytest $(ARGS)
