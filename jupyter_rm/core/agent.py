@@ -170,8 +170,8 @@ class AgentMachine(FilesOfTasks):
                 self._replace = True
         elif isinstance(news, NodeChanged):
             self._replace = True
-            if self.floor.change(news) and self.welcomed and not self.ended:
-                self._say_hello(now)  # the broker is to know what the node is called
+            if self.floor.change(news) and not self.ended:
+                self._say_hello(now)  # the broker is to know what is there, also when the last hello is under way
         elif not self._files(news):
             self._tick(now)
         return self._out()
