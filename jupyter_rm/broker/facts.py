@@ -32,7 +32,7 @@ def of_login(
         "home": survey.home,
         "libc": survey.libc,
         "home_free_mib": survey.free_mib,
-        "batch_system": system.name,
+        "site": system.name,
         "env": made.root,
     }
     for name, probe in probes.chosen(system.table("probe"), probes.LOGIN).items():

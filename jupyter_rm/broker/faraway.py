@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 import logging
+import threading
 import time
 from typing import TYPE_CHECKING
 
@@ -20,7 +21,7 @@ from ..model.effects import StartPilot
 from ..model.errors import JrmError, LinkError, RequestError, SiteError
 from ..model.facts import PilotSpec
 from ..model.states import Cause, PilotState
-from ..runtime.bootstrap import Environment, Step, ensure
+from ..runtime.bootstrap import Environment, Step, Stoppable, Stopped, ensure
 from ..wire import letters
 from .facts import of_login
 from .places import NEW, SUBMITTED, SUBMITTING, Record, remote_place, remote_sandbox, spec_of
@@ -53,6 +54,7 @@ class Faraway(Watched):
         super().__init__(site, order, record)
         self._resolved = 0
         self._unheard = 0
+        self.stop = threading.Event()  # set from any thread: what is being prepared is not wanted any more
 
     def turn(self) -> None:
         """Do what can be done now.
@@ -69,7 +71,7 @@ class Faraway(Watched):
             self._watch()
 
     def _begin(self) -> None:
-        if self.wants_end:
+        if self.wants_end or self.stop.is_set():
             self.end(Cause.USER_CANCEL, "canceled before it was submitted")
             return
         step = "environment"
@@ -77,6 +79,9 @@ class Faraway(Watched):
             made = self._environment()
             step = "submit"
             values = self._prepare(made)
+        except Stopped:
+            self.end(Cause.USER_CANCEL, "canceled before it was submitted")
+            return
         except LinkError:
             raise  # the connection comes back; every step so far may be repeated
         except JrmError as error:
@@ -99,7 +104,7 @@ class Faraway(Watched):
             self.step("environment", status, text, -1.0 if outer else float(step.percent))
 
         connection, facts = self._site.reached()
-        return ensure(connection, facts, want, heard)
+        return ensure(Stoppable(connection, self.stop), facts, want, heard)
 
     def _prepare(self, made: Environment) -> dict[str, object]:
         site, record, spec = self._site, self.record, self._spec()
@@ -115,7 +120,9 @@ class Faraway(Watched):
         told["job"] = site.system.get("job")  # how the nodes of a job are told there
         told["probes"] = dict(site.system.table("probe"))
         told["facts"] = of_login(
-            connection, facts, site.system, made, lambda text: self.step("environment", "progress", text)
+            Stoppable(connection, self.stop),
+            *(facts, site.system, made),
+            lambda text: self.step("environment", "progress", text),
         )
         body = spec_bytes(made.python, made.program, json.dumps(told).encode())
         done = connection.run(["/bin/sh", "-c", _PREPARE, "sh", record.place, BATCH_SCRIPT.decode()], stdin=body)
@@ -126,6 +133,8 @@ class Faraway(Watched):
                 hint="check free space, quota and permissions of your home directory there",
                 retry=True,
             )
+        if self.stop.is_set():
+            raise Stopped
         if spec.bundle:
             connection.write(f"{record.place}/{letters.WORK}", msgspec.msgpack.encode(self.order.orders))
         return values

@@ -79,6 +79,7 @@ class Site(threading.Thread):
         self._login_at = 0.0
         self._login_pause = LOGIN_AGAIN
         self._needs_person = False
+        self._reaching = False
         self._status_at = 0.0
 
     # ------------------------------------------------------------ any thread
@@ -95,6 +96,13 @@ class Site(threading.Thread):
 
     def end_pilot(self, key: Key, lost: bool = False) -> None:
         """End a pilot; ``lost``: its job is being ended from outside already, find out why."""
+        pilot = self._pilots.get(key)
+        if pilot is not None:
+            pilot.stop.set()
+            if self._reaching and pilot.record.phase == NEW:
+                # A login may last; nothing of this pilot was submitted, and nothing will be.
+                reason = "canceled before it was submitted"
+                self.tell(JobChanged(*key, False, cause=int(Cause.USER_CANCEL), reason=reason))
         self.post(lambda: self._end(key, lost))
 
     def look(self, key: Key) -> None:
@@ -212,7 +220,11 @@ class Site(threading.Thread):
         if not self._pilots or now < self._login_at:
             return
         try:
-            self._reach()
+            self._reaching = True
+            try:
+                self._reach()
+            finally:
+                self._reaching = False
             for pilot in list(self._pilots.values()):
                 if pilot.due <= time.monotonic():
                     self._one(pilot)

@@ -11,7 +11,8 @@ Knows: connections, environments. Does not know: pilots, batch systems. Read nex
 """
 
 from jupyter_rm.runtime.bootstrap.ensure import ensure, prepare
+from jupyter_rm.runtime.bootstrap.stop import Stoppable, Stopped
 from jupyter_rm.runtime.bootstrap.survey import SiteFacts, survey
 from jupyter_rm.runtime.bootstrap.talk import Environment, Step, Wanted
 
-__all__ = ["Environment", "SiteFacts", "Step", "Wanted", "ensure", "prepare", "survey"]
+__all__ = ["Environment", "SiteFacts", "Step", "Stoppable", "Stopped", "Wanted", "ensure", "prepare", "survey"]
