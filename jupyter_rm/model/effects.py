@@ -152,68 +152,8 @@ class EndPilot(Effect):
     session: str
     pilot: int
     job_id: str
-
     lost: bool = False
 
-
-@dataclass(frozen=True, slots=True)
-class Bring(Effect):
-    """Bring what these tasks take from the client's machine to a pilot's site; answered by Brought, once or more.
-
-    ``early``: nobody waits for it yet, and nothing is answered.
-    """
-
-    session: str
-    pilot: int
-    bulk: int
-    picks: Picks
-    early: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class Brought(Input):
-    """What became of sources of a bulk at a pilot's site."""
-
-    session: str
-    pilot: int
-    bulk: int
-    found: dict[str, Found]
-
-
-@dataclass(frozen=True, slots=True)
-class Fetch(Effect):
-    """Fetch what these attempts give to the client's machine; answered by Fetched, once or in parts."""
-
-    session: str
-    pilot: int
-    bulk: int
-    picks: Picks
-    attempt: bytes
-
-
-@dataclass(frozen=True, slots=True)
-class Fetched(Input):
-    """Files of these attempts are here; ``notes`` say by position of which not, and why."""
-
-    session: str
-    pilot: int
-    bulk: int
-    picks: Picks
-    attempt: bytes
-    notes: dict[int, str]
-
-
-@dataclass(frozen=True, slots=True)
-class Carrying(Input):
-    """How far files are; fields as in :class:`~jupyter_rm.model.facts.StagingSeen`."""
-
-    session: str
-    pilot: int
-    bulk: int
-    text: str
-    index: int = -1
-    done: int = 0
-    size: int = 0
 
 @dataclass(frozen=True, slots=True)
 class Bring(Effect):
