@@ -19,9 +19,20 @@ from . import paint
 
 MOST = 40_000  # bytes
 ROWS = 20
-_READ = frozenset({"tasks", "pilots", "queue", "jobs"})  # other tables are drawn, not read
-_TIMES = frozenset({"at", "since", "started", "ended", "asked_at", "opened_at", "started_at", "ended_at", "estimate"})
-_NUMBERS = frozenset({"exit_code", "attempt", "nodes", "cores", "gpus", "running", "tasks"})
+_READ = frozenset({"tasks", "pilots", "queue", "jobs", "places"})  # other tables are drawn, not read
+_TIMES = frozenset(
+    {
+        *("at", "since", "started", "ended", "asked_at", "opened_at", "started_at", "ended_at", "estimate"),
+        *("earliest", "latest", "submit", "start", "heard_queue", "heard_nodes"),
+    }
+)
+_NUMBERS = frozenset(
+    {
+        *("exit_code", "attempt", "nodes", "cores", "gpus", "running", "tasks", "position", "length", "others", "up"),
+        *("free", "mixed", "busy", "drained", "down", "unknown", "number"),
+    }
+)
+_UNSEEN = {"jobs": frozenset({"key", "color", "lit", "uid"})}  # what figures need, and people do not
 
 
 def markup(picture: Picture, view: str, title: str) -> str:
@@ -54,7 +65,12 @@ def _table(name: str, table: Table, room: int) -> str:
         return ""
     # Empty columns tell nothing and make narrow pages scroll.
     nothing = ("", None, False)
-    kept = [place for place in range(len(table.columns)) if any(row[place] not in nothing for row in table.rows)]
+    unseen = _UNSEEN.get(name, frozenset())
+    kept = [
+        place
+        for place, column in enumerate(table.columns)
+        if column not in unseen and any(row[place] not in nothing for row in table.rows)
+    ]
     names = [html.escape(table.columns[place].replace("_", " ")) for place in kept]
     head = "".join(f'<th scope="col" style="text-align:left">{name}</th>' for name in names)
     rows: list[str] = []

@@ -99,6 +99,29 @@ def test_a_person_sees_the_line(
     nodes.get_by_role("button", name="Table").click()
     until(page, lambda: nodes.locator("tr.jrm-linked").count() == 4, "the nodes of the chosen job are not marked")
     shoot(page, "nodes-by-user")
+    # The form offers what the broker heard of the site's queues; another name of the site is looked at when asked.
+    page.locator("#jupyter_rm-panel").get_by_role("button", name="Start pilot").click()
+    form = page.locator("#jupyter_rm-panel").get_by_role("form")
+    form.get_by_label("Site", exact=True).fill(SITE)
+    queues = form.get_by_label("Queue", exact=True).locator("option")
+    until(page, lambda: "gpu" in queues.all_inner_texts(), "the queues are no choices")
+    assert sorted(queues.all_inner_texts()) == ["batch", "debug", "gpu", "idlecyc", "scavenge"]
+    form.get_by_label("Queue", exact=True).select_option("debug")
+    form.get_by_label("Time limit").fill("1h")
+    until(page, lambda: "longer than queue debug allows" in form.inner_text(), "the limit is not told")
+    form.get_by_label("Site", exact=True).fill("slurm+ssh://bob@tb-slurm")
+    until(page, lambda: queues.count() == 0, "the queues of one account are shown for another")
+    form.get_by_role("button", name="Look for its queues").click()
+    until(page, lambda: "gpu" in queues.all_inner_texts(), "nothing was found")
+    assert "5 queues, found" in form.inner_text()
+    form.get_by_label("Site", exact=True).fill("slurm+ssh://bob@127.0.0.1:1")
+    until(page, lambda: queues.count() == 0, "the queues of one site are shown for another")
+    form.get_by_role("button", name="Look for its queues").click()
+    until(page, lambda: "Queues were not found" in form.inner_text(), "a failure is not told")
+    assert form.get_by_label("Queue", exact=True).is_editable(), "the form is not open"
+    shoot(page, "form-queues")
+    assert faults(page, "#jupyter_rm-panel") == []
+    form.get_by_role("button", name="Not now").click()
     assert faults(page, ".jrm-v-nodes") + faults(page, ".jrm-v-queue") == []
     session.close()
     assert talk.ours == []

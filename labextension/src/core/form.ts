@@ -42,6 +42,7 @@ interface Form {
 interface Row {
   element: HTMLElement;
   input: HTMLInputElement | HTMLSelectElement;
+  hint: HTMLElement;
   error: HTMLElement;
 }
 
@@ -71,6 +72,7 @@ export class PilotForm {
   private readonly boxes = h('div', { class: 'jrm-boxes', role: 'group' });
   private boxesOf = '';
   private choices = '';
+  private looking: string | null = null;
   private readonly said = h('div', {});
   private readonly submit: HTMLButtonElement;
   private readonly rows = new Map<string, Row>();
@@ -116,6 +118,7 @@ export class PilotForm {
     this.found.hidden = true;
     this.boxes.setAttribute('aria-label', trans.__('Fields that are shown'));
     this.choose.append(h('summary', {}, trans.__('Fields that are shown')), this.boxes);
+    this.choose.addEventListener('toggle', () => this.form && this.hideable(this.form));
     this.element = h(
       'form',
       {
@@ -170,11 +173,13 @@ export class PilotForm {
   /** Look at the site for its queues. */
   private async discover(): Promise<void> {
     this.stale();
+    const site = (this.looking = this.site.value);
     allow(this.refresh, this.trans.__('It is being asked'));
     write(this.foundText, this.trans.__('looking'));
     try {
-      await this.load(true, true);
+      await this.load(true);
     } finally {
+      if (this.looking === site) this.looking = null;
       allow(this.refresh, '');
     }
   }
@@ -194,8 +199,10 @@ export class PilotForm {
   }
 
   /** Ask the server for the form with what is filled in. */
-  private async load(anew = false, refresh = false): Promise<void> {
+  private async load(anew = false): Promise<void> {
     const asked = ++this.asked;
+    // What was typed meanwhile must not be answered before, without what is being looked for.
+    const refresh = this.looking === this.site.value;
     try {
       const site = encodeURIComponent(this.site.value.trim() || 'local');
       const body = refresh ? { values: this.values, refresh } : { values: this.values };
@@ -232,6 +239,7 @@ export class PilotForm {
       const row = this.rows.get(field.name);
       if (!row) continue;
       row.element.hidden = !field.shown || field.hidden;
+      write(row.hint, field.name === 'queue' && field.choices.length ? field.help : '');
       write(row.error, field.error);
       row.input.setAttribute('aria-invalid', String(Boolean(field.error)));
     }
@@ -255,6 +263,7 @@ export class PilotForm {
   }
 
   private hideable(form: Form): void {
+    if (!this.choose.open) return; // made when somebody wants to see it
     const key = form.fields.map(each => `${each.name} ${each.hidden}`).join();
     if (key === this.boxesOf) return;
     this.boxesOf = key;
@@ -264,7 +273,7 @@ export class PilotForm {
     fill(
       this.boxes,
       ...rows.map(each => {
-        const box = h('input', { type: 'checkbox', 'data-field': each.name, onchange: () => void this.hide() });
+        const box = h('input', { type: 'checkbox', 'data-field': each.name, 'aria-label': this.trans.__('Show %1', each.label), onchange: () => void this.hide() });
         box.checked = !each.hidden;
         return h('label', { title: each.help }, box, ` ${each.label}`);
       })
@@ -287,7 +296,7 @@ export class PilotForm {
     };
     const soon = later(change, 300);
     const common = {
-      ...{ id, 'aria-describedby': `${id}-error`, 'aria-required': field.required ? 'true' : null },
+      ...{ id, 'aria-describedby': `${id}-hint ${id}-error`, 'aria-required': field.required ? 'true' : null },
       disabled: field.read_only,
       title: help
     };
@@ -308,8 +317,9 @@ export class PilotForm {
     const error = h('div', { class: 'jrm-bad', id: `${id}-error`, 'aria-live': 'polite' });
     const label = h('label', { for: id, title: help }, field.label, field.required ? ' *' : '');
     if (field.unit) label.append(h('span', { class: 'jrm-faint' }, ` (${field.unit})`));
-    const element = h('div', { class: 'jrm-row2' }, label, input, error);
-    return { element, input, error };
+    const limits = h('div', { class: 'jrm-faint', id: `${id}-hint` });
+    const element = h('div', { class: 'jrm-row2' }, label, input, limits, error);
+    return { element, input, hint: limits, error };
   }
 
   private async send(): Promise<void> {
