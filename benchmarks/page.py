@@ -39,16 +39,12 @@ async ([text, views, base]) => {
   document.body.replaceChildren();
   const lib = await import(URL.createObjectURL(new Blob([text], {type: 'text/javascript'})));
   window.mounted = {};
-  window.drawn = {};
   for (const view of views) {
     const place = document.createElement('div');
     place.style.cssText = 'height: 480px; width: 1000px; display: block';
     place.id = view;
     document.body.append(place);
     window.mounted[view] = lib.mountView(place, {view, session: 'big', baseUrl: base, theme: 'light', place: 'full'});
-    window.drawn[view] = 0;
-    const all = {subtree: true, childList: true, characterData: true};
-    new MutationObserver(() => window.drawn[view]++).observe(place, all);
   }
 }
 """
@@ -108,7 +104,6 @@ def measure(page: Page, server: Server, order: Path, minutes: float) -> dict[str
         frames, size = traffic.most(view)
         told[f"{view}: frames"] = sum(name == view for _, name, _ in traffic.frames)
         told[f"{view}: most frames/s"], told[f"{view}: most kB/s"] = frames, size
-        told[f"{view}: drawn"] = page.evaluate(f"() => window.drawn['{view}']")
     # The map leaves the screen while everything still changes.
     page.evaluate("() => (document.getElementById('nodes').style.display = 'none')")
     page.wait_for_timeout(1_000)

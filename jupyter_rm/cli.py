@@ -233,6 +233,14 @@ def _overview(options: argparse.Namespace) -> int:
     return 0
 
 
+def _export(options: argparse.Namespace) -> int:
+    from . import snapshot
+
+    path = snapshot.save(_session(options), options.view, options.file, {}, options.anonymous, options.theme)
+    _say(options, {"file": str(path)}, str(path))
+    return 0
+
+
 def _follow(options: argparse.Namespace) -> int:
     for piece in _one(options).follow("stderr" if options.stderr else "stdout"):
         sys.stdout.write(piece)
@@ -415,6 +423,11 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument("--limit", type=int, default=50)
     verb("nodes", _overview, "list the nodes of the pilots")
     verb("queue", _overview, "show what waits")
+    made = verb("export", _export, "write a view to a file: a page (.html) or data (.json)")
+    made.add_argument("view", help="tasks, nodes, queue, timeline or usage")
+    made.add_argument("file", help="such as map.html or map.json")
+    made.add_argument("--anonymous", action="store_true", help="other names for people, jobs, tasks, hosts, sites")
+    made.add_argument("--theme", choices=("light", "dark"), default="light")
     for name, command, text in (
         ("log", _log, "print what a task wrote"),
         ("follow", _follow, "print what a task writes until it ends"),

@@ -49,6 +49,16 @@ class View:
             self._widget.close()
             self._widget = None
 
+    def save(self, path: str, anonymous: bool = False, theme: str = "light") -> Path:
+        """Write what it shows now to a file, a page (``.html``) or data (``.json``); return its path.
+
+        Args:
+            anonymous: people, jobs, tasks, hosts, sites and queues get other names. theme: ``light`` or ``dark``.
+        """
+        from .. import snapshot
+
+        return snapshot.save(self._session, self._live, path, self.window, anonymous, theme)
+
     def __repr__(self) -> str:
         return str(self._bundle()["text/plain"])
 

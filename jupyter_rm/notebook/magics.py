@@ -211,6 +211,12 @@ class Magics:
     def _usage(self, _: Namespace) -> Any:
         return self.session.view("usage")
 
+    def _export(self, options: Namespace) -> Any:
+        from .. import snapshot
+
+        path = snapshot.save(self.session, options.view, options.file, {}, options.anonymous, options.theme)
+        return show.Text(f"wrote {path}")
+
     def _sql(self, options: Namespace) -> Any:
         return self.session.sql(" ".join(options.query))
 

@@ -61,6 +61,7 @@ _LINE: dict[str, str] = {
     "queue": "show what waits, and where the pilots stand in their queues",
     "timeline": "show what ran where and when",
     "usage": "show cores, GPUs and memory busy against those held",
+    "export": "write a view to a file: a page (.html) or data (.json)",
     "form": "fill in a form for a pilot at a site",
     "site": "list, show, check, explain, try or add sites",
     "sh": "list the shells on other machines, or close one",
@@ -113,6 +114,11 @@ def _build(verb: str, cell: bool) -> Parser:
         add("--title", default="", help="for new")
         add("--set", dest="options", action="append", default=[], metavar="NAME=VALUE", help="for new: defaults")
         add("--force", action="store_true", help="for new: replace a file of that name")
+    elif verb == "export":
+        add("view", help="tasks, nodes, queue, timeline or usage")
+        add("file", help="such as map.html or map.json")
+        add("--anonymous", action="store_true", help="other names for people, jobs, tasks, hosts, sites")
+        add("--theme", choices=("light", "dark"), default="light")
     elif verb == "form":
         add("site", nargs="?", default="local", help="as for %%jrm pilot")
     elif verb == "sh":

@@ -10,6 +10,8 @@ import html
 import time
 from typing import Any
 
+import bokeh.models
+
 from . import offline
 from .controls import TIMES
 from .figures import build
@@ -18,6 +20,7 @@ from .pictures import Picture, Table
 from .said import said
 
 MOST_LINES = 200
+_models: Any = bokeh.models  # its types know less than it has
 _TOLD = ("tasks", "queue", "jobs", "places")  # tables that are written out below the figure
 _PAGE = """<!DOCTYPE html>
 <html lang="en"><head><meta charset="utf-8"><title>%(title)s</title><style>
@@ -66,6 +69,10 @@ def figure(view: str, picture: Picture, theme: str = "light", offset_s: float | 
         if name in picture.tables:
             table = picture.tables[name]
             source.data = columns(table, tuple(TIMES.get(name, ())), offset_s) | said(name, table)
+    # BokehJS draws a stepped area of no points for ever.
+    for drawn in made.select({"type": _models.GlyphRenderer}):
+        if not any(map(len, drawn.data_source.data.values())):
+            drawn.visible = False
     for part, needed in sources.optional.items():
         made.select_one({"name": part}).visible = bool(picture.tables[needed].rows)
     return made

@@ -39,6 +39,22 @@ def test_run_passes_output_and_code_on(session: Session) -> None:
     assert "no command" in jrm("run", "-s", session.name, code=2)
 
 
+def test_a_view_becomes_a_file(session: Session, tmp_path: Path) -> None:
+    assert jrm("run", "-s", session.name, "--name", "wolfgang", "--", "/bin/true") == ""
+    data, page, bare = (tmp_path / name for name in ("tasks.json", "usage.html", "bare.json"))
+    assert told("export", "-s", session.name, "tasks", str(data)) == {"file": str(data)}
+    made = json.loads(data.read_text())
+    assert (made["view"], made["values"]["counts"], made["values"]["session"]) == ("tasks", {"DONE": 1}, session.name)
+    jrm("export", "-s", session.name, "tasks", str(bare), "--anonymous")
+    assert "wolfgang" in data.read_text() and "wolfgang" not in bare.read_text()
+    assert session.name not in bare.read_text() and json.loads(bare.read_text())["values"]["counts"] == {"DONE": 1}
+    jrm("export", "-s", session.name, "usage", str(page), "--theme", "dark")
+    assert page.read_text().startswith("<!DOCTYPE html>") and page.stat().st_mode & 0o777 == 0o600
+    assert "JRM-Q62" in jrm("export", "-s", session.name, "tasks", "tasks.png", code=2)
+    assert "JRM-Q65" in jrm("export", "-s", session.name, "moon", str(data), code=2)
+    assert "JRM-S62" in jrm("export", "-s", session.name, "tasks", str(tmp_path / "no" / "x.json"), code=3)
+
+
 def test_looking_at_tasks(session: Session) -> None:
     uid = jrm("submit", "-s", session.name, "--", "/bin/sh", "-c", "echo out; echo err >&2").strip()
     assert uid == "t.0.0"
