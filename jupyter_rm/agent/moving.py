@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import secrets
 import shutil
 import stat
 import tarfile
@@ -107,7 +106,7 @@ class Mover:
         say: Callable[[str, int, int], None],
     ) -> None:
         self._places, self._found, self._stop, self._say = places, found, stop, say
-        self.source = self.target = ""
+        self.source = self.target = self._named = ""
 
     def carry(self, one: Directive) -> None:
         """Put one file or directory in place.
@@ -121,7 +120,7 @@ class Mover:
         assert goal is not None, "targets name no attempt"
         if one.target.endswith("/"):
             goal /= base_name(rest.partition("?")[0])
-        self.source, self.target = one.source, str(goal)
+        self.source, self.target, self._named = one.source, str(goal), rest
         Path(self._places.folder).mkdir(_DIR, parents=True, exist_ok=True)
         goal.parent.mkdir(_DIR, parents=True, exist_ok=True)
         if scheme in WEB:
@@ -197,8 +196,10 @@ class Mover:
     # ------------------------------------------------------------ on this machine
 
     def copy(self, source: Path, goal: Path, mode: int = -1) -> None:
-        """Copy a file, or a directory with all that is in it."""
+        """Copy a file (into a directory that has its name), or a directory with all that is in it."""
         if not source.is_dir():
+            if goal.is_dir():
+                goal /= base_name(self._named)
             with self._beside(goal) as part:
                 self._pour(source, part, mode)
                 part.replace(goal)
@@ -258,7 +259,8 @@ class Mover:
             raise ValueError(f"it cannot be had: {error.reason}") from None
 
     def _pour(self, source: Path, part: Path, mode: int) -> None:
-        with source.open("rb") as stream:
+        # What a task has put there instead of a file must not hold anybody up.
+        with open(os.open(source, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as stream:
             info = os.fstat(stream.fileno())
             if not stat.S_ISREG(info.st_mode):
                 raise ValueError(f"{source} is neither a file nor a directory")
@@ -288,15 +290,20 @@ class Mover:
 
     @contextlib.contextmanager
     def _beside(self, goal: Path) -> Iterator[Path]:
-        """Give a hidden name beside the goal; what is left under it afterwards is removed."""
-        part = goal.with_name(f".{goal.name[:180]}.{secrets.token_hex(4)}.part")
+        """Give a hidden name beside the goal, of this task's own; what is left under it, also earlier, is removed."""
+        part = goal.with_name(f".{goal.name[:180]}.{self._places.bulk:x}.{self._places.index:x}.part")
+        _remove(part)
         try:
             yield part
         finally:
-            if part.is_dir() and not part.is_symlink():
-                shutil.rmtree(part, ignore_errors=True)
-            else:
-                part.unlink(missing_ok=True)
+            _remove(part)
+
+
+def _remove(part: Path) -> None:
+    if part.is_dir() and not part.is_symlink():
+        shutil.rmtree(part, ignore_errors=True)
+    else:
+        part.unlink(missing_ok=True)
 
 
 def settle(part: Path, goal: Path) -> None:

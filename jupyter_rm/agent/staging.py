@@ -192,6 +192,7 @@ class Stager:
                         np.array([job.attempt for job in mine], np.uint16),
                         out,
                         {at: job.note[:NOTE] for at, job in enumerate(mine) if job.note},
+                        time.time(),
                     )
                 )
 

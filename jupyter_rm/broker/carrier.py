@@ -305,7 +305,7 @@ class Carrier:
                     notes[at] = f"{one.source} leaves its directory"
                     continue
                 goal = Path(split(one.target)[2])
-                if one.target.endswith("/") or goal.is_dir():
+                if one.target.endswith("/"):
                     goal /= base_name(path)
                 items[at].append((f"{base}/{path}" if base else path, goal, one))
         left = [at for at in items if at not in errand.done]
@@ -340,7 +340,7 @@ class Carrier:
         for at, each in items.items():
             for source, goal, one in each:
                 try:
-                    copy_here(Path(source), goal, wanted)
+                    copy_here(Path(source), into(goal, source, Path(source).is_dir()), wanted)
                 except FileNotFoundError:
                     if not one.optional:
                         notes[at] = f"{source} is not there"
@@ -365,13 +365,14 @@ class Carrier:
                     large.append((at, source, goal))  # it changed in this moment, or has an odd name
                     continue
                 data, mode = read[source]
-                self._noted(notes, at, lambda: put_here(goal, [data], mode))  # noqa: B023 (called at once)
+                self._noted(notes, at, lambda: put_here(goal, [data], source, mode))  # noqa: B023 (called at once)
             pack_of.clear()
             bytes_of = 0
 
         for at, each in items.items():
             for source, goal, one in each:
                 kind, size = seen.get(source, ("", 0))
+                goal = into(goal, source, kind == "dir")
                 if not kind:
                     if not one.optional:
                         notes[at] = f"{source} is not there"
@@ -416,3 +417,8 @@ class Carrier:
         place = {at: new for new, at in enumerate(positions)}
         told = {place[at]: note[:NOTE] for at, note in notes.items()}
         self._tell(Fetched(*errand.key, Picks.of(index), attempt, told))
+
+
+def into(goal: Path, source: str, folder: bool) -> Path:
+    """Return where a file goes: into a directory that has its name; a directory's files join those that are there."""
+    return goal / base_name(source) if not folder and goal.is_dir() else goal

@@ -214,7 +214,8 @@ class FilesOfTasks:
             self.floor.add(bulk, ready[where[order]], held.template)
             self._replace = True
         for token, note in failed.items():
-            self._finished.append(never_ran(np.array([token], np.uint64), Cause.STAGE_IN_FAILED, note))
+            end = never_ran(np.array([token], np.uint64), Cause.STAGE_IN_FAILED, note)
+            self._finished.append(replace(end, ended=np.full(1, news.at)))
         return True
 
     def _kept_back(self, news: Finished) -> Finished:

@@ -342,12 +342,16 @@ class Delivered(Effect):
 
 @dataclass(frozen=True, slots=True)
 class Moved(Input):
-    """Files of attempts are in place, inputs or (``out``) outputs; ``notes`` say by position of which not, and why."""
+    """Files of attempts are in place, inputs or (``out``) outputs; ``notes`` say by position of which not, and why.
+
+    ``at``: when, epoch s.
+    """
 
     tokens: Tokens
     attempts: npt.NDArray[np.uint16]
     out: bool
     notes: dict[int, str]
+    at: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,11 +9,13 @@ stands for a whole and checked content. Blocks; knows a connection, no tasks. Re
 from __future__ import annotations
 
 import contextlib
+import errno
 import hashlib
 import io
 import os
 import secrets
 import shutil
+import stat
 import tarfile
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -125,15 +127,21 @@ def unpack_tree(archive: Path, folder: Path) -> None:
                 stream = packed.extractfile(member)
                 assert stream is not None
                 with stream:
-                    put_here(goal, iter(lambda stream=stream: stream.read(1 << 20), b""), member.mode & 0o777)  # type: ignore[misc]
+                    pieces = iter(lambda stream=stream: stream.read(1 << 20), b"")  # type: ignore[misc]
+                    put_here(goal, pieces, member.name, member.mode)
 
 
-def put_here(goal: Path, pieces: Iterable[bytes], mode: int = 0o600) -> None:
-    """Write a file of this machine: the old content or the whole new one has the name, and is on disk."""
+def put_here(goal: Path, pieces: Iterable[bytes], source: str, mode: int = 0o600) -> None:
+    """Write a file of this machine: the old content or the whole new one has the name, and is on disk.
+
+    Args:
+        source: where it comes from: what an earlier life left half-made of it is written over.
+    """
     goal.parent.mkdir(parents=True, exist_ok=True)
-    part = goal.with_name(f".{goal.name[:180]}.{secrets.token_hex(4)}.part")
+    mark = hashlib.sha256(os.fsencode(source)).hexdigest()[:12]
+    part = goal.with_name(f".{goal.name[:180]}.{mark}.part")
     try:
-        with part.open("xb") as sink:
+        with part.open("wb") as sink:
             os.fchmod(sink.fileno(), mode & 0o777 | 0o600)
             for piece in pieces:
                 sink.write(piece)
@@ -157,8 +165,12 @@ def copy_here(source: Path, goal: Path, wanted: Callable[[], None] = lambda: Non
             wanted()
             yield data
 
-    with source.open("rb") as stream:
-        put_here(goal, pieces(stream), os.fstat(stream.fileno()).st_mode)
+    # What a task has put there instead of a file must not hold anybody up.
+    with open(os.open(source, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as stream:
+        info = os.fstat(stream.fileno())
+        if not stat.S_ISREG(info.st_mode):
+            raise OSError(errno.EINVAL, "neither a file nor a directory", str(source))
+        put_here(goal, pieces(stream), str(source), info.st_mode)
     with contextlib.suppress(OSError):
         shutil.copystat(source, goal)
 
