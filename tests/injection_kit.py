@@ -17,11 +17,12 @@ from pathlib import Path
 from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parent / "batch"))
+from cluster_kit import Cluster
 from test_hostile import FRAGMENTS
 
 import jupyter_rm as jrm
-from jupyter_rm.batch import BatchSystem, load
-from jupyter_rm.broker.sites import check
+from jupyter_rm.batch import BATCH_SCRIPT, BatchSystem, load
+from jupyter_rm.broker.sites import check, parse, values_of
 from jupyter_rm.client import capacity
 from jupyter_rm.client.bulk import Bulk
 from jupyter_rm.client.pilot import Pilot
@@ -34,8 +35,9 @@ PATIENT_S = 600.0
 RECORD = """#!/bin/sh
 printf '%s\\0' "$@" "${HOSTILE-unset}" "$(pwd -P; echo .)"
 """
-# What a program's argument or variable can hold: anything but NUL, and text that is no text.
-_TEXT_FIELDS = ("queue", "project", "env", "env_mode", "env_source", "launch", "name", "sandbox")
+_TEXT_FIELDS = (
+    *("queue", "project", "env", "env_mode", "env_source", "env_base", "python", "launch", "name", "sandbox"),
+)
 
 
 @dataclass
@@ -365,8 +367,7 @@ def refused(site: str, fields: dict[str, Any]) -> RequestError | None:
     try:
         spec = capacity.pilot_spec(site, fields)
         check_pilot(spec)
-        if "://" in site:
-            check(spec)
+        check(spec)
     except RequestError as error:
         return error
     return None
@@ -395,8 +396,9 @@ def pilots(
                 taken.append((name, make(text)))
                 continue
             count.refused += 1
-            known = (name, "options", "options[" + repr(name), "env")
-            if not (error.message.startswith(known) or repr(text) in error.message or ascii(text) in error.message):
+            field_name = {"env_source": "source"}.get(name, name)
+            whole = name in ("options", "hooks")  # the text is the name of the field itself
+            if not (error.message.startswith((name, field_name, f"options[{name!r}]")) or whole):
                 count.note(f"{name}={text!r} is refused as {error.message!r}")
             if asked < through:
                 asked += 1
@@ -424,3 +426,59 @@ def totals(counts: Iterable[Count]) -> Counter[str]:
     for one in counts:
         out.update(sent=one.sent, refused=one.refused, arrived=one.arrived, failed=one.failed, wrong=len(one.wrong))
     return out
+
+
+def parsed(cluster: Cluster, name: str, taken: Sequence[tuple[str, dict[str, Any]]], most: int) -> Count:
+    """Show what client and broker took to the site's own parser, which submits nothing; what it says is its affair."""
+    system = load(name)
+    url = f"{name}+ssh://alice@tb-{name}"
+    look = {"slurm": "--test-only", "sge": "-verify"}[name]
+    count = Count()
+    home = f"{cluster.state}/home/alice"
+    with cluster.connect("paramiko", name) as connection:
+        connection.write(f"{home}/job.sh", BATCH_SCRIPT, 0o700)
+        connection.write(f"{home}/spec", b"")
+        for field_name, fields in random.Random(3).sample(list(taken), min(most, len(taken))):
+            count.sent += 1
+            spec = capacity.pilot_spec(url, fields)
+            values = values_of(spec, system, parse(url), "jrm000000000000", home)
+            values |= {"script": f"{home}/job.sh", "spec": f"{home}/spec"}
+            command = system.render("submit", values)
+            done = connection.run([command.argv[0], look, *command.argv[1:]], env=command.env, timeout=60)
+            count.arrived += done.rc == 0
+            count.failed += done.rc != 0
+            if done.rc in (126, 127) or b"sh: " in done.err:
+                count.note(f"{field_name} {fields}: {done}")
+    return count
+
+
+def named_directories(
+    session: Session, site: str, base: str, trap: Trap, texts: Sequence[str], most: int
+) -> Count:
+    """Start pilots whose tasks run in directories of such names below ``base``, and a task in each."""
+    count = Count()
+    parts = [text for text in texts if file_fits(text) and "/" not in text and "\n" not in text and len(text) < 100]
+    started = []
+    for number in range(most):
+        some = parts[number * 12 : (number + 1) * 12]
+        where = "/".join([base, f"{site.partition(':')[0]} {number}", *some])
+        count.sent += 1
+        try:
+            made = session.pilot(site, sandbox=where, **({"cores": 1} if site == "local" else {}))
+        except RequestError as error:
+            count.refused += 1
+            if not error.message.startswith("sandbox"):
+                count.note(f"sandbox={where!r} is refused as {error.message!r}")
+            continue
+        started.append((where, made, session.submit(jrm.Task(str(trap.record), ["x"], pilot=made.uid))))
+    for where, pilot, task in started:
+        if pilot.wait(timeout=120) != "ACTIVE" or task.wait(120) != "DONE":
+            count.note(f"{where!r}: {pilot.state} {pilot.reason}; {task.state} {task.reason}")
+        elif task.stdout().split("\0")[2] == os.path.join(where, *str(task.sandbox).split("/")[-2:]) + "\n.":
+            count.arrived += 1
+        else:
+            count.note(f"{where!r}: it ran in {task.stdout()!r}")
+        pilot.cancel()
+    for _, pilot, _ in started:
+        pilot.wait("DONE", 60)
+    return count

@@ -7,6 +7,7 @@ a user's ``slurm.toml`` with ``extends = "slurm"`` changes single keys of the pa
 
 from __future__ import annotations
 
+import contextlib
 import difflib
 import importlib
 import re
@@ -25,6 +26,10 @@ from .system import BatchSystem
 _toml: Any = importlib.import_module("tomllib" if sys.version_info >= (3, 11) else "tomli")
 PACKAGED = Path(__file__).resolve().parent / "systems"
 _NAME = re.compile(r"[A-Za-z][A-Za-z0-9._-]{0,63}")
+# Reading a description takes many times longer than seeing that none of its files has changed.
+LOADED_MOST = 64
+State = tuple[tuple[str, int, int, int], ...]
+_loaded: dict[tuple[Any, ...], tuple[State, BatchSystem]] = {}
 _VARIABLE = re.compile(r"\$\$\{|\$\{([A-Za-z_][A-Za-z0-9_]*)(?::([^}]*))?\}")
 
 
@@ -175,9 +180,35 @@ def load(
     Raises:
         RequestError: missing, no TOML, circular, or not a description (the first problem that :func:`check` reports).
     """
-    places = list(search)
+    places = [Path(place) for place in search]
+    mark = (str(name_or_path), tuple(places), tuple(sorted((environ or {}).items())))
+    state = _state(name_or_path, places)
+    known_as = _loaded.get(mark)
+    if known_as is not None and known_as[0] == state:
+        return known_as[1]
+    made = _load(name_or_path, places, environ or {})
+    if len(_loaded) >= LOADED_MOST:
+        _loaded.clear()
+    _loaded[mark] = (state, made)
+    return made
+
+
+def _state(name_or_path: str | Path, places: Sequence[Path]) -> State:
+    """Return what tells whether any file that a description may rest on has changed."""
+    files = [path for place in [*places, PACKAGED] if place.is_dir() for path in place.glob("*.toml")]
+    given = Path(name_or_path)
+    files += [given, *given.parent.glob("*.toml")] if given.suffix == ".toml" else []
+    out = []
+    for path in files:
+        with contextlib.suppress(OSError):
+            info = path.stat()
+            out.append((str(path), info.st_mtime_ns, info.st_size, info.st_ino))
+    return tuple(out)
+
+
+def _load(name_or_path: str | Path, places: Sequence[Path], environ: Mapping[str, str]) -> BatchSystem:
     links = chain(name_or_path, places)
-    loaded = merged(links, environ or {})
+    loaded = merged(links, environ)
     problems = problems_of(loaded)
     if problems:
         more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""

@@ -116,6 +116,7 @@ def check(spec: PilotSpec) -> None:
     if "://" not in spec.site and spec.site in SITES:
         only_here(spec)
         hooks.check(spec.hooks, here=True)
+        _check_launch(spec.launch)
         return
     name = parse(spec.site)
     if name.system == AUTO:
