@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from .client.bundle import Array, Bundle, Calls
     from .client.listing import sessions
     from .client.pilot import Pilot
+    from .client.script import Job
     from .client.session import Session, open
     from .client.task import TaskHandle
     from .model.describe import Shell, Task, TaskDescription
@@ -30,6 +31,7 @@ _HOMES = {
     "Bundle": "client.bundle",
     "Calls": "client.bundle",
     "Bulk": "client.bulk",
+    "Job": "client.script",
     "Pilot": "client.pilot",
     "Session": "client.session",
     "TaskHandle": "client.task",
@@ -55,6 +57,7 @@ __all__ = [
     "Bundle",
     "Calls",
     "Cause",
+    "Job",
     "JrmError",
     "LinkError",
     "Pilot",

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from ..batch import BATCH_SCRIPT, BatchError, spec_bytes
+from ..batch import BATCH_SCRIPT, BatchError, Submitted, spec_bytes
 from ..model.effects import StartPilot
 from ..model.errors import JrmError, LinkError, RequestError, SiteError
 from ..model.facts import PilotSpec
@@ -145,7 +145,7 @@ class Faraway(Watched):
         record.phase = SUBMITTING
         site.places.save(*self.key, record)
         try:
-            made = site.batch.submit(values, f"{record.place}/spec", f"{record.place}/job.sh")
+            made = self._hand_over(values)
         except RequestError as error:
             self._refused(error)
         except BatchError as error:
@@ -158,6 +158,9 @@ class Faraway(Watched):
             if made.warnings:
                 log.info("pilot %s p.%d: %s", *self.key, made.warnings)
             self._submitted(made.id)
+
+    def _hand_over(self, values: dict[str, object]) -> Submitted:
+        return self._site.batch.submit(values, f"{self.record.place}/spec", f"{self.record.place}/job.sh")
 
     def _refused(self, error: JrmError) -> None:
         self.fail(error, "submit", Cause.SUBMIT_REJECTED)

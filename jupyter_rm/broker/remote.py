@@ -40,12 +40,12 @@ CLOSE_S = 3.0
 
 def check_site(spec: PilotSpec) -> None:
     """Refuse a pilot that its site cannot give (RequestError)."""
-    if spec.site in SITES:
-        return
     if spec.script:
         from .ownscript import check as check_script
 
         check_script(spec)
+        return
+    if spec.site in SITES:
         return
     from .sites import check
 

@@ -25,6 +25,7 @@ from ..runtime.connect import Connection, Connections, Event, Question
 from .faraway import Faraway
 from .lastword import stumbled, told
 from .links import Key, Links
+from .ownscript import OwnScript
 from .places import NEW, OVER, Places, Record
 from .questions import Questions
 from .seen import Seen, view_of
@@ -276,7 +277,7 @@ class Site(threading.Thread):
             return
         if record.phase == OVER:
             return
-        self._pilots[key] = Faraway(self, order, record)
+        self._pilots[key] = (OwnScript if order.spec.script else Faraway)(self, order, record)
         self._try_again()
 
     def _end(self, key: Key, lost: bool) -> None:

@@ -139,11 +139,12 @@ def stuck(replica: Replica) -> str:
     """Return why a wait may never end: tasks are open and every pilot of the session has ended. Empty: it may."""
     with replica.changed:
         ledger = replica.ledger
-        if not ledger.pilots or any(not row.state.final for row in ledger.pilots):
+        pilots = [row for row in ledger.pilots if not row.spec.script]
+        if not pilots or any(not row.state.final for row in pilots):
             return ""
         if not any(table.open for table in ledger.bulks):
             return ""
-        last = ledger.pilots[-1]
+        last = pilots[-1]
         why = f": {last.reason}" if last.reason else ""
     return (
         f"no pilot of session {replica.name!r} is alive (p.{last.number} {last.state.name}{why}); its tasks wait "

@@ -45,6 +45,7 @@ from .task import TaskHandle
 
 if TYPE_CHECKING:
     from .bundle import Bundle
+    from .script import Job, Jobs
 
 PAYLOAD_PART = 64 << 20  # bytes of arguments in one submission
 CLOSE_S = 1.0  # how long close() waits for news of what it ended
@@ -123,16 +124,17 @@ class Session:
 
     def pilots(self) -> Pilots:
         """Return all pilots, first to last."""
-        return Pilots(self, list(range(len(self._replica.ledger.pilots))))
+        rows = self._replica.ledger.pilots
+        return Pilots(self, [number for number, row in enumerate(rows) if not row.spec.script])
 
     def _need_pilot(self, request: Request) -> None:
         """Start a local pilot when there is none, and refuse what can run nowhere."""
-        rows = self._replica.ledger.pilots
+        rows = [row for row in self._replica.ledger.pilots if not row.spec.script]
         if any(not row.state.final for row in rows):
             capacity.check_fits(request, rows)
             return
         with self._pilot_lock:
-            if any(not row.state.final for row in self._replica.ledger.pilots):
+            if any(not row.state.final and not row.spec.script for row in self._replica.ledger.pilots):
                 return
             spec = capacity.local_spec()
             capacity.check_fits(request, [], spec)
@@ -204,6 +206,27 @@ class Session:
         from .bundle import submit
 
         return submit(self, site, work, fields)
+
+    def script(self, site: str, script: str | bytes | os.PathLike[str], **attributes: Any) -> Job:
+        """Submit a batch script of your own to ``site`` as it is, byte for byte; returns at once.
+
+        Args:
+            script: its path here, or its text.
+            **attributes: of the batch system, such as ``queue``, ``walltime``, ``nodes``, ``qos``: they go on the
+                command line of the submission and go before what the script says itself.
+
+        Raises:
+            RequestError: no such file or attribute, or a site that takes no scripts.
+        """
+        from .script import submit
+
+        return submit(self, site, script, attributes)
+
+    def jobs(self) -> Jobs:
+        """Return all scripts that were submitted with :meth:`script`, first to last."""
+        from .script import jobs
+
+        return jobs(self)
 
     def call(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> TaskHandle:
         """Run ``fn(*args, **kwargs)`` in a worker; the handle's ``result()`` is what it returns.
@@ -341,6 +364,10 @@ class Session:
                 raise RequestError(
                     f"{uid}: no such pilot in session {self.name!r}", hint="see s.pilots()", code="JRM-Q03"
                 )
+            if ledger.pilots[number].spec.script:
+                from .script import Job
+
+                return Job(self, number)
             return Pilot(self, number)
         number, index = parse_task(uid)
         if number >= len(ledger.bulks) or index >= len(ledger.bulks[number]):

@@ -112,7 +112,7 @@ def reason_of(session: Session, table: BulkTable, index: int) -> str:
         return f"{_PLAIN[state]}: {told}" if told else _PLAIN[state]
     if state is TaskState.WAITING:
         again = f"; attempt {int(table.attempt[index]) - 1} ended: {CAUSE_TEXT.get(cause, '')}" if cause else ""
-        if not any(not row.state.final for row in session._replica.ledger.pilots):
+        if not any(not row.state.final and not row.spec.script for row in session._replica.ledger.pilots):
             return "waits: the session has no pilot" + again
         return _PLAIN[state] + again
     return _PLAIN[state]
