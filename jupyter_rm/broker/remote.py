@@ -45,7 +45,7 @@ def check_site(spec: PilotSpec) -> None:
 
         check_script(spec)
         return
-    if spec.site in SITES:
+    if spec.site in SITES and not (spec.launch or spec.hooks):
         return
     from .sites import check
 
