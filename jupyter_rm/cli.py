@@ -15,6 +15,7 @@ import sys
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, NoReturn
 
+from .cli_jobs import add_jobs
 from .cli_site import add_site
 from .model.errors import JrmError, LinkError, ProtocolError, RequestError, SiteError, TaskError
 
@@ -242,10 +243,18 @@ def _export(options: argparse.Namespace) -> int:
 
 
 def _follow(options: argparse.Namespace) -> int:
-    for piece in _one(options).follow("stderr" if options.stderr else "stdout"):
+    for piece in _writer(options).follow("stderr" if options.stderr else "stdout"):
         sys.stdout.write(piece)
         sys.stdout.flush()
     return 0
+
+
+def _writer(options: argparse.Namespace) -> Any:
+    """Return what writes output: a task or a script."""
+    from .client.script import Job
+
+    found = _session(options)[options.uid]
+    return found if isinstance(found, Job) else _one(options)
 
 
 def _one(options: argparse.Namespace) -> TaskHandle:
@@ -258,7 +267,7 @@ def _one(options: argparse.Namespace) -> TaskHandle:
 
 
 def _log(options: argparse.Namespace) -> int:
-    task = _one(options)
+    task = _writer(options)
     text = task.stderr() if options.stderr else task.stdout()
     if options.json:
         _say(options, {"uid": task.uid, "text": text}, "")
@@ -281,6 +290,7 @@ def _explain(options: argparse.Namespace) -> int:
 
 def _cancel(options: argparse.Namespace) -> int:
     from .client.pilot import Pilot
+    from .client.script import Job
 
     if options.all == bool(options.uid):
         raise RequestError("which tasks?", hint="jrm cancel t.3, or jrm cancel --all", code="JRM-Q40")
@@ -288,7 +298,7 @@ def _cancel(options: argparse.Namespace) -> int:
     hit = {"all": session.cancel()} if options.all else {}
     for uid in options.uid:
         found = session[uid]
-        if isinstance(found, Pilot):
+        if isinstance(found, (Job, Pilot)):
             found.cancel()
             hit[uid] = 1
         else:
@@ -441,6 +451,7 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument("uid", nargs="*")
     made.add_argument("--all", action="store_true", help="all tasks of the session that have not ended")
     add_site(verb, _say, shared)
+    add_jobs(verb, _say, shared, named, _session)
     verb("doctor", _doctor, "look at everything that must be right", shared)
     made = verb("broker", _broker, "look at, stop, or read the log of the broker", shared)
     made.add_argument("action", nargs="?", default="status", choices=("status", "stop", "log"))

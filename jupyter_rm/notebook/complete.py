@@ -46,7 +46,7 @@ def _values(words: list[str], magics: Magics) -> list[str]:
         return sorted({name for _, name in _open})
     if verb == "help":
         return [*LINE_PARSERS, *CELL_PARSERS]
-    if verb in ("pilot", "form") and len(words) == 1:
+    if verb in ("pilot", "form", "script") and len(words) == 1:
         return sites(session)
     if verb == "sh" and len(words) == 1:
         return ["local", *hosts()]

@@ -13,11 +13,13 @@ import shlex
 import sys
 from argparse import Namespace
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 from ..client import session, show
 from ..client.bulk import Bulk
 from ..client.pilot import Pilot
+from ..client.script import Job
 from ..client.session import Session
 from ..client.task import TaskHandle
 from ..model.describe import Shell
@@ -220,6 +222,36 @@ class Magics:
     def _sql(self, options: Namespace) -> Any:
         return self.session.sql(" ".join(options.query))
 
+    def _jobs(self, _: Namespace) -> Any:
+        return self.session.jobs()
+
+    def _bundle(self, options: Namespace) -> Any:
+        from ..client import bundle
+
+        if options.action == "make":
+            path = bundle.make(options.file, options.site, options.force)
+            return show.Text(f"{path}\n  next: edit it; %jrm bundle check {path}; %jrm bundle submit {path}")
+        if options.action == "check":
+            return show.Text(bundle.described(options.file))
+        return self._working().bundle(Path(options.file))
+
+    def _script(self, options: Namespace) -> Job:
+        return self._own_script(options, Path(options.file))
+
+    def _cell_script(self, options: Namespace, body: str) -> Job:
+        job = self._own_script(options, body.encode("utf-8", "surrogateescape"))
+        if options.out:
+            self.space[options.out] = job
+        return job
+
+    def _own_script(self, options: Namespace, script: bytes | Path) -> Job:
+        given = _fields(options, ("nodes", "walltime", "queue", "project", "name", "workdir", "stdout", "stderr"))
+        return self._working().script(options.site, script, **given, **_pairs(options.options, "--set"))
+
+    def _writer(self, uid: str) -> TaskHandle | Job:
+        found = self.session[uid]
+        return found if isinstance(found, Job) else self._task(uid)
+
     def _task(self, uid: str) -> TaskHandle:
         found = self.session[uid]
         if not isinstance(found, TaskHandle):
@@ -227,11 +259,11 @@ class Magics:
         return found
 
     def _log(self, options: Namespace) -> show.Text:
-        task = self._task(options.uid)
+        task = self._writer(options.uid)
         return show.Text(task.stderr() if options.stderr else task.stdout())
 
-    def _follow(self, options: Namespace) -> TaskHandle:
-        task = self._task(options.uid)
+    def _follow(self, options: Namespace) -> TaskHandle | Job:
+        task = self._writer(options.uid)
         for piece in task.follow("stderr" if options.stderr else "stdout"):
             sys.stdout.write(piece)
             sys.stdout.flush()
@@ -251,9 +283,9 @@ class Magics:
             said.append(f"{self.session.cancel()} tasks of session {self.session.name!r} cancelled")
         for uid in options.uid:
             found = self.session[uid]
-            if isinstance(found, Pilot):
+            if isinstance(found, (Job, Pilot)):
                 found.cancel()
-                said.append(f"pilot {uid} is being ended")
+                said.append(f"{'script' if isinstance(found, Job) else 'pilot'} {uid} is being ended")
             elif isinstance(found, Bulk):
                 said.append(f"{found.cancel()} tasks of {uid} cancelled")
             else:

@@ -55,6 +55,9 @@ _LINE: dict[str, str] = {
     "sessions": "list all sessions",
     "pilot": "ask a site for a pilot",
     "pilots": "list the pilots",
+    "bundle": "make, check or submit a file that holds a pilot and its work",
+    "script": "submit a batch script of your own as it is",
+    "jobs": "list the batch scripts",
     "status": "show the current session",
     "tasks": "list tasks",
     "nodes": "show the nodes of the pilots",
@@ -82,6 +85,7 @@ _CELL = {
     "run": "run the cell as a shell script, as a task",
     "python": "run the cell's Python in a worker",
     "sh": "run the cell in a shell on another machine that keeps directory and variables",
+    "script": "submit the cell as a batch script, as it is",
 }
 UID_VERBS = ("log", "follow", "story", "explain", "cancel")
 NAME_VERBS = ("open", "attach")
@@ -119,6 +123,21 @@ def _build(verb: str, cell: bool) -> Parser:
         add("file", help="such as map.html or map.json")
         add("--anonymous", action="store_true", help="other names for people, jobs, tasks, hosts, sites")
         add("--theme", choices=("light", "dark"), default="light")
+    elif verb == "bundle":
+        add("action", choices=("make", "check", "submit"))
+        add("file", help="the bundle's file")
+        add("--site", default="", help="for make: such as slurm+ssh://me@login")
+        add("--force", action="store_true", help="for make: replace a file of that name")
+    elif verb == "script":
+        add("site", help="such as slurm+ssh://me@login")
+        if not cell:
+            add("file", help="the script")
+        add("--nodes", type=int)
+        for option in ("walltime", "queue", "project", "name", "workdir", "stdout", "stderr"):
+            add(f"--{option}")
+        add("--set", dest="options", action="append", default=[], metavar="NAME=VALUE", help="another attribute")
+        if cell:
+            add("-o", "--out", default="", help="store the handle under this name")
     elif verb == "form":
         add("site", nargs="?", default="local", help="as for %%jrm pilot")
     elif verb == "sh":
