@@ -103,6 +103,8 @@ def _open(options: argparse.Namespace) -> int:
 
 def _status(options: argparse.Namespace) -> int:
     session = _session(options)
+    if options.refresh:
+        session.refresh()
     pilots = [_pilot_dict(pilot) for pilot in session.pilots()]
     text = "\n".join([repr(session), *(f"  {pilot!r}" for pilot in session.pilots())])
     _say(options, {"name": session.name, "closed": session.closed, "tasks": session.counts(), "pilots": pilots}, text)
@@ -168,6 +170,17 @@ def _pilot(options: argparse.Namespace) -> int:
         pilot.wait()
     _say(options, _pilot_dict(pilot), repr(pilot))
     return 1 if pilot.state == "FAILED" else 0
+
+
+def _job(options: argparse.Namespace) -> int:
+    from .client.pilot import Pilot
+
+    pilot = _session(options)[options.uid]
+    if not isinstance(pilot, Pilot):
+        raise RequestError(f"{options.uid}: not a pilot", hint="name one, such as p.0", code="JRM-Q03")
+    (pilot.hold if options.verb == "hold" else pilot.release)()
+    _say(options, _pilot_dict(pilot), repr(pilot))
+    return 0
 
 
 def _pilots(options: argparse.Namespace) -> int:
@@ -404,7 +417,11 @@ def parser() -> argparse.ArgumentParser:
     verb("sessions", _sessions, "list all sessions", shared)
     for name, command, text in (("open", _open, "create or re-attach a session"), ("close", _close, "end a session")):
         verb(name, command, text, shared).add_argument("session", nargs="?", default="default")
-    verb("status", _status, "show a session")
+    made = verb("status", _status, "show a session")
+    made.add_argument("--refresh", action="store_true", help="ask the batch systems now how the pilots stand")
+    for name in ("hold", "release"):
+        text = "keep a pilot's job from starting" if name == "hold" else "let a held job wait for its turn again"
+        verb(name, _job, text).add_argument("uid", help="such as p.0")
     verb("wait", _wait, "wait until all tasks have ended").add_argument("--timeout", type=float)
     made = verb("pilot", _pilot, "ask a site for a pilot")
     made.add_argument("site", nargs="?", default="local")

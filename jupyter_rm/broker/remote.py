@@ -18,7 +18,7 @@ import zmq
 from ..core.session import SITES
 from ..model.effects import EndPilot, Input, JobChanged, StartPilot
 from ..model.errors import JrmError
-from ..model.messages import Answer, FetchFiles, Message, MoveFiles
+from ..model.messages import Accepted, Answer, AskSite, FetchFiles, Message, MoveFiles
 from ..model.states import Cause
 from ..runtime.drive import Drive
 from ..runtime.home import Home, private_directory
@@ -181,6 +181,17 @@ class RemoteJobs:
         """Somebody can answer questions for a session: logins that wait for that are tried again."""
         for site in {site for key, site in self._of.items() if key[0] == session}:
             site.person_came()
+
+    def asked(self, session: str, message: AskSite, answer: Callable[[Message], None]) -> None:
+        """Do what a person asks of sites; ``answer`` is called from the loop. RequestError: it means nothing there."""
+        from .asked import ask
+
+        if message.what == "log in":
+            self.person_came(session)
+            answer(Accepted(message.req))
+            return
+        sites = {key: site for key, site in self._of.items() if key[0] == session and message.pilot in (-1, key[1])}
+        ask(sites, session, message, lambda told: self._drive.call(lambda: _call(answer, told)))
 
     def answer(self, session: str, message: Answer) -> None:
         """Hand a person's answer over; RequestError when the question is not open."""

@@ -43,6 +43,7 @@ from ..model.messages import (
     AgentHello,
     AgentRefused,
     Answer,
+    AskSite,
     Attach,
     Attached,
     BrokerStatus,
@@ -148,7 +149,7 @@ class Broker:
             FetchStory: self._story,
             Status: self._status,
             Answer: self._answer,
-            LogIn: self._log_in,
+            AskSite: self._ask_site,
             FetchFiles: self._files,
             MoveFiles: self._files,
         }
@@ -407,9 +408,16 @@ class Broker:
             raise RequestError(f"files: there is no pilot {message.pilot}", hint="see: jrm pilots", code="JRM-Q03")
         self.remote.files(pilots[message.pilot].spec.site, message, lambda told: self._to_client(client, told))
 
-    def _log_in(self, client: bytes, message: LogIn) -> None:
-        self.remote.person_came(self.machine.find(message.session).key)
-        self._to_client(client, Accepted(message.req))
+    def _ask_site(self, client: bytes, message: AskSite) -> None:
+        session = self.machine.find(message.session)
+        if message.pilot >= len(session.ledger.pilots):
+            raise RequestError(f"there is no pilot {message.pilot}", hint="see: jrm pilots", code="JRM-Q03")
+
+        def answer(told: Message) -> None:
+            self._round()  # what was heard of pilots is told first
+            self._to_client(client, told)
+
+        self.remote.asked(session.key, message, answer)
 
     def _seen(self, client: bytes, message: Seen) -> None:
         key = self.machine.find(message.session).key

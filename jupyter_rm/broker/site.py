@@ -16,7 +16,7 @@ from collections.abc import Callable
 
 from ..batch import BatchError, BatchSystem, load, recognise
 from ..model.effects import Input, JobChanged, StartPilot
-from ..model.errors import JrmError, LinkError, SiteError
+from ..model.errors import JrmError, LinkError, RequestError, SiteError
 from ..model.states import Cause
 from ..runtime.batchsite import BatchSite
 from ..runtime.bootstrap import SiteFacts, prepare, survey
@@ -36,6 +36,8 @@ log = logging.getLogger("jupyter_rm.broker")
 STATUS_CALM = 120.0
 # Pauses after a login that failed, s: the first, doubled up to the last.
 LOGIN_AGAIN, LOGIN_LAST = 5.0, 300.0
+# How many listings a person's question may lead to: an end is only believed when it was heard twice.
+ASKED_MOST = 3
 # Codes of errors that a person must mend.
 PERSON = frozenset({"JRM-T24", "JRM-T25", "JRM-T26", "JRM-T29"})
 
@@ -82,6 +84,8 @@ class Site(threading.Thread):
         self._needs_person = False
         self._reaching = False
         self._status_at = 0.0
+        self._askers: list[Callable[[str], None]] = []
+        self._rounds = 0
 
     # ------------------------------------------------------------ any thread
 
@@ -109,6 +113,23 @@ class Site(threading.Thread):
     def look(self, key: Key) -> None:
         """Something about the road to a pilot has changed."""
         self.post(lambda: self._look(key))
+
+    def ask_now(self, answer: Callable[[str], None]) -> None:
+        """Ask the batch system out of turn: a person wants to know. ``answer`` gets what could not be found out."""
+
+        def take() -> None:
+            self._askers.append(answer)
+            self._rounds = 0
+            if self._needs_person:
+                self._tell_askers("its login waits for a person: s.log_in()")
+            else:
+                self._login_at = 0.0
+
+        self.post(take)
+
+    def tell_job(self, key: Key, op: str, done: Callable[[JrmError | str], None]) -> None:
+        """Have the batch system ``hold`` or ``release`` the job of a pilot; ``done`` gets its words, or the error."""
+        self.post(lambda: self._tell_job(key, op, done))
 
     def person_came(self) -> None:
         """Somebody follows one of the sessions now: questions can be asked again."""
@@ -214,10 +235,13 @@ class Site(threading.Thread):
         now = time.monotonic()
         if self._login_at > now:
             return self._login_at - now
-        return min(self._status_at, *(pilot.due for pilot in self._pilots.values())) - now
+        asked = [now + self._collector.due(asked=True)] if self._askers and self._collector is not None else []
+        return min(self._status_at, *asked, *(pilot.due for pilot in self._pilots.values())) - now
 
     def _turn(self) -> None:
         now = time.monotonic()
+        if not self._pilots:
+            self._tell_askers("")
         if not self._pilots or now < self._login_at:
             return
         try:
@@ -229,6 +253,8 @@ class Site(threading.Thread):
             for pilot in list(self._pilots.values()):
                 if pilot.due <= time.monotonic():
                     self._one(pilot)
+            if self._askers and self._collector is not None and self._collector.due(asked=True) <= 0:
+                self._answer_askers()
             if time.monotonic() >= self._status_at:
                 self._ask_status()
             self._look_around()
@@ -255,6 +281,7 @@ class Site(threading.Thread):
 
     def _unfit(self, error: JrmError) -> None:
         """The machine is reached and cannot do what it should: no pilot can be had, those that were are left alone."""
+        self._tell_askers(told(error))
         log.warning("%s: %s", self.site.text, error)
         self._login_at = time.monotonic() + self._login_pause
         self._login_pause = min(LOGIN_LAST, 2 * self._login_pause)
@@ -369,6 +396,7 @@ class Site(threading.Thread):
 
     def _lost(self, error: LinkError) -> None:
         """No connection: pilots that were never submitted cannot be had, all others are left as they are."""
+        self._tell_askers(told(error))
         connected = self._connection is not None
         person = error.code in PERSON
         asked = any(self._followed(key[0]) for key in self._pilots)
@@ -420,23 +448,62 @@ class Site(threading.Thread):
             view, whose = view_of(self.site.text, self.system.title, picture), {key[0] for key in self._pilots}
             self.call(lambda: self._seen.show(whose, view))
 
-    def _ask_status(self) -> None:
+    def _answer_askers(self) -> None:
+        """Make the listing that a person waits for; what looks like an end is asked for once more."""
+        self._ask_status(asked=True)
+        self._rounds += 1
+        if self._rounds < ASKED_MOST and any(pilot.doubted for pilot in self._pilots.values() if not pilot.over):
+            return
+        part = self._collector.picture.parts.get("jobs") if self._collector is not None else None
+        self._tell_askers(f"{part.failure}; what was known stands" if part is not None and part.failure else "")
+
+    def _tell_askers(self, said: str) -> None:
+        askers, self._askers = self._askers, []
+        for answer in askers:
+            answer(said)
+
+    def _tell_job(self, key: Key, op: str, done: Callable[[JrmError | str], None]) -> None:
+        pilot = self._pilots.get(key)
+        try:
+            if pilot is None or not pilot.record.job_id or self._batch is None:
+                raise RequestError(f"{op}: it was not submitted yet", hint="wait until it is queued", code="JRM-Q29")
+            if op == "hold" and pilot.linked:
+                raise RequestError(f"{op}: its job runs", hint="p.cancel(drain=True) lets it end", code="JRM-Q29")
+            if not self._batch.can(op):
+                title = self.system.title
+                hint = f"see: jrm site show {self.site.system}"
+                raise RequestError(f"{op}: {title} cannot do that", hint=hint, code="JRM-Q29")
+            said = (self._batch.hold if op == "hold" else self._batch.release)([pilot.record.job_id])
+            if said.missing:
+                raise SiteError(
+                    f"{op}: {self.system.title} does not know job {pilot.record.job_id}",
+                    hint="ask how it stands: jrm status --refresh",
+                    code="JRM-S34",
+                )
+        except JrmError as error:
+            done(error)
+            if isinstance(error, LinkError):
+                raise
+            return
+        self.ask_now(lambda _: done(said.text))
+
+    def _ask_status(self, asked: bool = False) -> None:
         """Make one listing for all jobs, if it is time; a failure concludes nothing."""
-        asked = {pilot.record.job_id: pilot for pilot in self._pilots.values() if pilot.record.job_id}
+        own = {pilot.record.job_id: pilot for pilot in self._pilots.values() if pilot.record.job_id}
         now = time.monotonic()
-        if not asked or self._collector is None:
+        if not own or self._collector is None:
             self._status_at = now + STATUS_CALM
             return
-        tokens = {id: pilot.record.token if self.checks_tokens else "" for id, pilot in asked.items()}
+        tokens = {id: pilot.record.token if self.checks_tokens else "" for id, pilot in own.items()}
         try:
-            heard = self._collector.status(tokens)
+            heard = self._collector.status(tokens, asked)
         except BatchError as error:
             heard = []
-            for pilot in asked.values():
+            for pilot in own.values():
                 if not pilot.linked:
                     pilot.step("queue", "progress", f"{error.message}; what was known stands")
-        calm = all(pilot.linked and not pilot.wants_end for pilot in asked.values())
+        calm = all(pilot.linked and not pilot.wants_end for pilot in own.values())
         self._status_at = now + max(1.0, STATUS_CALM if calm else 0.0, self._collector.due())
         for record in heard:
-            if record.id in asked:
-                asked[record.id].listed(record)
+            if record.id in own:
+                own[record.id].listed(record)

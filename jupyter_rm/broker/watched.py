@@ -127,6 +127,11 @@ class Watched:
         self.step("queue" if self.record.job_id else "submit", "progress", f"{told(what)}; again in {pause:.0f} s")
         self._later(pause)
 
+    @property
+    def doubted(self) -> bool:
+        """Was it called over, or not listed, without proof so far?"""
+        return bool(self._finals or self.record.misses)
+
     def stood(self) -> None:
         """A turn went well."""
         self._stumbles = 0

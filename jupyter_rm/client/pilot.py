@@ -6,11 +6,11 @@ from collections.abc import Generator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..model.errors import RequestError
+from ..model.errors import RequestError, SiteError
 from ..model.facts import PilotStep
 from ..model.ids import pilot_uid
 from ..model.ledger import PilotRow
-from ..model.messages import CancelPilot
+from ..model.messages import AskSite, CancelPilot, Explained
 from ..model.states import Cause, PilotState
 from . import blocking, show
 from .named import StateName, names
@@ -160,6 +160,27 @@ class Pilot:
         connection = self._session._connection
         connection.request(CancelPilot(connection.number(), self._session.name, self._number, drain))
 
+    def refresh(self) -> StateName:
+        """Ask the batch system now how its job stands, instead of at its next turn; return its state then.
+
+        Raises:
+            SiteError: JRM-S35, it cannot say; what was known stands.
+        """
+        refresh(self._session, self._number)
+        return self.state
+
+    def hold(self) -> None:
+        """Keep its job from starting while it waits in the queue.
+
+        Raises:
+            RequestError: JRM-Q29, it does not wait, or its site cannot do that. SiteError: the batch system refused.
+        """
+        _ask(self._session, "hold", self._number)
+
+    def release(self) -> None:
+        """Let a held job wait for its turn again. Raises as :meth:`hold`."""
+        _ask(self._session, "release", self._number)
+
     def view(self) -> Any:
         """Return a living card of it: state and why, buttons; on a page without widgets the table it shows anyway."""
         return show.card(self)
@@ -169,6 +190,19 @@ class Pilot:
 
     def _repr_mimebundle_(self, **_: Any) -> dict[str, str]:
         return show.pilots_bundle(self._session, [self._row()])
+
+
+def _ask(session: Session, what: str, pilot: int) -> str:
+    connection = session._connection
+    answer: Explained = connection.request(AskSite(connection.number(), session.name, what, pilot))
+    return answer.text
+
+
+def refresh(session: Session, pilot: int) -> None:
+    """Have the batch systems asked now for the jobs of one pilot, or of all (-1); SiteError when one cannot say."""
+    said = _ask(session, "status", pilot)
+    if said:
+        raise SiteError(said, hint="what was known stands; try again; jrm site try SITE", code="JRM-S35", retry=True)
 
 
 class Pilots(list[Pilot]):

@@ -24,7 +24,7 @@ from ..model.describe import Task, Template
 from ..model.errors import JrmError, LinkError, RequestError
 from ..model.ids import NAME, check_name, parse_pilot, parse_task
 from ..model.ledger import BulkTable
-from ..model.messages import Accepted, Cancel, CloseSession, LogIn, Refused, RequestPilot, Submit
+from ..model.messages import Accepted, AskSite, Cancel, CloseSession, Refused, RequestPilot, Submit
 from ..model.resources import Request
 from ..model.sites import SiteView
 from ..model.states import TaskState
@@ -39,7 +39,7 @@ from .executor import SessionExecutor
 from .functions import Functions, dump_arguments, dump_items
 from .grouping import array, group
 from .order import after as after_of
-from .pilot import Pilot, Pilots
+from .pilot import Pilot, Pilots, refresh
 from .replica import Replica
 from .task import TaskHandle
 
@@ -120,7 +120,16 @@ class Session:
         Raises:
             LinkError: the broker does not answer.
         """
-        self._connection.request(LogIn(self._connection.number(), self.name))
+        self._connection.request(AskSite(self._connection.number(), self.name))
+
+    def refresh(self) -> Pilots:
+        """Ask the batch systems now how the jobs of all pilots stand, instead of at their next turn; return the pilots.
+
+        Raises:
+            SiteError: JRM-S35, one of them cannot say; what the others said is known now.
+        """
+        refresh(self, -1)
+        return self.pilots()
 
     def pilots(self) -> Pilots:
         """Return all pilots, first to last."""

@@ -180,11 +180,13 @@ class FetchFiles(Message, tag=18, frozen=True):
     size: int = 1 << 16
 
 
-class LogIn(Message, tag=19, frozen=True):
-    """Try those logins of a session's sites again that failed for want of a person: one is there now."""
+class AskSite(Message, tag=19, frozen=True):
+    """What a person asks of sites: ``log in`` again, ``status`` now, ``hold`` or ``release`` the job of a pilot."""
 
     req: int
     session: str
+    what: str = "log in"
+    pilot: int = -1  # -1: all; hold and release need one
 
 
 class MoveFiles(Message, tag=20, frozen=True):
@@ -585,7 +587,7 @@ class Staging(Report, tag=104, frozen=True):
 # fmt: off
 ClientMessage = (
     Hello | Attach | Submit | SubmitBundle | Cancel | RequestPilot | CancelPilot | CloseSession | Detach | ListSessions
-    | FetchValues | FetchStory | Explain | Status | StopBroker | Seen | Answer | LogIn | FetchFiles | MoveFiles
+    | FetchValues | FetchStory | Explain | Status | StopBroker | Seen | Answer | AskSite | FetchFiles | MoveFiles
 )
 BrokerMessage = (
     Welcome | Refused | Accepted | Attached | Feed | Sessions | Values | Story | Explained | BrokerStatus

@@ -151,10 +151,12 @@ class Magics:
 
         return sessions()
 
-    def _status(self, _: Namespace) -> Any:
+    def _status(self, options: Namespace) -> Any:
         known = self.known_session
         if known is None:
             return NoSession(self._none())
+        if options.refresh:
+            known.refresh()
         return known
 
     def _detach(self, _: Namespace) -> Any:
@@ -189,6 +191,20 @@ class Magics:
 
     def _pilots(self, _: Namespace) -> Any:
         return self.session.pilots()
+
+    def _hold(self, options: Namespace) -> Pilot:
+        pilot = self.session[options.uid]
+        if not isinstance(pilot, Pilot):
+            raise RequestError(f"{options.uid}: not a pilot", hint="name one, such as p.0", code="JRM-Q03")
+        pilot.hold()
+        return pilot
+
+    def _release(self, options: Namespace) -> Pilot:
+        pilot = self.session[options.uid]
+        if not isinstance(pilot, Pilot):
+            raise RequestError(f"{options.uid}: not a pilot", hint="name one, such as p.0", code="JRM-Q03")
+        pilot.release()
+        return pilot
 
     def _form(self, options: Namespace) -> Any:
         from .launch import Launch

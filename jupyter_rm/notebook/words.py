@@ -59,6 +59,8 @@ _LINE: dict[str, str] = {
     "script": "submit a batch script of your own as it is",
     "jobs": "list the batch scripts",
     "status": "show the current session",
+    "hold": "keep a pilot's job from starting",
+    "release": "let a held job wait for its turn again",
     "tasks": "list tasks",
     "nodes": "show the nodes of the pilots",
     "queue": "show what waits, and where the pilots stand in their queues",
@@ -155,6 +157,10 @@ def _build(verb: str, cell: bool) -> Parser:
             add("--all", action="store_true", help="all tasks of the session that have not ended")
         if verb in ("log", "follow"):
             add("--stderr", action="store_true", help="standard error instead of output")
+    elif verb == "status":
+        add("--refresh", action="store_true", help="ask the batch systems now how the pilots stand")
+    elif verb in ("hold", "release"):
+        add("uid", help="such as p.0")
     elif verb == "wait":
         add("--timeout", type=float)
     elif verb == "sql":

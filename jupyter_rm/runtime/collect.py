@@ -24,6 +24,8 @@ from .batchsite import BatchSite
 
 # Never oftener than this, s, whatever a description says: a listing of jobs, one of everybody's jobs, one of the nodes.
 LEAST_JOBS, LEAST_QUEUE, LEAST_NODES = 30.0, 60.0, 300.0
+# When a person asks, the next listing of jobs may come so soon after the last, s.
+LEAST_ASKED = 2.0
 # A part that fails is asked for more rarely, up to this many times its pause.
 RAREST = 10.0
 T = TypeVar("T")
@@ -68,10 +70,10 @@ class Collector:
 
     # --- when
 
-    def due(self, now: float | None = None) -> float:
-        """Return in how many seconds the next listing of jobs may be made; 0: now."""
+    def due(self, now: float | None = None, asked: bool = False) -> float:
+        """Return in how many seconds the next listing of jobs may be made; 0: now. ``asked``: a person wants it."""
         now = self._clock() if now is None else now
-        return max(0.0, self._listed + self._pause("jobs") - now)
+        return max(0.0, self._listed + (LEAST_ASKED if asked else self._pause("jobs")) - now)
 
     def _pause(self, part: str) -> float:
         return self._pauses[part] * min(RAREST, 2.0 ** self._failures.get(part, 0))
@@ -81,11 +83,12 @@ class Collector:
 
     # --- own jobs
 
-    def status(self, jobs: Mapping[str, str] | Iterable[str]) -> list[JobRecord]:
+    def status(self, jobs: Mapping[str, str] | Iterable[str], asked: bool = False) -> list[JobRecord]:
         """Make one listing of jobs, if it is time, and return what it says of own ones, places in the line included.
 
         Args:
-            jobs: ids, with the token of each where listings show tokens.
+            jobs: ids, with the token of each where listings show tokens. asked: a person wants to know of own jobs,
+                out of turn; the next turn comes a whole pause later.
 
         Returns:
             Records of those jobs that were heard of in this very listing; none when it is too early.
@@ -96,18 +99,18 @@ class Collector:
         tokens = dict(jobs) if isinstance(jobs, Mapping) else dict.fromkeys(jobs, "")
         with self._one:
             now = self._clock()
-            if not tokens or self.due(now) > 0:
+            if not tokens or self.due(now, asked) > 0:
                 return []
             self._listed = now
             self._doubtful &= set(tokens)
             waiting = [
                 id for id in tokens if (known := self.picture.jobs.get(id)) is None or known.state is JobState.QUEUED
             ]
-            if hoping := self._wants_estimates(waiting, now):
+            if not asked and (hoping := self._wants_estimates(waiting, now)):
                 said = self._try("estimate", lambda: self.site.estimates(hoping))
                 self._show("estimate", estimates={**self.picture.estimates, **said})
                 return []
-            whole = self.site.can("queue") and waiting and not self._doubtful and self._may("queue", now)
+            whole = not asked and self.site.can("queue") and waiting and not self._doubtful and self._may("queue", now)
             # Which of the two ways to hear of own jobs failed does not matter: the pace is one.
             return self._try("queue" if whole else "jobs", lambda: self._line(tokens) if whole else self._own(tokens))
 
