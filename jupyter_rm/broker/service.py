@@ -54,7 +54,6 @@ from ..model.messages import (
     FetchValues,
     Hello,
     ListSessions,
-    LogIn,
     Message,
     MoveFiles,
     Refused,
