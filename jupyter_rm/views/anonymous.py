@@ -58,6 +58,7 @@ _OWN = re.compile(
     r"|nodes (up|busy|free|mixed|down|drained)"
 )
 _LED = re.compile(r"(p\.\d+|t\.\d+(\.\d+)?) ")  # a label such as "p.0 big"
+_REST = re.compile(r"free|\d+ (more|submissions)")  # in the place of a name
 _SENTENCE = re.compile(
     r"(took|for|waited) [\d.]+ (ms|s|min|h|d)( \d+ (s|min|h))?|\d+ % busy or less|\d+ failed per bin"
     r"|place \d+( of \d+)?|t\.[\d.]+(, t\.[\d.]+)*( and \d+ more)?|held by no pilot; \d+% busy, says the batch system"
@@ -113,7 +114,7 @@ class Veil:
 
     def _cell(self, column: str, kind: str, text: str, free: bool, told: str) -> str:
         if column in _ALWAYS:
-            return self._named(kind, text) if text else text
+            return text if not text or _REST.fullmatch(text) else self._named(kind, text)
         if _OWN.fullmatch(text) or (text in _KEYS if column in _KEYED else not text or text == "system"):
             return text
         known = text in _WORDS or text in self._plain or _SENTENCE.fullmatch(text)

@@ -85,6 +85,7 @@ CONTROLS: dict[str, list[dict[str, Any]]] = {
         _REPLAY,
     ],
     "usage": [
+        {"kind": "select", "table": "shares", "key": "uid"},
         {
             "kind": "choice",
             "field": "by",

@@ -24,7 +24,8 @@ SAID: dict[str, dict[str, Parts]] = {
             (("nodes", "failed"), "{failed} failed"),
             (("note",), "{note}"),
         )
-    }
+    },
+    "shares": {"text": ((("uid",), "{uid}"), (("amount",), "{amount} {unit}"), (("tasks",), "{tasks} tasks run"))},
 }
 _NAME = re.compile(r"\{(\w+)\}")
 

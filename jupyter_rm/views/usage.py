@@ -14,12 +14,17 @@ from ..model.errors import RequestError
 from ..model.states import TaskState
 from .axis import Axis
 from .gather import Gathered, gather
-from .grid import LEGEND_COLUMNS, legend
+from .grid import LEGEND_COLUMNS, UNITS, legend
+from .palette import category
 from .pictures import Picture, Table, head
 from .tables import Array, Source
+from .texts import line
 
 # ``key`` numbers the bin; ``x`` is its right edge, milliseconds since 1970 as browsers count.
 HISTORY_COLUMNS = ("key", "x", "waiting", "running", "done", "failed", "canceled")
+# One bar from 0 to 1000: who holds how much now, the largest first; ``amount`` in the unit that the view shows.
+SHARE_COLUMNS = ("key", "x", "x1", "color", "uid", "name", "amount", "unit", "tasks", "label", "ink")
+MOST_SHARES, SMALL = 10, 0.02  # submissions in that bar; those that hold a smaller part are put together
 USAGE_COLUMNS = ("key", "x", "held", "busy", "used", "started", "ended", "failed", "rate")
 WIDTH = 960  # of a figure that does not say its size, pixels
 RESOURCES = {"cores": "cores", "gpus": "GPUs", "mem": "GiB of memory"}
@@ -71,7 +76,8 @@ def usage(
     by: str = "cores",
     width: int = WIDTH,
 ) -> Picture:
-    """Return cores, GPUs or memory held and busy per bin of time, and how many tasks started and ended in it.
+    """Return cores, GPUs or memory held and busy per bin of time, how many tasks started and ended in it, and who holds
+    how much at the end of it.
 
     Args:
         now: seconds since 1970. bins: at most so many. begin: left edge; default: the session's opening.
@@ -86,6 +92,7 @@ def usage(
     with source.changed:
         values = head(source.ledger)
         gathered = gather(source)
+        names = [line(table.form.template.name or table.form.template.executable, 40) for table in source.ledger.bulks]
     last = until(gathered, now, at)
     axis = Axis.of(gathered.opened_at if begin is None else begin, last, bins)
     kind = list(RESOURCES).index(by)
@@ -103,16 +110,52 @@ def usage(
         np.round(happened[1] / lengths, 3).tolist(),
     ]
     values |= {"bin_s": axis.width, "begin": float(axis.edges[0]), "end": float(axis.edges[-1]), "at": at, "by": by}
-    values |= _now(gathered, last)
+    running = _running(gathered, last)
+    values |= _now(gathered, last, running)
     unit = RESOURCES[by]
+    held_now = values[("cores", "gpus", "mem_gib")[kind]][1]
+    shares = _shares(running, _weights(gathered)[kind], held_now, names, unit, width)
     meanings = [("BUSY", "", f"{unit} that tasks asked for"), ("INK", "", f"{unit} that pilots hold")]
     return Picture(
         values,
         {
             "usage": Table(USAGE_COLUMNS, [list(row) for row in zip(*columns, strict=True)]),
+            "shares": Table(SHARE_COLUMNS, shares),
             "legend": Table(LEGEND_COLUMNS, legend(meanings, width)),
         },
     )
+
+
+def _shares(running: Array, weight: Array, held: float, names: list[str], unit: str, width: int) -> list[list[Any]]:
+    """Return the bar of what is busy by submission: those that hold the most, the rest together, then what is free."""
+    amounts = running * weight
+    whole = max(held, float(amounts.sum()))
+    order = [bulk for bulk in np.lexsort((np.arange(len(amounts)), -amounts)).tolist() if amounts[bulk] > 0]
+    large = [bulk for bulk in order[:MOST_SHARES] if amounts[bulk] >= SMALL * whole]
+    parts = [
+        (f"t.{bulk}", names[bulk], category(bulk), float(amounts[bulk]), int(running[bulk]), f"t.{bulk}")
+        for bulk in large
+    ]
+    small = order[len(large) :]
+    if small:
+        said = f"{len(small)} more" if large else f"{len(small)} submissions"
+        parts.append(("more", said, "PARTLY", float(amounts[small].sum()), int(running[small].sum()), ""))
+    if whole > amounts.sum():
+        parts.append(("free", "free", "IDLE", whole - float(amounts.sum()), 0, ""))
+    rows, begin = [], 0.0
+    for key, name, color, amount, tasks, uid in parts:
+        end = begin + UNITS * amount / whole
+        x, x1 = round(begin), round(end)
+        fits = len(name) * 6.6 < (x1 - x) * width / UNITS - 12
+        shown = [key, x, x1, color, uid, name, _plain(amount), unit, tasks, name if fits else "", "INK"]
+        rows.append(shown)
+        begin = end
+    return rows
+
+
+def _plain(amount: float) -> float:
+    number = round(amount, 2)
+    return int(number) if number.is_integer() else number
 
 
 def _weights(gathered: Gathered) -> tuple[Array, Array, Array]:
@@ -163,13 +206,16 @@ def _events(gathered: Gathered, last: float) -> list[Array]:
     return [began, gathered.ended[ended], gathered.ended[failed]]
 
 
-def _now(gathered: Gathered, last: float) -> dict[str, Any]:
-    """Return what is held and busy at the right edge."""
+def _running(gathered: Gathered, last: float) -> Array:
+    """Return how many tasks of each submission ran at the right edge, shape (b,)."""
     open_ = (gathered.started > 0) & (gathered.started <= last)
     open_ &= (gathered.state < TaskState.DONE) | (gathered.ended > last)
-    running = np.flatnonzero(open_)
-    number = np.bincount(gathered.bulk(running), minlength=len(gathered.sizes)) if len(running) else None
-    busy = [0.0 if number is None else float((number * weight).sum()) for weight in _weights(gathered)]
+    return np.bincount(gathered.bulk(np.flatnonzero(open_)), minlength=len(gathered.sizes))
+
+
+def _now(gathered: Gathered, last: float, running: Array) -> dict[str, Any]:
+    """Return what is held and busy at the right edge."""
+    busy = [float((running * weight).sum()) for weight in _weights(gathered)]
     alive = [
         size(pilot.nodes)
         for pilot in gathered.pilots

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from typing import Any
 
 import numpy as np
@@ -45,6 +46,38 @@ def show(held: Held, view: str, now: float, **window: Any) -> Picture:
 def records(picture: Picture, table: str) -> list[dict[str, Any]]:
     made = picture.tables[table]
     return [dict(zip(made.columns, row, strict=True)) for row in made.rows]
+
+
+@pytest.mark.parametrize("by", ["cores", "gpus", "mem"])
+@pytest.mark.parametrize("at", [None, 61.7])
+def test_the_bar_of_who_holds_how_much_adds_up(held: Held, by: str, at: float | None) -> None:
+    picture = show(held, "usage", BEGIN + 200, by=by, at=None if at is None else BEGIN + at)
+    rows = records(picture, "shares")
+    busy, most = picture.values["mem_gib" if by == "mem" else by]
+    used = [row for row in rows if row["key"] != "free"]
+    assert sum(row["amount"] for row in used) == pytest.approx(busy) and (busy > 0 or by == "gpus" or not used)
+    assert [row["amount"] for row in used] == sorted((row["amount"] for row in used), reverse=True)
+    if rows:
+        assert rows[0]["x"] == 0 and rows[-1]["x1"] == 1000
+        assert all(one["x1"] == other["x"] for one, other in itertools.pairwise(rows))
+    if busy < most:
+        assert rows[-1]["key"] == "free" and sum(row["amount"] for row in rows) == pytest.approx(most)
+    assert sum(row["tasks"] for row in used) <= 600
+
+
+def test_many_small_submissions_are_put_together() -> None:
+    held = Held()
+    held.pilot(nodes=10, cores=100)
+    for number in range(60):
+        cores = 200 if number == 7 else 40 if number == 3 else 2
+        template = Template(executable="x", name=f"job{number}", request=Request(cores=cores))
+        held.apply(f.BulkSubmitted(number, number.to_bytes(16, "big"), BEGIN + 1, 1, template, {}))
+        held.start(number, [0])
+    rows = records(show(held, "usage", BEGIN + 30), "shares")
+    assert [(row["uid"], row["name"], row["amount"]) for row in rows] == [
+        ("t.7", "job7", 200), ("t.3", "job3", 40), ("", "58 more", 116), ("", "free", 644)
+    ]  # fmt: skip
+    assert show(held, "usage", BEGIN + 30).values["cores"] == [356, 1000]
 
 
 @pytest.mark.parametrize("by", ["cores", "gpus", "mem"])

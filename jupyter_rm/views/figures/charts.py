@@ -8,8 +8,9 @@ from bokeh.layouts import column
 
 from ..grid import LEGEND_COLUMNS
 from ..palette import PHASES, Palette
-from ..usage import HISTORY_COLUMNS, USAGE_COLUMNS
-from .style import Sources, explain, hover, legend, plot
+from ..said import SAID
+from ..usage import HISTORY_COLUMNS, SHARE_COLUMNS, USAGE_COLUMNS
+from .style import Sources, empty, explain, hover, legend, mapper, plot, texts
 
 TOOLS = "xpan,xwheel_zoom,xbox_zoom,reset,save"
 
@@ -67,4 +68,28 @@ def usage(palette: Palette, sources: Sources) -> Any:
     ]
     hover(rate, [point], tips, mode="vline", formatters={"@x": "datetime"})
     words = explain(palette, sources.of("legend", LEGEND_COLUMNS))
-    return column(words, made, rate, sizing_mode="stretch_width", spacing=0)
+    return column(words, shares(palette, sources), made, rate, sizing_mode="stretch_width", spacing=0)
+
+
+def shares(palette: Palette, sources: Sources) -> Any:
+    """Return one bar of all that pilots hold: which submission uses how much of it now, and what is free."""
+    source = sources.of("shares", (*SHARE_COLUMNS, *SAID["shares"]))
+    made = empty(height=34, tools="tap", name="shares")
+    made.toolbar_location = None
+    colour = {"field": "color", "transform": mapper(palette)}
+    bar = made.quad(
+        left="x",
+        right="x1",
+        bottom=80,
+        top=920,
+        source=source,
+        fill_color=colour,
+        line_color=palette.paper,
+        line_width=1,
+    )
+    bar.nonselection_glyph = None
+    # Names stand on any colour: what is behind them makes them legible.
+    behind = {"background_fill_color": palette.paper, "background_fill_alpha": 0.8}
+    texts(made, palette, source, x="x", y=500, text="label", text_baseline="middle", x_offset=6, **behind)
+    hover(made, [bar], [("", "@name"), ("", "@text")])
+    return made
