@@ -152,13 +152,16 @@ def check_pilot(spec: PilotSpec) -> None:
         raise RequestError(
             f"drain: {spec.drain} is not within the walltime", hint='write a shorter time, such as "5m"', code="JRM-Q17"
         )
+    if spec.partitions:
+        _check_partitions(spec)
     if len(spec.script) > SCRIPT_MOST:
         raise RequestError(
             f"script: {len(spec.script)} bytes; the limit is {SCRIPT_MOST}",
             hint="put what it needs into files there",
             code="JRM-Q28",
         )
-    texts = {"sandbox": spec.sandbox, "script_name": spec.script_name, "queue": spec.queue, "project": spec.project, "launch": spec.launch}
+    texts = {"sandbox": spec.sandbox, "queue": spec.queue, "project": spec.project, "launch": spec.launch}
+    texts |= {"script_name": spec.script_name}
     texts |= {"env": spec.env, "env_mode": spec.env_mode, "env_source": spec.env_source}
     texts |= {"python": spec.python, "env_base": spec.env_base}
     for field, words in (("options", spec.options), ("hooks", spec.hooks)):
@@ -170,6 +173,16 @@ def check_pilot(spec: PilotSpec) -> None:
             raise RequestError(f"{field}: holds a NUL character", hint="remove it", code="JRM-Q17")
         if len(text) > 4096:
             raise RequestError(f"{field}: {len(text)} characters", hint="at most 4096", code="JRM-Q17")
+
+
+def _check_partitions(spec: PilotSpec) -> None:
+    nodes, sizes = max(spec.nodes, 1), spec.partitions
+    if len(sizes) > PARTITIONS_MOST or min(sizes) < 1 or sum(sizes) != nodes:
+        raise RequestError(
+            f"partitions: {len(sizes)} with {sum(sizes)} nodes of the pilot's {nodes}",
+            hint="give a number of parts, or the nodes of each: nodes=8, partitions=[2, 6]",
+            code="JRM-Q17",
+        )
 
 
 def _must(right: bool, field: str, value: object) -> None:
