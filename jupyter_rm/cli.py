@@ -149,7 +149,7 @@ def _pilot_dict(pilot: Any) -> dict[str, Any]:
 _PILOT_NUMBERS = ("cores", "gpus", "nodes", "backup")
 _PILOT_TEXTS = (
     *("mem", "walltime", "queue", "project", "name", "sandbox", "qos", "reservation", "constraint"),
-    *("launch", "env", "env_mode", "drain"),
+    *("launch", "env", "env_mode", "env_source", "env_base", "python", "drain"),
 )
 
 
@@ -165,6 +165,10 @@ def _pilot(options: argparse.Namespace) -> int:
     given = {name: getattr(options, name) for name in names if getattr(options, name) is not None}
     if options.options:
         given["options"] = dict(_pair(text) for text in options.options)
+    if options.hooks:
+        from .model import hooks
+
+        given["hooks"] = hooks.typed(options.hooks)
     pilot = _session(options, create=True).pilot(options.site, **given)
     if options.wait:
         pilot.wait()
@@ -430,6 +434,7 @@ def parser() -> argparse.ArgumentParser:
     for option in _PILOT_TEXTS:
         made.add_argument(f"--{option.replace('_', '-')}")
     made.add_argument("--exclusive", action="store_true", default=None, help="share the nodes with nobody")
+    made.add_argument("--hook", dest="hooks", action="append", metavar="MOMENT=LINE", help="a shell line run then")
     made.add_argument(
         "--set", dest="options", action="append", metavar="NAME=VALUE", help="another attribute of the site"
     )

@@ -61,6 +61,17 @@ def _text(value: object, field: str) -> str:
     text = os.fspath(value)
     if "\0" in text or "\n" in text:
         raise RequestError(f"{field}: holds a line break or NUL", hint="remove it", code="JRM-Q05")
+    return _whole(text, field)
+
+
+def _whole(text: str, field: str) -> str:
+    """Refuse text that cannot travel: halves of characters, and bytes that are no text."""
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        raise RequestError(
+            f"{field}: holds {text[error.start]!a}, which is no character", hint="remove it", code="JRM-Q05"
+        ) from None
     return text
 
 
@@ -83,7 +94,7 @@ def _hooks(value: object, field: str) -> dict[str, str]:
                 raise RequestError(
                     f"{field}[{name!r}]: {part!r} is not text", hint="give a shell line, or a list", code="JRM-Q05"
                 )
-        made[_text(name, field)] = "\n".join(parts)
+        made[_text(name, field)] = _whole("\n".join(parts), f"{field}[{name!r}]")
     return made
 
 

@@ -7,7 +7,7 @@ Knows names and texts, runs nothing. Read next: :mod:`jupyter_rm.broker.sites`, 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 from .errors import RequestError
 
@@ -53,6 +53,21 @@ def check(hooks: Mapping[str, str], here: bool = False) -> None:
                 hint="put long scripts into a file there, and run that",
                 code="JRM-Q17",
             )
+
+
+def typed(words: Iterable[str], option: str = "--hook") -> dict[str, list[str]]:
+    """Return the hooks in ``MOMENT=LINE`` words of a command line, in their order (RequestError JRM-Q40)."""
+    out: dict[str, list[str]] = {}
+    for word in words:
+        name, sign, line = word.partition("=")
+        if not sign or name not in HOOKS:
+            raise RequestError(
+                f"{option}: {word!r} is not MOMENT=LINE",
+                hint=f"{option} 'before_agent=module load gcc'; moments: {', '.join(HOOKS)}",
+                code="JRM-Q40",
+            )
+        out.setdefault(name, []).append(line)
+    return out
 
 
 def joined(first: Mapping[str, str], then: Mapping[str, str]) -> dict[str, str]:

@@ -22,6 +22,7 @@ from ..client.pilot import Pilot
 from ..client.script import Job
 from ..client.session import Session
 from ..client.task import TaskHandle
+from ..model import hooks
 from ..model.describe import Shell
 from ..model.errors import JrmError, RequestError
 from .remote import names_read, run_cell
@@ -184,6 +185,8 @@ class Magics:
         }
         if options.options:
             given["options"] = _pairs(options.options, "--set")
+        if options.hooks:
+            given["hooks"] = hooks.typed(options.hooks)
         pilot = self._working().pilot(options.site, **given)
         if options.wait:
             pilot.wait()

@@ -106,8 +106,10 @@ def _build(verb: str, cell: bool) -> Parser:
             add(f"--{option}", type=kind)
         for option in ("mem", "walltime", "queue", "project", "name", "sandbox", "qos", "reservation", "constraint"):
             add(f"--{option}")
-        for option in ("launch", "env", "env-mode", "drain"):
+        for option in ("launch", "env", "env-mode", "env-source", "env-base", "drain"):
             add(f"--{option}")
+        add("--python", help="the interpreter there: a path, a command, or a line such as 'module load python'")
+        add("--hook", dest="hooks", action="append", metavar="MOMENT=LINE", help="a shell line run at that moment")
         add("--backup", type=int, help="nodes beyond --nodes that stand in for lost ones")
         add("--exclusive", action="store_true", default=None, help="share the nodes with nobody")
         add("--set", dest="options", action="append", metavar="NAME=VALUE", help="another attribute of the site")
