@@ -14,6 +14,7 @@ from pathlib import Path
 from ..model.errors import ErrorForm, JrmError, LinkError, ProtocolError, RequestError
 from ..model.messages import FetchFiles, FilesMoved, FilesRead, Message, MoveFiles, Refused
 from ..runtime.connect import Connections, Nobody
+from ..runtime.depot import Content, Depot, Sums
 from .sites import parse
 
 MOST_BYTES = 8 << 20  # of one answer
@@ -41,19 +42,25 @@ _LIST = 'cd -- "$1" 2>/dev/null && find . -type f -print'
 
 def _check(paths: Sequence[str]) -> None:
     for path in paths:
-        if not path.startswith("/") or any(sign in path for sign in "\n\r\0"):
+        if (path != "~" and not path.startswith(("/", "~/"))) or any(sign in path for sign in "\n\r\0"):
             raise RequestError(f"files: {path!a} is no absolute path", hint="give a full path", code="JRM-Q19")
+
+
+def _there(path: str) -> str:
+    """Return a path as SFTP takes it: relative ones begin at home."""
+    return "." if path in ("~", "~/") else path.removeprefix("~/")
 
 
 class Fetcher:
     """Reads files for clients.
 
     Args:
-        connections: those of the pilots' sites.
+        connections: those of the pilots' sites. scratch: returns a directory for archives on their way.
     """
 
-    def __init__(self, connections: Connections) -> None:
-        self._connections = connections
+    def __init__(self, connections: Connections, scratch: Callable[[], Path]) -> None:
+        self._connections, self._scratch = connections, scratch
+        self._sums = Sums()
         self._threads = ThreadPoolExecutor(2, "fetch")
 
     def read(self, site: str, asked: FetchFiles | MoveFiles, answer: Callable[[Message], None]) -> None:
@@ -75,7 +82,7 @@ class Fetcher:
             raise RequestError("files: too much at once", hint="ask for fewer or smaller parts", code="JRM-Q19")
         _check(asked.paths)
         connection = self._connections.get(parse(site).target, Nobody())
-        names = "".join(f"{path}\n" for path in asked.paths).encode("utf-8", "surrogateescape")
+        names = "".join(f"{_there(path)}\n" for path in asked.paths).encode("utf-8", "surrogateescape")
         done = connection.run(
             ["/bin/sh", "-c", _READ, "jrm-read", str(asked.offset), str(asked.size)], stdin=names, timeout=TIMEOUT_S
         )
@@ -97,7 +104,8 @@ class Fetcher:
 
     def _move(self, site: str, asked: MoveFiles) -> FilesMoved:
         _check((*asked.sources, *asked.targets))
-        if len(asked.sources) > MOST_PATHS or len(asked.targets) != (0 if asked.what == "list" else len(asked.sources)):
+        alone = asked.what not in ("put", "get")
+        if len(asked.sources) > MOST_PATHS or len(asked.targets) != (0 if alone else len(asked.sources)):
             raise RequestError("files: sources and targets do not match", hint="give pairs", code="JRM-Q19")
         connection = self._connections.get(parse(site).target, Nobody())
         if asked.what == "list":
@@ -107,12 +115,32 @@ class Fetcher:
                 found = done.out.decode("utf-8", "surrogateescape").split("\n")
                 names += [name.removeprefix("./") for name in found if name]
             return FilesMoved(asked.req, tuple(sorted(names)))
+        if asked.what == "ls":
+            rows = [entry for directory in asked.sources for entry in connection.list(_there(directory))]
+            return FilesMoved(asked.req, tuple(f"{e.kind} {e.size} {e.modified_s} {e.name}" for e in rows))
+        if asked.what in ("mkdir", "remove"):
+            for path in asked.sources:
+                connection.mkdir(_there(path)) if asked.what == "mkdir" else connection.remove(_there(path))
+            return FilesMoved(asked.req, asked.sources)
+        depot = Depot(connection)
         if asked.what == "put":
-            for directory in sorted({str(Path(target).parent) for target in asked.targets}):
-                connection.mkdir(directory)
+            depot.place({_there(to): self._content(one) for one, to in zip(asked.sources, asked.targets, strict=True)})
+            return FilesMoved(asked.req, asked.targets)
         for source, target in zip(asked.sources, asked.targets, strict=True):
-            connection.put(source, target) if asked.what == "put" else connection.get(source, target)
+            info = connection.stat(_there(source))
+            if info is not None and info.kind == "dir":
+                depot.get_tree(_there(source), Path(target), self._scratch())
+            else:
+                depot.get(_there(source), Path(target))
         return FilesMoved(asked.req, asked.targets)
+
+    def _content(self, path: str) -> Content:
+        try:
+            return self._sums.of(Path(path))
+        except OSError as error:
+            raise RequestError(
+                f"files: {path}: {error.strerror}", hint="check path and permissions", code="JRM-Q73"
+            ) from None
 
     def close(self) -> None:
         """Take no more requests."""

@@ -128,7 +128,7 @@ class RemoteJobs:
         from .fetch import Fetcher
 
         if self._fetcher is None:
-            self._fetcher = Fetcher(self._shared())
+            self._fetcher = Fetcher(self._shared(), lambda: private_directory(self._home.state / "cargo"))
         self._fetcher.read(site, asked, lambda message: self._drive.call(lambda: _call(answer, message)))
 
     def _site(self, text: str) -> Site:

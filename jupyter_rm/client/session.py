@@ -45,6 +45,7 @@ from .task import TaskHandle
 
 if TYPE_CHECKING:
     from .bundle import Bundle
+    from .fs import SiteFiles
     from .script import Job, Jobs
 
 PAYLOAD_PART = 64 << 20  # bytes of arguments in one submission
@@ -491,16 +492,19 @@ class Session:
         if self._replica.error is None:
             self.detach()
 
-    def stage(self, *paths: str | os.PathLike[str], pilot: Pilot | None = None) -> str | list[str]:
+    def stage(
+        self, *paths: str | os.PathLike[str], pilot: Pilot | None = None, to: str = "pilot"
+    ) -> str | list[str]:
         """Bring files or directories to where tasks run; return their paths as tasks see them (one path: one text).
 
         Args:
             pilot: only this one; default: every pilot that has begun. One that begins later has to be staged again.
+            to: ``pilot``; or ``session`` or ``resource``, shared with more: what is returned is for input_staging then.
 
         Raises:
             RequestError: a path is not there, or no pilot has begun. SiteError, LinkError: it failed there.
         """
-        seen = staging.stage(self, paths, [pilot] if pilot is not None else self.pilots())
+        seen = staging.stage(self, paths, [pilot] if pilot is not None else self.pilots(), to)
         return seen[0] if len(paths) == 1 else seen
 
     def files(self, task: TaskHandle | str, *patterns: str, to: str | os.PathLike[str] = ".") -> list[Path]:
@@ -513,6 +517,16 @@ class Session:
         if not isinstance(found, TaskHandle):
             raise RequestError(f"{task}: not one task", hint="name one, such as t.3.0", code="JRM-Q03")
         return staging.bring(found, patterns, to)
+
+    def fs(self, where: Pilot | str) -> SiteFiles:
+        """Return the files at a pilot's site: ``ls``, ``get``, ``put``, ``read``, ``mkdir``, ``remove``.
+
+        Args:
+            where: a pilot, its name or uid, or a site at which this session has one.
+        """
+        from .fs import of
+
+        return of(self, where)
 
     def view(self, name: str = "tasks", **window: Any) -> Any:
         """Return a live view: ``tasks``, ``nodes``, ``queue``, ``timeline``, ``usage`` or ``summary``.

@@ -1,8 +1,9 @@
 """Files to where tasks run, and back: ``s.stage(...)``, ``s.files(...)``.
 
 What is staged lies in one directory per pilot, ``shared`` beside its tasks' sandboxes, and has the same relative path
-seen from every task: ``../../shared/NAME``. On this machine files are copied; at other sites the broker brings them
-through the login it has, resumable and checked. Read next: :mod:`.distant`, :mod:`.files`.
+seen from every task: ``../../shared/NAME``; or in the session's or the account's, which directives name. On this
+machine files are copied; at other sites the broker brings them through the login it has, each content once, resumable
+and checked. Read next: :mod:`.distant`, :mod:`.files`.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from typing import TYPE_CHECKING
 
 from ..model.errors import LinkError, RequestError, SiteError
 from ..model.messages import FilesMoved, MoveFiles
+from ..model.staging import SHARED, SPACES, spaces
 from . import distant, files
 
 if TYPE_CHECKING:
@@ -23,25 +25,36 @@ if TYPE_CHECKING:
     from .session import Session
     from .task import TaskHandle
 
-SHARED = "shared"
 SEEN = f"../../{SHARED}"  # from a sandbox <root>/<bulk>/<task>.<attempt>
 AT_ONCE = 200
 MOST_S = 3600.0  # of one go
 
 
-def stage(session: Session, paths: Sequence[str | os.PathLike[str]], pilots: Sequence[Pilot]) -> list[str]:
+def stage(
+    session: Session, paths: Sequence[str | os.PathLike[str]], pilots: Sequence[Pilot], to: str = "pilot"
+) -> list[str]:
     """Bring files and directories to pilots; return their paths as tasks see them, one per path.
 
+    Args:
+        to: one of the shared directories: ``pilot``, ``session`` or ``resource``; of the latter two the places are
+            returned, as directives name them.
+
     Raises:
-        RequestError: JRM-Q73, a path is not there; JRM-Q14, no pilot has begun yet. LinkError, SiteError: it failed.
+        RequestError: JRM-Q73, a path is not there; JRM-Q14, no pilot has begun yet; JRM-Q05, no such directory.
+        LinkError, SiteError: it failed.
     """
+    if to not in SPACES:
+        raise RequestError(f"to: {to!r} is no shared directory", hint="use " + ", ".join(SPACES), code="JRM-Q05")
     found = [_found(path) for path in paths]
     ready = [pilot for pilot in pilots if pilot.sandbox is not None and not pilot._row().state.final]
     if not ready:
         raise RequestError("stage: no pilot has begun yet", hint="wait for it: pilot.wait()", code="JRM-Q14")
     pairs = [pair for path in found for pair in _pairs(path)]
+    roots: dict[tuple[str, Path], Pilot] = {}  # pilots of one site share the larger directories
     for pilot in ready:
-        root = Path(str(pilot.sandbox)) / SHARED
+        root = Path(spaces(str(pilot.sandbox), pilot._number)[to])
+        roots.setdefault((pilot._row().spec.site, root), pilot)
+    for (_, root), pilot in roots.items():
         if distant.elsewhere(session, pilot._number) and not distant.seen_here(root):
             for start in range(0, len(pairs), AT_ONCE):
                 some = pairs[start : start + AT_ONCE]
@@ -49,7 +62,7 @@ def stage(session: Session, paths: Sequence[str | os.PathLike[str]], pilots: Seq
             continue
         for source, target in pairs:
             _copy(source, root / target)
-    return [f"{SEEN}/{path.name}" for path in found]
+    return [f"{SEEN if to == 'pilot' else f'{to}://'}/{path.name}" for path in found]
 
 
 def bring(task: TaskHandle, patterns: Sequence[str], to: str | os.PathLike[str]) -> list[Path]:

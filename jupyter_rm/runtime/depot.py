@@ -55,7 +55,23 @@ echo; printf '%s\\n' "$names" | sed 's,^/,,' | tar -chf - -C / -T -
 """
 _PACKED = """umask 077; mkdir -p -- "$1" && tar -chf "$1/.out.$2" -C "$3" . || { rm -f "$1/.out.$2"; exit 74; }"""
 
+# A line is "SUM MODE PATH"; a relative path begins at home.
+_PLACE = """umask 077; cd || exit 73; n=0
+while IFS= read -r line; do
+    sum=${line%% *}; line=${line#* }; mode=${line%% *}; path=${line#* }
+    n=$((n + 1)); part="${path%/*}/.$sum.$$.$n.part"; case $path in */*) ;; *) part=".$sum.$$.$n.part" ;; esac
+    case $path in */*) mkdir -p -- "${path%/*}" || exit 74 ;; esac
+    cp -f -- "$1/$sum" "$part" && chmod "$mode" "$part" && mv -f -- "$part" "$path" ||
+        { rm -f -- "$part"; exit 75; }
+done
+exit 0
+"""
+
 Progress = Callable[[int, int], None]
+
+
+def _silent(_done: int, _size: int) -> None:
+    pass
 
 
 @dataclass(frozen=True)
@@ -235,6 +251,22 @@ class Depot:
                 retry=True,
             )
 
+    def place(self, goals: Mapping[str, Content], progress: Progress = _silent) -> None:
+        """Bring contents to paths there: each is sent once, whatever is there already is not sent at all.
+
+        Raises:
+            LinkError: the connection broke; do it again. SiteError, RequestError: it cannot be done.
+        """
+        contents = {content.sha256: content for content in goals.values()}
+        _, present = self.have(contents)
+        small, large = packs({name: content for name, content in contents.items() if name not in present})
+        for each in small:
+            self.send_many(each)
+        for content in large:
+            self.send(content, progress)
+        lines = (f"{c.sha256} {stat.S_IMODE(c.path.stat().st_mode) & 0o777:o} {path}\n" for path, c in goals.items())
+        self._run(_PLACE, CACHE, stdin=os.fsencode("".join(lines)))
+
     def tidy(self, most: int) -> None:
         """Remove from the store what was not used for longest, until it is no larger than ``most`` bytes."""
         self._run(_TIDY, CACHE, str(most), str(YOUNG_MIN))
@@ -275,12 +307,12 @@ class Depot:
             pass  # those that came before it are whole; the others are fetched one by one
         return found
 
-    def get(self, path: str, goal: Path, progress: Progress) -> None:
+    def get(self, path: str, goal: Path, progress: Progress = _silent) -> None:
         """Fetch one file, resumable."""
         goal.parent.mkdir(parents=True, exist_ok=True)
         self._connection.get(path, goal, progress=progress)
 
-    def get_tree(self, path: str, goal: Path, scratch: Path, progress: Progress) -> None:
+    def get_tree(self, path: str, goal: Path, scratch: Path, progress: Progress = _silent) -> None:
         """Fetch a directory as one archive; ``scratch``: a directory here for it."""
         # The same name each time, so that a transfer that broke off is continued.
         mark = hashlib.sha256(os.fsencode(path)).hexdigest()[:24]

@@ -8,7 +8,7 @@ import pytest
 
 import jupyter_rm as jrm
 from jupyter_rm.client.session import Session
-from jupyter_rm.model.errors import RequestError
+from jupyter_rm.model.errors import RequestError, SiteError
 
 
 def test_a_shared_file_is_seen_by_every_task(session: Session, tmp_path: Path) -> None:
@@ -30,3 +30,35 @@ def test_what_cannot_be_staged_is_said(bare: Session, tmp_path: Path) -> None:
         bare.stage(tmp_path)
     with pytest.raises(RequestError, match="not there"):
         bare.stage(tmp_path / "x")
+
+
+def test_what_is_shared_with_more_is_named_by_a_place(session: Session, tmp_path: Path) -> None:
+    data = tmp_path / "data.txt"
+    data.write_text("wide\n")
+    assert session.stage(data, to="session") == "session:///data.txt"
+    assert session.stage(data, to="resource") == "resource:///data.txt"
+    both = ["session:///data.txt > a", {"source": "resource:///data.txt", "target": "b", "action": "link"}]
+    assert session.submit(jrm.Shell("cat a b", input_staging=both)).result(timeout=30) == "wide\nwide\n"
+    with pytest.raises(RequestError, match="no shared directory"):
+        session.stage(data, to="everywhere")
+
+
+def test_files_by_hand_on_this_machine(session: Session, tmp_path: Path) -> None:
+    task = session.submit(jrm.Shell("mkdir -p d/e; echo one > d/e/f; echo two > g"))
+    assert task.wait(30) == "DONE"
+    there = session.fs("p.0")
+    assert [str(entry) for entry in there.ls(f"task://{task.uid}/")] == ["d/", "g", "stderr", "stdout"]
+    assert there.read(f"task://{task.uid}/g") == b"two\n"
+    assert there.read("pilot:///nothing") == b""
+    assert (there.get(f"task://{task.uid}/d", tmp_path) / "e/f").read_text() == "one\n"
+    assert there.put(tmp_path / "d", "pilot:///") == there.path("pilot:///d")
+    assert session.submit(jrm.Shell("cat ../../shared/d/e/f")).result(timeout=30) == "one\n"
+    assert there.mkdir("session:///made") == there.path("session:///made")
+    there.remove("session:///made")
+    there.remove("session:///made")
+    with pytest.raises(SiteError, match="made"):
+        there.ls("session:///made")
+    with pytest.raises(RequestError, match="no pilot or site"):
+        session.fs("slurm+ssh://elsewhere")
+    with pytest.raises(RequestError, match="no place there"):
+        there.ls("client:///etc")

@@ -181,3 +181,33 @@ def test_directories_of_the_session_and_the_account_are_shared(far: Far, study: 
         other.close()
     assert one.sandbox is not None
     assert (one.sandbox.parent / "session/late").stat().st_mode & 0o077 == 0
+
+
+def test_files_by_hand_use_the_login_there_is(far: Far, study: Session, tmp_path: Path) -> None:
+    pilot = active(study.pilot("ssh://alice@tb-slurm", cores=1))
+    logins = far.connections(far.cluster.port + 28)
+    task = study.submit(jrm.Shell("mkdir d; echo one > d/'a b'; head -c 300000 /dev/zero > big; sleep 600"))
+    until(lambda: task.sandbox is not None and (task.sandbox / "big").exists(), lambda: task.reason)
+    there = study.fs(pilot)
+    place = f"task://{task.uid}/"
+    found = {entry.name: (entry.kind, entry.size) for entry in there.ls(place)}
+    assert found["d"][0] == "dir"
+    assert found["big"] == ("file", 300000)
+    assert (there.get(f"{place}d", tmp_path / "back") / "a b").read_text() == "one\n"
+    assert there.get(f"{place}big", tmp_path).stat().st_size == 300000
+    (tmp_path / "back/run").write_text("#!/bin/sh\n")
+    (tmp_path / "back/run").chmod(0o755)
+    assert there.put(tmp_path / "back", "pilot:///") == f"{pilot.sandbox}/shared/back"
+    assert pilot.sandbox is not None
+    assert (pilot.sandbox / "shared/back/run").stat().st_mode & 0o777 == 0o755
+    assert (pilot.sandbox / "shared/back/a b").read_text() == "one\n"
+    assert ".jupyter_rm" in [entry.name for entry in study.fs("ssh://alice@tb-slurm").ls("~")]
+    there.mkdir("session:///x/y")
+    there.remove("session:///x/y")
+    assert there.ls("session:///x") == []
+    sent = len(carried(far))
+    assert study.stage(tmp_path / "back/a b", to="session") == "session:///a b"
+    assert study.submit(jrm.Shell("cat in", input_staging=[("session:///a b", "in")])).state != "FAILED"
+    assert far.connections(far.cluster.port + 28) == logins
+    assert len(carried(far)) == sent
+    task.cancel()
