@@ -97,7 +97,9 @@ export class PilotForm {
         reload();
       }
     });
-    this.submit = button(trans.__('Start pilot'), () => void this.send(), { class: 'jrm-primary' });
+    // Enter in any field submits only where there is a button of this kind; it is sent where the form hears of it.
+    this.submit = button(trans.__('Start pilot'), () => undefined, { class: 'jrm-primary' });
+    this.submit.type = 'submit';
     append(this.more.firstElementChild as Element, [trans.__('More')]);
     this.more.append(this.rest);
     const told = (summary: string, pre: HTMLElement): HTMLElement => {
