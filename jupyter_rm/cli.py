@@ -146,7 +146,7 @@ def _pilot_dict(pilot: Any) -> dict[str, Any]:
     }
 
 
-_PILOT_NUMBERS = ("cores", "gpus", "nodes", "backup")
+_PILOT_NUMBERS = ("cores", "gpus", "nodes", "backup", "partitions")
 _PILOT_TEXTS = (
     *("mem", "walltime", "queue", "project", "name", "sandbox", "qos", "reservation", "constraint"),
     *("launch", "env", "env_mode", "env_source", "env_base", "python", "drain"),
@@ -202,7 +202,7 @@ def _describe(options: argparse.Namespace) -> Any:
     command = options.command[1:] if options.command[:1] == ["--"] else options.command
     if not command:
         raise RequestError("no command given", hint="jrm run -- program argument ...", code="JRM-Q40")
-    names = ("name", "ranks", "cores", "gpus", "mem", "timeout", "retries", "pilot")
+    names = ("name", "ranks", "cores", "gpus", "mem", "timeout", "retries", "pilot", "partition")
     given = {name: getattr(options, name) for name in names if getattr(options, name) is not None}
     return Task(command[0], command[1:], **given)
 
@@ -445,7 +445,7 @@ def parser() -> argparse.ArgumentParser:
         ("submit", _submit, "submit a command as a task and print its uid"),
     ):
         made = verb(name, command, text)
-        for option, kind in (("ranks", int), ("cores", int), ("gpus", float), ("retries", int)):
+        for option, kind in (("ranks", int), ("cores", int), ("gpus", float), ("retries", int), ("partition", int)):
             made.add_argument(f"--{option}", type=kind)
         for option in ("name", "mem", "timeout", "pilot"):
             made.add_argument(f"--{option}")

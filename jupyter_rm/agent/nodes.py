@@ -14,6 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import msgspec
+
 from ..batch import BatchSystem, JobContext, known, load
 from ..core.sound import CORES_MOST, GPUS_MOST
 from ..model.errors import SiteError
@@ -139,6 +141,14 @@ def arranged(hosts: Sequence[Host], own: Sequence[str], asked: int, end: float |
             code="JRM-S81",
         )
     return Hosts(tuple(ordered[:count]), tuple(ordered[count:]), 0 if mine is not None else None, end)
+
+
+def partitioned(nodes: list[Node], sizes: Sequence[int]) -> list[Node]:
+    """Return the nodes with the number of their part; ``sizes``: how many in their order make each part, () one."""
+    numbers = [number for number, size in enumerate(sizes) for _ in range(size)]
+    if not numbers:
+        return nodes
+    return [msgspec.structs.replace(node, partition=at) for node, at in zip(nodes, numbers, strict=True)]
 
 
 def node_of(host: Host, facts: NodeHello, name: str = "") -> tuple[Node, bool]:

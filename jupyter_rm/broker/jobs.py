@@ -122,6 +122,7 @@ class LocalJobs:
                 "walltime": order.spec.walltime,
                 "drain": order.spec.drain,
                 "backup": order.spec.backup,
+                "partitions": order.spec.partitions,
                 "launch": order.spec.launch,
                 "hooks": order.spec.hooks,
                 "since": self._drive.clock.now(),

@@ -143,6 +143,7 @@ def spec_of(
         "walltime": spec.walltime,
         "drain": spec.drain,
         "backup": spec.backup,
+        "partitions": spec.partitions,
         "launch": spec.launch,
         "launches": list(launch),
         "requeue": wants_requeue(spec),

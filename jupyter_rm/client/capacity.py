@@ -128,8 +128,30 @@ _FIELDS: dict[str, Any] = {
     "python": _text,
     "env_base": _text,
     "backup": lambda value, field: whole(value, field, 0),
+    "partitions": lambda value, field: _partitions(value, field),
     **dict.fromkeys(_OPTIONS, _option),
 }
+
+
+def _partitions(value: object, field: str) -> int | tuple[int, ...]:
+    if isinstance(value, (list, tuple)):
+        return tuple(whole(each, f"{field}[{at}]", 1) for at, each in enumerate(value))
+    return whole(value, field, 1)
+
+
+def _shared_out(parts: int | tuple[int, ...], made: dict[str, Any]) -> tuple[int, ...]:
+    """Return the nodes of each partition; a list of them says how many nodes there are."""
+    if isinstance(parts, tuple):
+        made.setdefault("nodes", sum(parts))
+        return parts
+    nodes = made.get("nodes", 1)
+    if parts > nodes:
+        raise RequestError(
+            f"partitions: {parts} of {nodes} node{'s' * (nodes != 1)}",
+            hint=f"a partition is made of whole nodes: nodes={parts} or more",
+            code="JRM-Q54",
+        )
+    return tuple(nodes // parts + (at < nodes % parts) for at in range(parts))
 
 
 def pilot_spec(site: object, fields: Mapping[str, Any]) -> PilotSpec:
@@ -149,6 +171,8 @@ def pilot_spec(site: object, fields: Mapping[str, Any]) -> PilotSpec:
             raise RequestError(f"{name}: no such field of a pilot", hint=hint, code="JRM-Q06")
         if value is not None:
             made[name] = _FIELDS[name](value, name)
+    if "partitions" in made:
+        made["partitions"] = _shared_out(made["partitions"], made)
     options = {name: made.pop(name) for name in _OPTIONS if name in made}
     if options:
         made["options"] = {**made.get("options", {}), **options}
@@ -179,7 +203,7 @@ def check_fits(request: Request, rows: Sequence[PilotRow], extra: PilotSpec | No
     """Refuse a task that no pilot of a session on this machine can ever hold.
 
     Raises:
-        RequestError: JRM-Q14, naming what is too large. Says nothing while any pilot is elsewhere.
+        RequestError: JRM-Q14, naming what is too large. Says nothing while any pilot is elsewhere or of several nodes.
     """
     if not request.gpus and not request.mem:  # most often: one look at one node
         cores = request.ranks * request.cores
@@ -187,7 +211,7 @@ def check_fits(request: Request, rows: Sequence[PilotRow], extra: PilotSpec | No
             if row.nodes and row.nodes[0].cores >= cores and not row.state.final:
                 return
     alive = [row for row in rows if not row.state.final]
-    if any(row.spec.site != "local" for row in alive):
+    if any(row.spec.site != "local" or row.spec.nodes > 1 for row in alive):
         return
     holds = [(_cores(row), max((node.gpus for node in row.nodes), default=row.spec.gpus), _mem(row)) for row in alive]
     if extra is not None:

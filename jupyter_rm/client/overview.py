@@ -79,8 +79,13 @@ def nodes(session: Session) -> Overview:
                     )
             for place, node in enumerate(pilot.nodes[:ROWS]):
                 memory = human_mib(node.mem) if node.mem else ""
-                rows.append((pilot_uid(pilot.number), node.name, node.cores, node.gpus, memory, int(running[place])))
-    return Overview(f"nodes of session {session.name}", ["pilot", "node", "cores", "gpus", "memory", "running"], rows)
+                part = node.partition if pilot.spec.partitions else ""
+                busy = int(running[place])
+                rows.append((pilot_uid(pilot.number), node.name, node.cores, node.gpus, memory, busy, part))
+    titles = ["pilot", "node", "cores", "gpus", "memory", "running", "partition"]
+    if not any(row[-1] != "" for row in rows):
+        titles, rows = titles[:-1], [row[:-1] for row in rows]
+    return Overview(f"nodes of session {session.name}", titles, rows)
 
 
 def queue(session: Session) -> Overview:

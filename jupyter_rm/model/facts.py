@@ -258,6 +258,7 @@ class PilotSpec(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
         script: no agent at all, but the user's own batch script, these bytes; ``script_name`` what its file is called.
         python: the interpreter there: a path, a command, or a shell line after which ``python3`` is it (empty: the
             best one found); ``env_base``: directory there for environments (empty: ``~/.jupyter_rm``).
+        partitions: how many of the nodes, in their order, make each part to which tasks may be confined; () one part.
     """
 
     site: str = "local"
@@ -283,6 +284,7 @@ class PilotSpec(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
     script_name: str = ""
     python: str = ""
     env_base: str = ""
+    partitions: tuple[int, ...] = ()
 
 
 AnyFact = (

@@ -29,6 +29,7 @@ from .remote import names_read, run_cell
 from .words import HelpAsked, parse
 
 _EXPAND = re.compile(r"\{([A-Za-z_]\w*)\}|\$([A-Za-z_]\w*)")
+_OF_TASKS = ("name", "cores", "gpus", "mem", "timeout", "retries", "pilot", "partition", "priority")
 _HIDDEN = frozenset({"In", "Out", "get_ipython", "exit", "quit", "open", "__builtins__", "__name__"})
 
 
@@ -386,7 +387,7 @@ class Magics:
     # ------------------------------------------------------------ cells
 
     def _cell_run(self, options: Namespace, body: str) -> TaskHandle | None:
-        fields = _fields(options, ("name", "cores", "gpus", "mem", "timeout", "retries", "pilot", "priority", "ranks"))
+        fields = _fields(options, (*_OF_TASKS, "ranks"))
         if options.env:
             fields["environment"] = _pairs(options.env, "--env")
         if options.after:
@@ -410,7 +411,7 @@ class Magics:
             if not name.isidentifier():
                 raise RequestError(f"-o: {name!r} is not a variable name", hint="-o result", code="JRM-Q40")
         inputs = self._inputs(options.inputs, body)
-        fields = _fields(options, ("name", "cores", "gpus", "mem", "timeout", "retries", "pilot", "priority"))
+        fields = _fields(options, _OF_TASKS)
         task = self._working().map(functools.partial(run_cell, body, outputs=outputs), [inputs], **fields)[0]
         if options.noblock:
             if outputs:

@@ -46,6 +46,7 @@ def _resources(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--timeout", help="longest run time, such as 10m")
     parser.add_argument("--retries", type=int, help="further attempts after a failure")
     parser.add_argument("--pilot", help="run on this pilot only")
+    parser.add_argument("--partition", type=int, help="run in this part of a pilot only")
     parser.add_argument("--priority", type=int, help="larger starts earlier")
 
 
@@ -111,6 +112,7 @@ def _build(verb: str, cell: bool) -> Parser:
         add("--python", help="the interpreter there: a path, a command, or a line such as 'module load python'")
         add("--hook", dest="hooks", action="append", metavar="MOMENT=LINE", help="a shell line run at that moment")
         add("--backup", type=int, help="nodes beyond --nodes that stand in for lost ones")
+        add("--partitions", type=int, help="cut its nodes into so many parts; tasks may name one")
         add("--exclusive", action="store_true", default=None, help="share the nodes with nobody")
         add("--set", dest="options", action="append", metavar="NAME=VALUE", help="another attribute of the site")
         add("--wait", action="store_true", help="block until it is active")
