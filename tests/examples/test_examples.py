@@ -66,6 +66,18 @@ SAYS = {
         r"still in /tmp, and the answer is 42",
         r"ended        228 DONE",
     ],
+    "07-data": [
+        r"\{'DONE': 20\} 1900",
+        r"attempt 1: its input files are in place",
+        r"is done with it, its output files are fetched",
+        r"\[55, 1275, 5050\]",
+        r"begins after step 5\n attempts: 2",
+        r"input_staging\[0\]: target '../../x' leaves its directory \[JRM-Q90\]",
+        r"FAILED STAGE_IN_FAILED - nothing is not there",
+        r"'area', 'case', 'mesh', 'stderr', 'stdout'",
+        r"292 bytes are here",
+        r"ended        25 DONE, 1 FAILED",
+    ],
 }
 LARGEST = 300_000  # bytes of an executed notebook
 VIEWS = {"05-watch-it": 7}  # live views in it, each with its picture
