@@ -14,6 +14,7 @@ from ..model import hooks
 from ..model.errors import RequestError
 from ..model.facts import PilotSpec
 from ..model.ids import check_name, pilot_uid
+from ..model.late import capability_names
 from ..model.ledger import PilotRow
 from ..model.resources import Request
 from ..model.states import PilotState
@@ -126,6 +127,7 @@ _FIELDS: dict[str, Any] = {
     "drain": duration_s,
     "hooks": _hooks,
     "python": _text,
+    "capabilities": capability_names,
     "env_base": _text,
     "backup": lambda value, field: whole(value, field, 0),
     "partitions": lambda value, field: _partitions(value, field),

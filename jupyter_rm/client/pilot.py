@@ -6,11 +6,14 @@ from collections.abc import Generator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import msgspec
+
 from ..model.errors import RequestError, SiteError
 from ..model.facts import PilotStep
 from ..model.ids import pilot_uid
+from ..model.late import capabilities, capability_names
 from ..model.ledger import PilotRow
-from ..model.messages import AskSite, CancelPilot, Explained
+from ..model.messages import AskSite, CancelPilot, Explained, RequestPilot
 from ..model.states import Cause, PilotState
 from . import blocking, show
 from .named import StateName, names
@@ -154,6 +157,25 @@ class Pilot:
             replica = self._session._replica
             yield from blocking.until(lambda call: replica.when(ready, call), replica)
         return self.state
+
+    @property
+    def capabilities(self) -> frozenset[str]:
+        """What it offers to tasks that ``require`` it."""
+        row = self._row()
+        return capabilities(row.spec.capabilities, row.facts)
+
+    def add_capability(self, *names: str) -> None:
+        """Let it offer more, such as a data set that was brought there: tasks that wait for that may run on it now.
+
+        Raises:
+            RequestError: JRM-Q05, a name that is none.
+        """
+        row, session = self._row(), self._session
+        more = tuple(sorted({*row.spec.capabilities, *capability_names(names, "capabilities")}))
+        spec = msgspec.structs.replace(row.spec, capabilities=more)
+        session._connection.request(RequestPilot(session._connection.number(), session.name, row.key, spec))
+        wanted = set(names)
+        session._replica.wait(lambda: wanted <= self.capabilities, session._settings.request_timeout_s)
 
     def cancel(self, drain: bool = False) -> None:
         """End it; ``drain``: let what runs end first."""

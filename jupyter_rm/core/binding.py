@@ -18,6 +18,7 @@ from ..model.facts import (
     TasksAssigned,
 )
 from ..model.ids import pilot_uid
+from ..model.late import capabilities
 from ..model.ledger import NOBODY
 from ..model.messages import (
     Assign,
@@ -92,6 +93,10 @@ class Binding(Cargo):
             elif row.silent or port is None or not port.ready:
                 parts.append(f"pilot {name} is not in contact")
             elif not self._fit(row.number, template):
+                lacks = set(template.requires) - capabilities(row.spec.capabilities, row.facts)
+                if lacks:
+                    parts.append(f"pilot {name} does not offer {', '.join(sorted(lacks))}")
+                    continue
                 why = self._ground(row.number).why_not(template) or "it is for another pilot"
                 parts.append(f"pilot {name} can never hold it: {why}")
             else:
@@ -101,6 +106,8 @@ class Binding(Cargo):
     def _fit(self, pilot: int, template: Template) -> bool:
         row = self.ledger.pilots[pilot]
         if template.pilot and template.pilot not in (row.spec.name, pilot_uid(pilot)):
+            return False
+        if template.requires and not capabilities(row.spec.capabilities, row.facts).issuperset(template.requires):
             return False
         return self._ground(pilot).fits(template)
 

@@ -24,7 +24,7 @@ from ..model.facts import (
     TasksStaged,
     TasksStarted,
 )
-from ..model.late import sound
+from ..model.late import renewed
 from ..model.ledger import CANCEL_ASKED, NOBODY
 from ..model.messages import (
     AgentHello,
@@ -85,7 +85,7 @@ class Hearing(Binding):
                         epoch=hello.epoch,
                         nodes=hello.nodes,
                         sandbox=hello.sandbox,
-                        facts=sound(hello.facts),
+                        facts=renewed(row.facts, hello.facts),
                         reason=row.reason if state == PilotState.DRAINING else changed(row, hello),
                         cause=int(row.cause),
                     )

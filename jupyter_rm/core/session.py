@@ -27,6 +27,7 @@ from ..model.facts import (
     TasksAssigned,
 )
 from ..model.ids import check_name, pilot_uid
+from ..model.late import Value, capabilities, capability_names
 from ..model.ledger import NOBODY
 from ..model.messages import (
     AskWhy,
@@ -158,12 +159,24 @@ class SessionMachine(Hearing):
         """Record a pilot and return its number."""
         known = self.ledger.pilot_keys.get(key)
         if known is not None:
+            self._offer(known, spec.capabilities)
             return known
         self._must_be_open()
         self._check_pilot(spec)
         self._port(self._add_pilot(key, spec))
         self._do(StartPilot(self.key, len(self.ledger.pilots) - 1, spec, key))
         return len(self.ledger.pilots) - 1
+
+    def _offer(self, pilot: int, names: tuple[str, ...]) -> None:
+        """A pilot that is asked for again offers more than before."""
+        row = self.ledger.pilots[pilot]
+        before = capabilities(row.spec.capabilities, row.facts)
+        more = before | set(capability_names(names, "capabilities"))
+        if more != before and not row.state.final:
+            facts: dict[str, Value] = {**row.facts, "capabilities": tuple(sorted(more))}
+            now, cause = self.wall(), int(row.cause)
+            self._fact(PilotChanged(pilot, int(row.state), now, cause, row.reason, facts=facts))
+            self._assignable = True
 
     def _check_pilot(self, spec: PilotSpec) -> None:
         check_pilot(spec)

@@ -17,6 +17,7 @@ from ..model.columns import Picks
 from ..model.describe import MODES, Template
 from ..model.errors import ProtocolError, RequestError
 from ..model.facts import Ends, PilotSpec
+from ..model.late import capability_names
 from ..model.ledger import Ledger
 from ..model.messages import Ended, Goodbye, Inventory, Message, Returned, Staged, Staging, Started, Stock, Submit
 from ..model.resources import Node, Request
@@ -164,6 +165,7 @@ def check_pilot(spec: PilotSpec) -> None:
     texts |= {"script_name": spec.script_name}
     texts |= {"env": spec.env, "env_mode": spec.env_mode, "env_source": spec.env_source}
     texts |= {"python": spec.python, "env_base": spec.env_base}
+    capability_names(spec.capabilities, "capabilities")
     for field, words in (("options", spec.options), ("hooks", spec.hooks)):
         if len(words) > 64:
             raise RequestError(f"{field}: {len(words)} of them", hint="give at most 64", code="JRM-Q17")

@@ -59,6 +59,7 @@ class Template(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
     colocate: str = ""
     exclusive_tag: bool = False
     pilot: str = ""
+    requires: tuple[str, ...] = ()
     partition: int = -1
     category: str = ""
     name: str = ""
@@ -212,6 +213,7 @@ FIELDS: dict[str, tuple[Callable[[Any, str], Any], Any, str]] = {
     "tags": (_tags, {}, '{"colocate": "name", "exclusive": True}: same node as others of that tag'),
     "after": (_as_given, (), "tasks or bulks that must be DONE first"),
     "pilot": (_text, "", "run on this pilot only: its name or uid"),
+    "requires": (late.capability_names, (), 'what its pilot must offer: {"dataset:x"}; it waits for one that does'),
     "partition": (_count(0, 65535), -1, "run in this partition of the pilot only"),
     "category": (_text, "", "free label used in statistics"),
     "name": (_name, "", "a name for people; {column} is filled from the columns of s.array"),
@@ -344,6 +346,7 @@ class Task:
             colocate=tags.get("colocate", ""),
             exclusive_tag=tags.get("exclusive", False),
             pilot=self.pilot,
+            requires=self.requires,
             partition=self.partition,
             category=self.category,
             name=self.name,

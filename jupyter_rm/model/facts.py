@@ -145,8 +145,8 @@ class PilotRequested(Fact, tag=10, frozen=True):
 class PilotChanged(Fact, tag=11, frozen=True):
     """A pilot took a state; empty fields mean unchanged.
 
-    Of an own script: ``code`` is its exit code or minus its signal, ``files`` where its stdout and stderr are. ``facts``:
-    what its agent says of where it is.
+    Of an own script: ``code`` is its exit code or minus its signal, ``files`` where its stdout and stderr are.
+    ``facts``: what its agent says of where it is.
     """
 
     pilot: int
@@ -258,6 +258,7 @@ class PilotSpec(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
         script: no agent at all, but the user's own batch script, these bytes; ``script_name`` what its file is called.
         python: the interpreter there: a path, a command, or a shell line after which ``python3`` is it (empty: the
             best one found); ``env_base``: directory there for environments (empty: ``~/.jupyter_rm``).
+        capabilities: what it offers to tasks that require it, such as ``dataset:x``.
         partitions: how many of the nodes, in their order, make each part to which tasks may be confined; () one part.
     """
 
@@ -284,6 +285,7 @@ class PilotSpec(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
     script_name: str = ""
     python: str = ""
     env_base: str = ""
+    capabilities: tuple[str, ...] = ()
     partitions: tuple[int, ...] = ()
 
 

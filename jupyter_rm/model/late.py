@@ -17,6 +17,7 @@ Value = str | int | float | bool | tuple[str, ...]
 MARK = "${facts."
 MOST = 128  # facts of a pilot
 NAME = re.compile(r"[A-Za-z][A-Za-z0-9_]{0,63}", re.ASCII)
+_CAPABILITY = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:/@+-]{0,127}", re.ASCII)
 _HOLE = re.compile(r"\$?\$\{facts\.([^{}]*)\}")
 
 
@@ -59,6 +60,34 @@ def sound(facts: Mapping[str, Value]) -> dict[str, Value]:
     """Return what of the facts that an agent tells can be kept: named like facts, of decent size, not too many."""
     fit = {name: value for name, value in facts.items() if NAME.fullmatch(name) and len(str(value)) <= 65_536}
     return dict(list(fit.items())[:MOST])
+
+
+def capabilities(given: tuple[str, ...], facts: Mapping[str, Value]) -> frozenset[str]:
+    """Return what a pilot offers: what was asked for it, and its fact ``capabilities`` (of a probe, or added later)."""
+    told = facts.get("capabilities", ())
+    return frozenset(given) | (frozenset(told) if isinstance(told, (tuple, list)) else frozenset({str(told)}))
+
+
+def renewed(before: Mapping[str, Value], told: Mapping[str, Value]) -> dict[str, Value]:
+    """Return the facts that an agent tells now, with the capabilities that were known before."""
+    known = capabilities((), before) | capabilities((), told)
+    return sound(told) | ({"capabilities": tuple(sorted(known))} if known else {})
+
+
+def capability_names(value: object, field: str) -> tuple[str, ...]:
+    """Return names of capabilities, sorted (RequestError JRM-Q05, with the field)."""
+    items = [value] if isinstance(value, str) else value
+    if not isinstance(items, (list, tuple, set, frozenset)) or not all(map(_is_name, items)) or len(items) > MOST:
+        raise RequestError(
+            f"{field}: {value!r} are no names of capabilities",
+            hint='write {"dataset:x"}: letters, digits and . _ : / @ + - only',
+            code="JRM-Q05",
+        )
+    return tuple(sorted(set(items)))
+
+
+def _is_name(item: object) -> bool:
+    return isinstance(item, str) and bool(_CAPABILITY.fullmatch(item))
 
 
 def written(value: Value) -> str:

@@ -153,3 +153,23 @@ def test_what_means_nothing_on_this_machine_is_refused_by_field(
     with pytest.raises(jrm.RequestError) as refused:
         study.pilot("local", **fields)
     assert refused.value.message.startswith(says), refused.value.message
+
+
+def test_a_task_waits_for_a_pilot_that_offers_what_it_requires(study: Session, hooked: Pilot) -> None:
+    other = study.pilot("local", cores=1, capabilities=["licence:abaqus"])
+    assert other.wait(timeout=60) == "ACTIVE", other.reason
+    tasks = study.submit([jrm.Task("/bin/true", requires={"dataset:x"})] * 20)
+    assert study.submit(jrm.Task("/bin/true")).wait(60) == "DONE"  # others pass them
+    assert tasks.counts() == {"WAITING": 20}
+    assert f"pilot {other.uid} does not offer dataset:x" in str(tasks[0].explain())
+    licensed = study.submit(jrm.Task("/bin/true", requires="licence:abaqus"))
+    assert licensed.wait(60) == "DONE", licensed.reason
+    assert licensed.pilot == other or licensed.pilot.uid == other.uid  # type: ignore[union-attr]
+    other.add_capability("dataset:x")
+    assert other.capabilities == {"licence:abaqus", "dataset:x"}
+    assert tasks.wait(60)
+    assert tasks.counts() == {"DONE": 20}
+    assert {task.pilot.uid for task in tasks} == {other.uid}
+    with pytest.raises(jrm.RequestError, match="requires"):
+        jrm.Task("/bin/true", requires={"data set"})
+    other.cancel()
