@@ -250,7 +250,11 @@ class Relay:
             if self.refuse:
                 near.close()
                 continue
-            far = socket.create_connection(("127.0.0.1", self._goal))
+            try:
+                far = socket.create_connection(("127.0.0.1", self._goal))
+            except OSError:  # its server is down
+                near.close()
+                continue
             for wire in (near, far):
                 wire.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             self._wires += [near, far]

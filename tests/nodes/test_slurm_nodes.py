@@ -1,4 +1,4 @@
-"""Pilots over several nodes of a real Slurm cluster: node agents through srun, MPI ranks across nodes, a node lost."""
+"""Pilots over several nodes of a real Slurm cluster: node agents through srun, MPI ranks across nodes."""
 
 from __future__ import annotations
 
@@ -112,26 +112,3 @@ def test_ranks_start_through_the_launcher_that_was_asked_for(far: Far, study: Se
             assert bad.wait(60) == "FAILED" and "mpiexec is not on PATH" in bad.reason
         pilot.cancel()
         assert pilot.wait("CANCELED", 60) == "CANCELED"
-
-
-def test_a_node_that_dies_is_replaced_from_the_reserve_and_the_pilot_goes_on(far: Far, study: Session) -> None:
-    pilot = active(study.pilot(URL, nodes=2, backup=1, walltime="20m", queue="batch"), 120)
-    assert len(pilot.nodes) == 2
-    own, dies = (node.name for node in pilot.nodes)
-    slow = study.submit([jrm.Task("/bin/sh", ["-c", "until [ -e ../../go ]; do sleep 0.2; done; hostname"])] * 8)
-    until(lambda: slow.counts().get("RUNNING") == 8, lambda: str(slow.counts()), 120)
-    job = pilot.job_id
-    far.cluster.script("slurm-node.sh", "kill", dies)
-    try:
-        # Its lease must be over first: until then it may be out of reach and running.
-        until(lambda: sum(task.attempt > 1 for task in slow) == 4, lambda: str(slow.counts()), 120)
-        until(lambda: dies not in [node.name for node in pilot.nodes], lambda: str(pilot.nodes), 60)
-        (Path(slow[0].sandbox).parent.parent / "go").touch()
-        assert slow.wait(120) and slow.counts() == {"DONE": 8}
-        ran = {task.stdout().strip() for task in slow}
-        assert own in ran and dies not in ran and len(ran) == 2
-        assert (pilot.state, pilot.job_id) == ("ACTIVE", job)
-    finally:
-        study.close()
-        far.cluster.script("slurm-node.sh", "start", dies)
-    far.cluster.wait_idle()

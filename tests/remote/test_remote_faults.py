@@ -56,25 +56,6 @@ def test_a_broker_that_is_killed_in_mid_run_finds_its_pilot_again(far: Far, stud
     again.close()
 
 
-def test_a_cut_of_the_link_stops_no_task_and_ends_no_pilot(far: Far, study: Session) -> None:
-    pilot = active(study.pilot("slurm+ssh://alice@tb-cut", nodes=1))
-    directory = marks(far, study.name)
-    bulk = study.submit(marked(directory, 60, 1.0))
-    until(lambda: any(directory.iterdir()), "no task has begun")
-    far.relay.refuse = True
-    far.relay.reset()
-    until(lambda: "lost" in str(pilot.step), lambda: str(pilot.step))
-    before = len(list(directory.iterdir()))
-    until(lambda: len(list(directory.iterdir())) > before + 10, "the tasks stopped with the link")
-    until(lambda: pilot.unreachable, "the silence is not noticed")
-    assert pilot.state == "ACTIVE"
-    far.relay.refuse = False
-    assert bulk.wait(120)
-    assert bulk.counts() == {"DONE": 60}, [task.reason for task in bulk.failed()][:3]
-    until(lambda: not pilot.unreachable, lambda: pilot.reason)
-    assert len(list(directory.iterdir())) == 60
-
-
 def test_a_killed_agent_is_started_again_and_the_work_goes_on(far: Far, study: Session) -> None:
     pilot = active(study.pilot("ssh://alice@tb-slurm", cores=2))
     assert study.submit(jrm.Task("/bin/true")).wait(60) == "DONE"
@@ -85,33 +66,6 @@ def test_a_killed_agent_is_started_again_and_the_work_goes_on(far: Far, study: S
     assert bulk.wait(60)
     assert bulk.counts() == {"DONE": 50}
     assert pilot.state == "ACTIVE"
-
-
-def test_a_job_that_somebody_else_cancels_ends_its_pilot_and_the_tasks_go_elsewhere(far: Far, study: Session) -> None:
-    first = active(study.pilot("slurm+ssh://alice@tb-slurm", nodes=1))
-    bulk = study.submit([jrm.Task("/bin/sleep", ["1"])] * 20)
-    until(lambda: bulk.counts().get("RUNNING"), "nothing runs")
-    far.cluster.run("scancel", first.job_id)
-    until(lambda: first.state in ("FAILED", "DONE"), lambda: f"{first.state} {first.reason}", 120)
-    active(study.pilot("ssh://alice@tb-slurm", cores=20))
-    assert bulk.wait(120)
-    assert bulk.counts() == {"DONE": 20}
-
-
-def test_a_requeued_job_is_the_same_pilot_in_a_new_life(far: Far, study: Session) -> None:
-    pilot = active(study.pilot("slurm+ssh://alice@tb-slurm", nodes=1, options={"requeue": "true"}))
-    bulk = study.submit([jrm.Task("/bin/sleep", ["3"])] * 4)
-    until(lambda: bulk.counts().get("RUNNING"), "nothing runs")
-    job, life = pilot.job_id, pilot._row().epoch
-    far.cluster.run("scontrol", "requeue", job)
-    until(lambda: "PENDING" in far.cluster.run("squeue", "-h", "-j", job, "-o", "%T"), "it is not requeued")
-    # It would wait for two minutes; at once, the node has not yet buried the start before.
-    far.cluster.run("scontrol", "update", f"jobid={job}", "starttime=now+8")
-    assert bulk.wait(120), pilot.reason
-    assert bulk.counts() == {"DONE": 4}
-    assert pilot.state == "ACTIVE"
-    assert pilot.job_id == job
-    assert pilot._row().epoch > life
 
 
 def test_without_any_network_path_letters_carry_the_work(far: Far, study: Session) -> None:
