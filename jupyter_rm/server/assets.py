@@ -1,7 +1,7 @@
 """What pages need to draw: the figures of views, and BokehJS from the installed package: no network is needed.
 
 Made on the hands when first asked for; a page keeps both (ETag). Needs a login as everything else. Read next:
-:mod:`.api`, :mod:`jupyter_rm.views.figures`.
+:mod:`.api`, :mod:`.drawn`.
 """
 
 from __future__ import annotations
@@ -9,9 +9,9 @@ from __future__ import annotations
 import functools
 import gzip
 import hashlib
-from typing import Any
 
 from ..model.errors import RequestError
+from . import drawn
 from .api import READ, ROUTES, SESSIONS, Api, guarded
 from .questions import QUESTION_ROUTES
 
@@ -27,17 +27,7 @@ class Figure(Api):
     async def get(self, view: str) -> None:
         """Send it."""
         theme = self.get_query_argument("theme", "light")
-
-        def job() -> dict[str, Any]:
-            try:
-                from ..views import figures
-            except ImportError:
-                raise RequestError(
-                    "Bokeh is not installed", hint="pip install jupyter_rm[notebook]", code="JRM-Q64"
-                ) from None
-            return figures.template(view, theme)
-
-        told = await self.hub.do(job)
+        told = await self.hub.do(lambda: drawn.figure(view, theme))
         self.set_header("Etag", f'"{told["version"]}"')
         self.set_header("Cache-Control", "private, no-cache")
         if self.check_etag_header():

@@ -46,7 +46,9 @@ def free_port() -> int:
 class Server:
     """A running ``jupyter server`` with our extension, under a base URL of its own."""
 
-    def __init__(self, home: Path, *options: str, base: str = BASE, beside: tuple[str, ...] = ()) -> None:
+    def __init__(
+        self, home: Path, *options: str, base: str = BASE, beside: tuple[str, ...] = (), with_ours: bool = True
+    ) -> None:
         self.port = free_port()
         self.host = f"127.0.0.1:{self.port}"
         self.base = base
@@ -62,11 +64,12 @@ class Server:
             "JUPYTER_DATA_DIR": str(root / "data"),
             "PYTHONPATH": f"{HERE}:{HERE.parent.parent}:{os.environ.get('PYTHONPATH', '')}",
         }
+        ours = ("jupyter_rm.server",) if with_ours else ()
         command = [
             *(sys.executable, "-m", "jupyter_server", "--no-browser", "--allow-root", "--ip=127.0.0.1"),
             *(f"--port={self.port}", "--ServerApp.port_retries=0", f"--ServerApp.base_url={base}"),
             *(f"--IdentityProvider.token={TOKEN}", f"--ServerApp.root_dir={root}"),
-            f"--ServerApp.jpserver_extensions={dict.fromkeys(('jupyter_rm.server', *beside), True)}",
+            f"--ServerApp.jpserver_extensions={dict.fromkeys((*ours, *beside), True)}",
             "--ServerApp.reraise_server_extension_failures=True",
             *options,
         ]

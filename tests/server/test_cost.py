@@ -52,6 +52,40 @@ def test_the_start_of_a_server_is_not_delayed() -> None:
     assert min(each["ms"] for each in told) <= START_MS, told
 
 
+def held_by(server: Server) -> tuple[float, float]:
+    """Return the MB that a server has in memory, and those that it shares with nobody."""
+    lines = Path(f"/proc/{server.process.pid}/smaps_rollup").read_text().splitlines()[1:]
+    sizes = {line.split(":")[0]: int(line.split()[1]) / 1000 for line in lines}
+    return sizes["Rss"], sizes["Private_Clean"] + sizes["Private_Dirty"]
+
+
+def test_the_extension_adds_little_to_the_memory_of_a_server(home: Path) -> None:
+    """Thirty MB, with all views open and their figures drawn; Bokeh alone would take half of that."""
+    bare = Server(home, with_ours=False)
+    try:
+        bare.ask("GET", "/api", path_is_whole=True)
+        before, alone = held_by(bare)
+    finally:
+        bare.stop()
+    server = Server(home)
+    try:
+        server.ask("GET", "/api", path_is_whole=True)
+        at_start = held_by(server)[0] - before
+        jrm.open("small").array(jrm.Task("work", ["{i}"]), i=range(10))
+        feed = server.feed()
+        for view in ("tasks", "nodes", "timeline", "usage", "queue"):
+            feed.say("subscribe", id=view, view=view, session="small")
+            feed.until(lambda view=view: view in feed.shown, view)  # type: ignore[misc]
+            assert server.get(f"/figures/{view}?theme=dark")["theme"] == "dark"
+        grown, own = held_by(server)[0] - before, held_by(server)[1] - alone
+    finally:
+        server.stop()
+    print(
+        f"\nMB more than without it: {at_start:.1f} at the start, {grown:.1f} with five views, {own:.1f} of them its own"
+    )
+    assert at_start < 10 and grown < 30, (at_start, grown, own)
+
+
 def million() -> Held:
     held = Held()
     held.bulk(MILLION, "job-{x}", x=np.arange(MILLION) % 977)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -43,6 +44,8 @@ def test_views_ask_nobody_for_anything(home: Path, monkeypatch: pytest.MonkeyPat
             session.array(jrm.Task("work", ["{i}"]), i=range(400)).wait(60)
         return sent - before
 
+    came = asyncio.Event()
+
     async def watched() -> tuple[Counter[str], list[int]]:
         hub = Hub()
         frames: list[list[bytes]] = [[], []]
@@ -50,21 +53,26 @@ def test_views_ask_nobody_for_anything(home: Path, monkeypatch: pytest.MonkeyPat
         for screen in screens:
             for view in ("nodes", "queue", "usage"):
                 screen.obey(Subscribe(id=view, view=view, session="quiet"))
-        end = time.monotonic() + 60
-        while any(len(each) < 3 for each in frames):
-            assert time.monotonic() < end, "no first pictures"
-            await asyncio.sleep(0.02)
+        await until(lambda: all(len(each) >= 3 for each in frames), "no first pictures")
         seen = [len(each) for each in frames]
         told = await asyncio.to_thread(work)
-        while any(len(each) < count + 3 for each, count in zip(frames, seen, strict=True)):
-            assert time.monotonic() < end, f"views do not move: {[len(each) for each in frames]}"
-            await asyncio.sleep(0.02)
+        moved = lambda: all(len(each) >= count + 3 for each, count in zip(frames, seen, strict=True))  # noqa: E731
+        await until(moved, "views do not move")
         for screen in screens:
             screen.close()
         return told, [len(each) for each in frames]
 
     async def taken(mine: list[bytes], frame: bytes) -> None:
         mine.append(frame)
+        came.set()
+
+    async def until(ready: Callable[[], bool], what: str) -> None:
+        while not ready():
+            came.clear()
+            try:
+                await asyncio.wait_for(came.wait(), 60)
+            except asyncio.TimeoutError:
+                raise AssertionError(what) from None
 
     alone = work()
     with_views, frames = asyncio.run(watched())
