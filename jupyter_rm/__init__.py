@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from .client.script import Job
     from .client.session import Session, open
     from .client.task import TaskHandle
+    from .client.tunnel import Tunnel, tunnel
     from .model.describe import Shell, Task, TaskDescription
     from .model.errors import JrmError, LinkError, ProtocolError, RequestError, SiteError, TaskError
     from .model.states import Cause, PilotState, TaskState
@@ -35,6 +36,8 @@ _HOMES = {
     "Pilot": "client.pilot",
     "Session": "client.session",
     "TaskHandle": "client.task",
+    "Tunnel": "client.tunnel",
+    "tunnel": "client.tunnel",
     "open": "client.session",
     "sessions": "client.listing",
     "Shell": "model.describe",
@@ -72,8 +75,10 @@ __all__ = [
     "TaskError",
     "TaskHandle",
     "TaskState",
+    "Tunnel",
     "open",
     "sessions",
+    "tunnel",
 ]
 
 

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from .cli_jobs import add_jobs
 from .cli_site import add_site
+from .cli_tunnel import add_tunnel
 from .model.errors import JrmError, LinkError, ProtocolError, RequestError, SiteError, TaskError
 
 if TYPE_CHECKING:
@@ -473,6 +474,7 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument("uid", nargs="*")
     made.add_argument("--all", action="store_true", help="all tasks of the session that have not ended")
     add_site(verb, _say, shared)
+    add_tunnel(verb, _say, shared)
     add_jobs(verb, _say, shared, named, _session)
     verb("doctor", _doctor, "look at everything that must be right", shared)
     made = verb("broker", _broker, "look at, stop, or read the log of the broker", shared)

@@ -68,6 +68,7 @@ class Magics:
         self._ended: Session | None = None  # the last one that was closed or detached here
         self._shells: dict[str, Any] = {}
         self._connections: Any = None
+        self._tunnels: list[Any] = []
         self.show_last_error: Callable[[], None] = lambda: None
 
     @property
@@ -345,6 +346,11 @@ class Magics:
         lines = [f"{host}  in {shell.directory or 'its home'}" for host, shell in known.items()]
         return show.Text("\n".join(lines) or "no shells; %%jrm sh HOST starts one")
 
+    def _tunnel(self, options: Namespace) -> Any:
+        from .doors import tunnels
+
+        return tunnels(self._tunnels, options, self.space)
+
     def _cell_sh(self, options: Namespace, body: str) -> None:
         from ..broker.remote import settings_of
         from ..client.settings import current
@@ -380,6 +386,9 @@ class Magics:
         for shell in self._shells.values():
             shell.close()
         self._shells.clear()
+        for tunnel in self._tunnels:
+            tunnel.close()
+        self._tunnels.clear()
         if self._connections is not None:
             self._connections.close()
             self._connections = None

@@ -71,6 +71,7 @@ _LINE: dict[str, str] = {
     "form": "fill in a form for a pilot at a site",
     "site": "list, show, check, explain, try or add sites",
     "sh": "list the shells on other machines, or close one",
+    "tunnel": "make an address that another machine can reach an address here; list or close those open",
     "log": "show what a task wrote",
     "follow": "show what a task writes until it ends",
     "story": "show everything that happened to a task",
@@ -161,6 +162,13 @@ def _build(verb: str, cell: bool) -> Parser:
             add("--all", action="store_true", help="all tasks of the session that have not ended")
         if verb in ("log", "follow"):
             add("--stderr", action="store_true", help="standard error instead of output")
+    elif verb == "tunnel":
+        add("via", nargs="?", default="", help="me@host or an alias of ~/.ssh/config")
+        add("to", nargs="?", default="", help="as seen from there: 8888, n01:8888, or the path of a unix socket")
+        add("--port", type=int, default=0, help="of the loopback address here (default: any free one)")
+        add("--private", action="store_true", help="a unix socket that only you can open instead")
+        add("--close", action="store_true", help="shut the one through VIA to TO, or all")
+        add("-o", "--out", default="", help="store it under this name")
     elif verb == "status":
         add("--refresh", action="store_true", help="ask the batch systems now how the pilots stand")
     elif verb in ("hold", "release"):

@@ -1,0 +1,37 @@
+"""``%jrm tunnel``: open, list and shut tunnels from a cell. Read next: :mod:`jupyter_rm.client.tunnel`."""
+
+from __future__ import annotations
+
+from argparse import Namespace
+from typing import Any
+
+from ..client.show import Text
+from ..client.tunnel import Tunnel, tunnel
+from ..model.errors import RequestError
+from .asking import Desk
+
+
+def tunnels(known: list[Tunnel], options: Namespace, space: dict[str, Any]) -> Any:
+    """Do what a line says; ``known`` are those open here and changes with it.
+
+    Raises:
+        RequestError: an address is missing or none. LinkError: the login failed.
+    """
+    if options.close:
+        meant = [one for one in known if options.via in ("", one.via) and options.to in ("", one.to)]
+        for one in meant:
+            one.close()
+            known.remove(one)
+        return Text("\n".join(map(repr, meant)) or "no such tunnel")
+    if not options.via:
+        return Text("\n".join(map(repr, known)) or "no tunnels; %jrm tunnel HOST PORT opens one")
+    if not options.to:
+        raise RequestError("%jrm tunnel: where to?", hint=f"%jrm tunnel {options.via} n01:8888", code="JRM-Q40")
+    desk = Desk()
+    made: Tunnel = desk.during(
+        lambda: tunnel(options.via, options.to, port=options.port, private=options.private, asker=desk)
+    )
+    known.append(made)
+    if options.out:
+        space[options.out] = made
+    return made
