@@ -221,8 +221,15 @@ class Site(threading.Thread):
             log.exception("site %s", self.site.text)
             self._login_at = time.monotonic() + LOGIN_AGAIN
             for pilot in list(self._pilots.values()):
-                pilot.stumble(error)
+                self._stumble(pilot, error)
             self._forget_over()
+
+    def _stumble(self, pilot: Faraway, error: Exception) -> None:
+        try:
+            pilot.stumble(error)
+        except Exception as another:
+            log.exception("%s %s", self.site.text, pilot.key)
+            pilot.step("connect", "fail", told(stumbled(another)))
 
     def _forget_over(self) -> None:
         for key in [key for key, pilot in self._pilots.items() if pilot.over]:
@@ -275,7 +282,7 @@ class Site(threading.Thread):
             pilot.due = time.monotonic() + LOGIN_AGAIN
         except Exception as error:
             log.exception("%s %s", self.site.text, pilot.key)
-            pilot.stumble(error)
+            self._stumble(pilot, error)
         else:
             pilot.stood()
 

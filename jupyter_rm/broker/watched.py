@@ -86,11 +86,11 @@ class Watched:
     def _state(self, state: PilotState, reason: str) -> None:
         self._site.tell(JobChanged(*self.key, True, int(state), job_id=self.record.job_id, reason=reason))
 
-    def end(self, cause: Cause, reason: str) -> None:
-        """The pilot is over, and this is proven."""
+    def end(self, cause: Cause, reason: str, salvage: bool = True) -> None:
+        """The pilot is over, and this is proven; ``salvage``: reports that its agent left there are read first."""
         if self.over:
             return
-        if self.record.phase == SUBMITTED:
+        if self.record.phase == SUBMITTED and salvage:
             connection, _ = self._site.reached()
             self._site.tell(left_there(*self.key, connection, self.record.place))
         self.over = True
@@ -121,9 +121,10 @@ class Watched:
             return
         if self._stumbles >= STUMBLES and self.wants_end:
             job = f"job {self.record.job_id}" if self.record.job_id else f"a job with the word {self.record.token}"
-            self.end(Cause.USER_CANCEL, f"given up: {what.message} [{what.code}]; {job} may still be there")
+            reason = f"given up: {what.message} [{what.code}]; {job} may still be there"
+            self.end(Cause.USER_CANCEL, reason, salvage=False)
             return
-        pause = min(STUMBLE_LAST, STUMBLE_FIRST * 2.0 ** (self._stumbles - 1))
+        pause = min(STUMBLE_LAST, STUMBLE_FIRST * 2.0 ** min(self._stumbles - 1, 20))
         self.step("queue" if self.record.job_id else "submit", "progress", f"{told(what)}; again in {pause:.0f} s")
         self._later(pause)
 

@@ -109,7 +109,7 @@ class Trial:
         try:
             fault.strike(self)
             until(self.noticed, lambda: f"{fault.name}: {pilot.state}, {pilot.reason!r}", max(60.0, 2 * fault.within))
-            seconds, state, reason = time.monotonic() - self.struck, str(pilot.state), pilot.reason
+            seconds, reason = time.monotonic() - self.struck, pilot.reason
         finally:
             self.heal()
         if fault.ends:
@@ -119,7 +119,7 @@ class Trial:
             assert bulk.wait(max(1.0, deadline - time.monotonic())), f"{fault.name}: {bulk.counts()}, {pilot.reason}"
         if not fault.ends:
             until(lambda: pilot.state == "ACTIVE" and not pilot.unreachable, lambda: f"{pilot.state} {pilot.reason}")
-        return self.outcome(seconds, state, reason)
+        return self.outcome(seconds, fault.state, reason)
 
     def noticed(self) -> bool:
         pilot, fault = self.pilot, self.fault
