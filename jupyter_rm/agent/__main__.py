@@ -141,6 +141,7 @@ def main(argv: list[str] | None = None) -> int:
             "launch": spec.get("launch") or "",
             "hooks": spec.get("hooks") or {},
             "facts": spec["facts"],
+            "envs": spec.get("envs") or {},
         }
         if fleet is None or hosts is None:
             noop = spec["site"] == "noop"

@@ -69,7 +69,7 @@ class Site:
     ``here``: number of the node on which it starts processes, of several (None: there is but one). ``spread``: the
     nodes of an allocation of which only the ranks here are known. ``methods``: launch methods of the site, the best
     first; ``launch``: the one that was asked for. ``hooks``: lines of site and pilot by moment, before those of each
-    task. ``facts``: what ``${facts.NAME}`` stands for.
+    task. ``facts``: what ``${facts.NAME}`` stands for. ``envs``: paths of named environments.
     """
 
     sandbox: str
@@ -84,6 +84,19 @@ class Site:
     launch: str = ""
     hooks: Mapping[str, str] = field(default_factory=dict)
     facts: Mapping[str, Value] = field(default_factory=dict)
+    envs: Mapping[str, str] = field(default_factory=dict)
+
+    def environment(self, name: str) -> str:
+        """Return the path of a named environment, empty for none; Unstartable when the pilot has none of that name."""
+        path = self.envs.get(name, name)
+        if path.startswith("~/"):
+            path = os.path.expanduser(path)  # noqa: PTH111 (text as the user's shell would make it)
+        if path and not path.startswith("/"):
+            known = ", ".join(sorted(self.envs)) or "none"
+            raise Unstartable(
+                f"named_env: this pilot has no environment {name!r}; known: {known}; or give a path", Cause.ENV_FAILED
+            )
+        return path
 
     def lines(self, template: Template, name: str) -> tuple[str, ...]:
         """Return the lines of a hook for the tasks of a template, those of site and pilot first."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import importlib.util
 import mmap
 import os
 import selectors
@@ -47,6 +48,23 @@ _BOOT = (
     "import sys; sys.path[:1] = [sys.argv[2]]; import worker; del sys.path[0]; "
     "sys.modules['_jrm_worker'] = sys.modules.pop('worker'); a = sys.argv[1]; sys.argv[:] = ['']; worker.serve(a)"
 )
+
+# In an environment of the user's: another Python, in which cloudpickle may be missing.
+_BOOT_THERE = """\
+import sys
+if sys.version_info < (3, 8):
+    sys.exit("%s is Python %d.%d; calls need 3.8 or later" % ((sys.executable,) + sys.version_info[:2]))
+try:
+    import cloudpickle
+except ImportError:
+    import importlib.util
+    spec = importlib.util.spec_from_file_location(
+        "cloudpickle", sys.argv[3] + "/__init__.py", submodule_search_locations=[sys.argv[3]]
+    )
+    sys.modules["cloudpickle"] = made = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(made)
+    del spec, made
+""" + _BOOT.replace("; ", "\n")
 
 
 @dataclass(slots=True)
@@ -95,15 +113,24 @@ class Worker:
     Args:
         kind, env: what environment it has; ``env`` is the spawner's number of it.
         cpus: cores it is bound to, [] none.
-        cwd: its working directory.
+        cwd: its working directory. python: its interpreter; empty: that of the agent.
         spawner, selector: where it is started and listened to.
 
     Raises OSError when its pipes cannot be made.
     """
 
     def __init__(
-        self, kind: Kind, env: int, cpus: list[int], cwd: str, spawner: SpawnerLike, selector: selectors.BaseSelector
+        self,
+        kind: Kind,
+        env: int,
+        cpus: list[int],
+        cwd: str,
+        spawner: SpawnerLike,
+        selector: selectors.BaseSelector,
+        python: str = "",
     ) -> None:
+        self.python = python
+        self.refused = ""
         self.kind, self._env, self._cpus, self._cwd = kind, env, cpus, cwd
         self._spawner, self._selector = spawner, selector
         self.seat: object = None
@@ -165,6 +192,10 @@ class Worker:
         self._token = token
         here = os.path.dirname(far.__file__)  # noqa: PTH120
         argv = [sys.executable, "-c", _BOOT, self._base, here]
+        if self.python:
+            found = importlib.util.find_spec("cloudpickle")
+            pickler = found.submodule_search_locations if found is not None else None
+            argv = [self.python, "-c", _BOOT_THERE, self._base, here, pickler[0] if pickler else ""]
         stdin, stdout, stderr = (os.fsencode(self._base + end) for end in (".i", ".o", ".err"))
         command = [os.fsencode(part) for part in argv]
         launch = Launch(token, command, self._env, os.fsencode(self._cwd), stdin, stdout, stderr, self._cpus)
@@ -180,8 +211,12 @@ class Worker:
                 self._pidfd = os.pidfd_open(self.pid)
         return True
 
-    def greet(self) -> None:
-        """Note that it is ready; its files need no names any more."""
+    def greet(self, version: int) -> None:
+        """Note that it is ready; its files need no names any more. One that speaks another protocol is ended."""
+        if version != far.VERSION:
+            self.refused = f"the Python worker speaks protocol {version}, its agent {far.VERSION}"
+            self.kill()
+            return
         self.ready = True
         for end in ("", ".i", ".o"):
             with contextlib.suppress(OSError):

@@ -7,6 +7,7 @@ holding up anything else. Knows processes only through the spawner. Read next: :
 from __future__ import annotations
 
 import os
+import platform
 import shutil
 import time
 from collections.abc import Callable, Mapping
@@ -51,7 +52,7 @@ def task_environment(captured: Mapping[str, str]) -> dict[str, str]:
 class Captured:
     """What a list of lines made: ``env`` once it is ready, ``error`` when it failed, neither while it runs."""
 
-    __slots__ = ("env", "error", "failed_at", "serial", "waiters")
+    __slots__ = ("env", "error", "failed_at", "python", "serial", "waiters")
 
     def __init__(self, serial: int) -> None:
         self.serial = serial
@@ -59,6 +60,28 @@ class Captured:
         self.error = ""
         self.failed_at = 0.0
         self.waiters: list[Callable[[], None]] = []
+        self.python = ""  # of a named environment: the interpreter for calls
+
+
+def entered(base: Mapping[str, str], where: str) -> tuple[dict[str, str], str, str]:
+    """Return (environment, its interpreter, what is wrong) for tasks that run in a named environment.
+
+    Args:
+        where: a virtual or conda environment, or the path of an interpreter.
+    """
+    path = Path(where)
+    if path.is_dir():
+        folder, python = path / "bin", path / "bin" / "python"
+    else:
+        folder, python = path.parent, path
+    if not os.access(python, os.X_OK) or python.is_dir():
+        return {}, "", f"named_env: {python} is no interpreter on {platform.node()}"
+    env = {**base, "PATH": f"{folder}{os.pathsep}{base.get('PATH') or os.defpath}"}
+    if (path / "pyvenv.cfg").exists():
+        env["VIRTUAL_ENV"] = where
+    elif (path / "conda-meta").is_dir():
+        env["CONDA_PREFIX"] = where
+    return env, str(python), ""
 
 
 class Environments:
@@ -74,23 +97,33 @@ class Environments:
         self._spawner = spawner
         self._internal = internal
         self.base = dict(base)
-        self._captured: dict[Lines, Captured] = {}
+        self._captured: dict[tuple[str, Lines], Captured] = {}
         self._ids: dict[tuple[object, ...], int] = {}
         self._base_id = 0
         self._serial = 0
         self._folder = ""
 
-    def get(self, lines: Lines) -> Captured:
-        """Return what ``lines`` make of the base environment, starting the capture when it is needed."""
-        known = self._captured.get(lines)
+    def get(self, lines: Lines, where: str = "") -> Captured:
+        """Return what ``lines`` make of the base environment, starting the capture when it is needed.
+
+        Args:
+            where: path of the named environment in which the tasks run, empty: none.
+        """
+        known = self._captured.get((where, lines))
         if known is not None and not (known.error and time.monotonic() - known.failed_at > FAILED_FOR):
             return known
         self._serial += 1
-        made = self._captured[lines] = Captured(self._serial)
+        made = self._captured[where, lines] = Captured(self._serial)
+        base = self.base
+        if where:
+            base, made.python, wrong = entered(self.base, where)
+            if wrong:
+                self._fail(made, wrong)
+                return made
         if lines:
-            self._capture(lines, made)
+            self._capture(lines, made, base)
         else:
-            made.env = self.base
+            made.env = base
         return made
 
     def register(self, captured: Captured, extra: tuple[tuple[str, str], ...]) -> int:
@@ -103,8 +136,8 @@ class Environments:
             number = self._ids[key] = self._spawner.env([os.fsencode(f"{k}={v}") for k, v in merged.items()])
         return number
 
-    def _capture(self, lines: Lines, made: Captured) -> None:
-        env_program = shutil.which("env", path=self.base.get("PATH") or os.defpath) or "/usr/bin/env"
+    def _capture(self, lines: Lines, made: Captured, base: Mapping[str, str]) -> None:
+        env_program = shutil.which("env", path=base.get("PATH") or os.defpath) or "/usr/bin/env"
         try:
             if not self._folder:
                 self._folder = own_folder("env")
@@ -115,8 +148,7 @@ class Environments:
         except OSError as error:
             self._fail(made, f"pre_exec: cannot write its script: {error}")
             return
-        if not self._base_id:
-            self._base_id = self._spawner.env([os.fsencode(f"{k}={v}") for k, v in self.base.items()])
+        base_id = self._spawner.env([os.fsencode(f"{k}={v}") for k, v in base.items()])
 
         def ended(event: np.void) -> None:
             if int(event["kind"]) != STARTED:
@@ -131,7 +163,7 @@ class Environments:
             *map(os.fsencode, map(str, (script, env_program, dump))),
         ]
         log = os.fsencode(f"{here}.log")
-        launch = Launch(token, argv, self._base_id, b"/", stdout=log, stderr=log, timeout=CAPTURE_TIMEOUT)
+        launch = Launch(token, argv, base_id, b"/", stdout=log, stderr=log, timeout=CAPTURE_TIMEOUT)
         self._spawner.start(token, [token], [launch])
 
     def _read(self, made: Captured, here: Path, event: np.void) -> None:

@@ -172,7 +172,11 @@ class Executables:
         plan = self._plans.get(bulk)
         if plan is not None and (isinstance(plan, Unstartable) or plan.held is held):
             return plan
-        captured = self._environments.get(self._site.lines(held.template, "pre_exec"))
+        try:
+            where = self._site.environment(held.template.named_env)
+        except Unstartable as error:
+            return error
+        captured = self._environments.get(self._site.lines(held.template, "pre_exec"), where)
         if captured.error:
             return Unstartable(captured.error, Cause.ENV_FAILED)  # not kept: it is tried again later
         if captured.env is None:

@@ -196,6 +196,7 @@ class Fleet:
             "methods": list(self._spec.get("launches") or ()),
             "hooks": dict(self._spec.get("hooks") or {}),
             "facts": dict(self._spec.get("facts") or {}),
+            "envs": dict(self._spec.get("envs") or {}),
             "launch": self._spec.get("launch") or "",
             "beat": self._patience.beat,
             "lease": self._patience.node,

@@ -262,6 +262,7 @@ class NodeAgent:
             methods=tuple(self._spec["methods"]),
             hooks=self._spec["hooks"],
             facts=self._spec["facts"],
+            envs=self._spec["envs"],
             launch=self._spec["launch"],
         )
         self._listen(True)

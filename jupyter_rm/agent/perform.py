@@ -53,7 +53,8 @@ class Performer:
         spawner: starts the processes; made when None.
         noop: end every task at once instead of running it, see :class:`~jupyter_rm.agent.noop.NoopPerformer`.
         methods: launch methods of the site, the best first; ``launch``: the one that was asked for.
-        hooks: lines of site and pilot that run with each task; ``facts``: what tasks may ask of the pilot.
+        hooks: lines of site and pilot that run with each task; ``facts``: what tasks may ask of the pilot;
+            ``envs``: paths of its named environments.
     """
 
     def __init__(
@@ -75,6 +76,7 @@ class Performer:
         launch: str = "",
         hooks: Mapping[str, str] | None = None,
         facts: Mapping[str, Value] | None = None,
+        envs: Mapping[str, str] | None = None,
     ) -> None:
         self._noop = NoopPerformer() if noop else None
         self._holdings = holdings
@@ -92,7 +94,7 @@ class Performer:
         self._broken = False
         self.site = site = Site(os.fspath(sandbox.absolute()), session, pilot, nodes, pin, here, grace)
         site.methods, site.launch = tuple(methods), launch
-        site.hooks, site.facts = hooks or {}, facts or {}
+        site.hooks, site.facts, site.envs = hooks or {}, facts or {}, envs or {}
         base = task_environment(os.environ if environ is None else environ)
         self.environments = Environments(self._spawner, self._internal, base)
         self.executables = Executables(

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     Ints = memoryview[int]
     Piece = bytes | memoryview
 
+VERSION = 1  # of what is said between agent and worker
 MOST = 4096  # results in one frame
 ROOM = 1 << 20  # bytes of results in one frame
 RIDE_ALONG = 256 * 1024  # as in wire/values.py
@@ -400,7 +401,7 @@ def serve(area_file: str) -> None:
     signal.signal(signal.SIGUSR1, on_recall)
     signal.signal(signal.SIGINT, on_interrupt)
     head[0] = frame
-    send(HELLO, 0, 0)
+    send(HELLO, VERSION, 0)
     while True:
         while at < stop or todo:
             if at >= stop:

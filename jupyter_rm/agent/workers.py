@@ -142,10 +142,11 @@ class Workers:
         plan = self._plans.get(bulk)
         if plan is not None and plan.held is held and not plan.env.error:
             return plan
-        captured = self._environments.get(self._site.lines(held.template, "pre_exec"))
-        if captured.env is None:
-            return captured
         try:
+            where = self._site.environment(held.template.named_env)
+            captured = self._environments.get(self._site.lines(held.template, "pre_exec"), where)
+            if captured.env is None:
+                return captured
             known, pairs = self._site.known, held.template.environment
             environment = {key: known(text, f"environment[{key!r}]") for key, text in pairs}
         except Unstartable as error:
@@ -242,7 +243,8 @@ class Workers:
                 self._dismiss_one()
             env = self._environments.register(plan.env, kind[1])
             try:
-                worker = Worker(kind, env, seat.lane.cpus, self._site.sandbox, self._spawner, self._selector)
+                how = (kind, env, seat.lane.cpus, self._site.sandbox, self._spawner, self._selector)
+                worker = Worker(*how, plan.env.python)
             except OSError as error:
                 queue = seat.own or seat.pool.backlog
                 bulk, index = queue[0]
@@ -295,7 +297,8 @@ class Workers:
         running = worker.running
         left = worker.take(worker.flight)
         note = ended_note(event, worker.err_file)
-        lost: Ending = (TaskState.FAILED, Cause.WORKER_LOST, note)
+        cause = Cause.ENV_FAILED if worker.python and not worker.ready else Cause.WORKER_LOST
+        lost: Ending = (TaskState.FAILED, cause, worker.refused or note)
         if running:
             token = int(left[0])
             how = worker.doomed.pop(token, lost)
@@ -343,7 +346,7 @@ class Workers:
         for frame in worker.frames():
             seat = worker.seat
             if frame.kind == HELLO:
-                worker.greet()
+                worker.greet(frame.count)
             elif not isinstance(seat, Seat):
                 worker.held_back = False  # asked while it was busy, answered when it was idle
             elif frame.kind == RESULTS:

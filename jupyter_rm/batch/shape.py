@@ -42,6 +42,8 @@ SHAPE: dict[str, Any] = {
     "site": {"*": "any"},
     # Shell lines of the site by moment, before those of each pilot; what is asked of it, to be told with each pilot.
     "hooks": dict.fromkeys(HOOKS, "lines"),
+    # Paths there of environments in which tasks may run, by name.
+    "envs": {"*": "text"},
     "probe": {
         "*": {
             "command": "command",

@@ -125,6 +125,7 @@ class LocalJobs:
                 "partitions": order.spec.partitions,
                 "launch": order.spec.launch,
                 "hooks": order.spec.hooks,
+                "envs": order.spec.envs,
                 "since": self._drive.clock.now(),
                 "place": str(place),
                 "sandbox": str(self._sandbox(order)),

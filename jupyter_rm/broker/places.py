@@ -148,6 +148,7 @@ def spec_of(
         "launches": list(launch),
         "requeue": wants_requeue(spec),
         "hooks": spec.hooks,
+        "envs": spec.envs,
         "bundle": spec.bundle,
         "place": record.place,
         "sandbox": record.sandbox,

@@ -149,6 +149,8 @@ def completed(spec: PilotSpec, system: BatchSystem, name: SiteName) -> PilotSpec
     of_site = {each: text if isinstance(text, str) else "\n".join(text) for each, text in table.items()}
     if of_site:
         said["hooks"] = hooks.joined(of_site, spec.hooks)
+    if envs := system.table("envs"):
+        said["envs"] = {**envs, **spec.envs}
     return msgspec.structs.replace(spec, **said) if said else spec
 
 

@@ -128,6 +128,7 @@ _FIELDS: dict[str, Any] = {
     "hooks": _hooks,
     "python": _text,
     "capabilities": capability_names,
+    "envs": _texts,
     "env_base": _text,
     "backup": lambda value, field: whole(value, field, 0),
     "partitions": lambda value, field: _partitions(value, field),

@@ -166,7 +166,7 @@ def check_pilot(spec: PilotSpec) -> None:
     texts |= {"env": spec.env, "env_mode": spec.env_mode, "env_source": spec.env_source}
     texts |= {"python": spec.python, "env_base": spec.env_base}
     capability_names(spec.capabilities, "capabilities")
-    for field, words in (("options", spec.options), ("hooks", spec.hooks)):
+    for field, words in (("options", spec.options), ("hooks", spec.hooks), ("envs", spec.envs)):
         if len(words) > 64:
             raise RequestError(f"{field}: {len(words)} of them", hint="give at most 64", code="JRM-Q17")
         texts |= {f"{field}[{name!r}]": name + value for name, value in words.items()}

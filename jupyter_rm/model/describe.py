@@ -198,6 +198,7 @@ FIELDS: dict[str, tuple[Callable[[Any, str], Any], Any, str]] = {
     "post_exec": (_texts, (), "shell lines run after the program ended by itself"),
     "pre_launch": (_texts, (), "shell lines run once before the program or its ranks; they change no environment"),
     "post_launch": (_texts, (), "shell lines run once after the program and all its ranks ended by themselves"),
+    "named_env": (_text, "", "environment to run in: a name of the pilot's envs, or the path of one or of its Python"),
     "stdin": (_text, "", "file to read standard input from, relative to the sandbox"),
     "stdout": (_text, "stdout", "file for standard output, relative to the sandbox"),
     "stderr": (_text, "stderr", "file for standard error, relative to the sandbox"),
@@ -229,7 +230,7 @@ ALIASES = {
     "args": "arguments",
 }
 # Known names whose turn has not come: said so, never silently ignored.
-NOT_YET = frozenset({"named_env", "services"})
+NOT_YET = frozenset({"services"})
 
 
 class Task:
@@ -326,6 +327,7 @@ class Task:
             arguments=tuple(map(late.braced, self.arguments)) if params else self.arguments,
             request=self.request(),
             environment=tuple((k, late.braced(v)) for k, v in self.environment) if params else self.environment,
+            named_env=self.named_env,
             pre_exec=self.pre_exec,
             post_exec=self.post_exec,
             pre_launch=self.pre_launch,

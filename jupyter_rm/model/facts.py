@@ -259,6 +259,7 @@ class PilotSpec(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
         python: the interpreter there: a path, a command, or a shell line after which ``python3`` is it (empty: the
             best one found); ``env_base``: directory there for environments (empty: ``~/.jupyter_rm``).
         capabilities: what it offers to tasks that require it, such as ``dataset:x``.
+        envs: paths there of environments that tasks may name (``named_env``).
         partitions: how many of the nodes, in their order, make each part to which tasks may be confined; () one part.
     """
 
@@ -286,6 +287,7 @@ class PilotSpec(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
     python: str = ""
     env_base: str = ""
     capabilities: tuple[str, ...] = ()
+    envs: dict[str, str] = {}
     partitions: tuple[int, ...] = ()
 
 

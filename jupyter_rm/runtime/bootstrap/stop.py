@@ -1,7 +1,8 @@
 """A connection on which a bootstrap can be stopped in the middle, from any thread.
 
 What runs on the other side is ended with it: a command and all that it started; an installation lets go of its lock,
-and what has arrived stays for the next one. Knows connections. Read next: ``ensure.py``, :mod:`jupyter_rm.broker.faraway`.
+and what has arrived stays for the next one. Knows connections. Read next: ``ensure.py``,
+:mod:`jupyter_rm.broker.faraway`.
 """
 
 from __future__ import annotations
