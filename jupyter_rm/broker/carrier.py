@@ -17,8 +17,10 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+
+import numpy as np
 
 from ..core.session import SITES
 from ..model.columns import Array, Picks, pack, unpack
@@ -93,6 +95,8 @@ class Carrier:
         self._connections, self._scratch = connections, scratch
         self._threads: dict[str, ThreadPoolExecutor] = {}
         self._sums = Sums()
+        self._queued: dict[tuple[object, ...], Errand] = {}  # those that no thread has taken up
+        self._lock = threading.Lock()
         self._said: dict[tuple[str, int, int], float] = {}
         self._tidied: dict[str, float] = {}
         self._shared: Connections | None = None
@@ -107,12 +111,18 @@ class Carrier:
         if row.spec.site not in SITES:
             self._shared = self._connections()
         states = TaskState.STAGING_OUT if isinstance(order, Fetch) else TaskState.STAGING_IN
-        waiting = slice(TaskState.SUBMITTED, TaskState.STAGING_IN) if isinstance(order, Bring) else slice(0, 0)
+        before = slice(TaskState.SUBMITTED, TaskState.STAGING_IN) if isinstance(order, Bring) else slice(0, 0)
 
         def wanted() -> bool:
-            return bool(table.counts[states]) or bool(table.counts[waiting].any())
+            return bool(table.counts[states]) or bool(table.counts[before].any())
 
-        errand = Errand(order, row.spec.site, table.form, row.sandbox, wanted)
+        with self._lock:
+            # The slower the site, the more is asked for at once.
+            waiting = self._queued.get(_kind(order))
+            if waiting is not None:
+                waiting.order = _joined(waiting.order, order)
+                return
+            errand = self._queued[_kind(order)] = Errand(order, row.spec.site, table.form, row.sandbox, wanted)
         self._said[errand.key] = time.monotonic()  # what is done in a moment is not worth a word
         self._begin(errand)
 
@@ -136,6 +146,9 @@ class Carrier:
         self._drive.call(lambda: self._tell_machine(news))
 
     def _work(self, errand: Errand) -> None:
+        with self._lock:
+            if self._queued.get(_kind(errand.order)) is errand:
+                del self._queued[_kind(errand.order)]
         try:
             if isinstance(errand.order, Bring):
                 self._bring(errand, errand.order)
@@ -417,6 +430,18 @@ class Carrier:
         place = {at: new for new, at in enumerate(positions)}
         told = {place[at]: note[:NOTE] for at, note in notes.items()}
         self._tell(Fetched(*errand.key, Picks.of(index), attempt, told))
+
+
+def _kind(order: Bring | Fetch) -> tuple[object, ...]:
+    return type(order), order.session, order.pilot, order.bulk, isinstance(order, Bring) and order.early
+
+
+def _joined(one: Bring | Fetch, other: Bring | Fetch) -> Bring | Fetch:
+    picks = Picks.of(np.concatenate((one.picks.array(), other.picks.array())))
+    if isinstance(one, Fetch) and isinstance(other, Fetch):
+        attempts = [unpack(each.attempt, "<u2", len(each.picks)) for each in (one, other)]
+        return replace(one, picks=picks, attempt=pack(np.concatenate(attempts), "<u2"))
+    return replace(one, picks=picks)
 
 
 def into(goal: Path, source: str, folder: bool) -> Path:
