@@ -132,6 +132,16 @@ def clean_environment() -> dict[str, str]:
     return env
 
 
+def end_with(parent: int) -> None:
+    """Have this process told to end (TERM) when its parent is gone, however that went: the root takes all along."""
+    with contextlib.suppress(Exception):
+        import ctypes
+
+        ctypes.CDLL(None).prctl(1, int(signal.SIGTERM), 0, 0, 0)  # PR_SET_PDEATHSIG
+    if os.getppid() != parent:
+        os._exit(BUSY)
+
+
 def last_words(path: str, since: int) -> str:
     """Return the last lines of a log after a position."""
     with contextlib.suppress(OSError), open(path, "rb") as file:
@@ -215,7 +225,9 @@ def run(spec_path: str) -> int:
         return last(1, why or "ended while the hook before_agent ran", hook="before_agent")
     env = {**clean_environment(), "JRM_EPOCH_BASE": str((life - 1) * EPOCHS)}
     argv = [*guard(os.path.join(place, "guard.log"), RESTARTS), *module_argv("jupyter_rm.agent", [spec_path])]
-    child = subprocess.Popen(argv, env=env, pass_fds=(lock,))
+    root = os.getpid()
+    # Nothing but this one thread runs here, so that code between fork and exec is harmless.
+    child = subprocess.Popen(argv, env=env, pass_fds=(lock,), preexec_fn=lambda: end_with(root))
     for number in told:
         pass_on(number, None)
     note(child.pid)
