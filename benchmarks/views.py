@@ -2,11 +2,11 @@
 
 A real Jupyter server with our extension, a real websocket on loopback; only the session behind it is simulated
 (``_simulated.py``: the same ledger, filled from facts). Measured per view: first picture (time, bytes), going down,
-what is sent when 1 % of the tasks change, half of them ending and half beginning (``near``: on 1 % of the nodes;
-``far``: on the same nodes, anywhere, which touches every rack; ``apart``: anywhere, so that every rack is more or less
-busy than before), the most frames and bytes of any second while everything changes all the time, and what a hidden view
-costs; and how late the server's event loop is at worst in a second (median of the seconds), beside an idle loop on the
-same machine. What a page keeps in memory after minutes of this is measured by ``page.py``.
+one node of all, what is sent when 1 % of the tasks change, half of them ending and half beginning (``near``: on 1 % of
+the nodes; ``far``: on the same nodes, anywhere, which touches every rack; ``apart``: anywhere, so that every rack is
+more or less busy than before), the most frames and bytes of any second while everything changes all the time, what a
+hidden view costs; and how late the server's event loop is at worst in a second (median of the seconds), beside an idle
+loop on the same machine. What a page keeps in memory after minutes of this is measured by ``page.py``.
 The limit beside the times is one pass over the columns (``numpy.bincount``), which no picture of them can do without.
 ``--check`` ends with an error when a bar is missed; ``--quick`` takes a tenth of everything.
 """
@@ -44,6 +44,7 @@ BARS = {
     "first s": 2.0,
     "first kB": 300.0,
     "down s": 0.3,
+    "detail s": 0.2,
     "delta %": 5.0,
     "frames/s": 10.0,
     "kB/s": 1000.0,
@@ -82,17 +83,21 @@ def settled(feed: Feed) -> None:
         pass
 
 
-def deltas(feed: Feed, order: Path, how: str) -> tuple[int, int]:
-    """Change 1 % once; return the bytes of all that was sent for it, and of a whole picture."""
-    settled(feed)
-    count = len(feed.frames)
+def deltas(feeds: dict[str, Feed], order: Path, how: str) -> dict[str, float]:
+    """Change 1 % once; return per view the largest frame that was sent for it, in % of a whole picture."""
+    for feed in feeds.values():
+        settled(feed)
+    counts = {view: len(feed.frames) for view, feed in feeds.items()}
     order.write_text(f"once {how} {time.time()}")
-    feed.until(lambda: len(feed.frames) > count, "a change", 20)
-    settled(feed)
-    changed = max(feed.sizes[count:])
-    feed.say("resync", id="v")
-    feed.until(lambda: feed.frames[-1]["kind"] == "snapshot", "the whole", 20)
-    return changed, feed.sizes[-1]
+    told = {}
+    for view, feed in feeds.items():
+        feed.until(lambda f=feed, n=counts[view]: len(f.frames) > n, f"a change in {view}", 20)  # type: ignore[misc]
+        settled(feed)
+        changed = max(feed.sizes[counts[view] :])
+        feed.say("resync", id="v")
+        feed.until(lambda f=feed: f.frames[-1]["kind"] == "snapshot", "the whole", 20)  # type: ignore[misc]
+        told[view] = 100 * changed / feed.sizes[-1]
+    return told
 
 
 def streamed(feed: Feed, seconds: float) -> tuple[float, float]:
@@ -133,11 +138,10 @@ def measure(server: Server, notes: Path, tasks: int, nodes: int) -> dict[str, di
         told[view] = {"first s": seconds, "again s": again, "first kB": size / 1000}
         feeds[view] = feed
     say(f"first pictures: {told}")
-    for view, feed in feeds.items():
-        say(f"changes in {view}")
-        for how in ("near", "far", "apart"):
-            changed, whole = deltas(feed, order, how)
-            told[view][f"delta % {how}"] = 100 * changed / whole
+    for how in ("near", "far", "apart"):
+        say(f"changes {how}")
+        for view, share in deltas(feeds, order, how).items():
+            told[view][f"delta % {how}"] = share
     # Down the map: a rack, a node, back up; and into the timeline.
     downs = []
     for view in ("nodes", "timeline"):
@@ -150,6 +154,9 @@ def measure(server: Server, notes: Path, tasks: int, nodes: int) -> dict[str, di
             inside = feed.rows("v", "cells")
             for focus in (inside[len(inside) // 2]["key"], first, ""):
                 downs.append(moved(feed, {"focus": focus})[0])
+            node = feed.rows("v", "cells")[0]["label"].partition(" to ")[0]
+            told[view]["detail s"] = moved(feed, {"focus": node})[0]
+            moved(feed, {})
         told[view]["down s"] = max(downs[-4:] if view == "nodes" else downs[-1:])
         if view == "timeline":
             moved(feed, {})  # the map is back already

@@ -131,6 +131,7 @@ class Subscription:
         self.cutter: Cutter | None = None
         self.frames = float(BURST)  # frames that may be sent at once, as of ``sent_at``
         self.sent_at = 0.0
+        self.moves = 0  # how often the person has asked for another part
         self.cost = 0.0  # seconds of computing that the last picture took
         self._wake = wake
 
@@ -197,7 +198,7 @@ class Screen:
             sub = self._named([command.id])[0]
             sub.dirty = True
             if isinstance(command, Move):
-                sub.window, sub.due = command.window, 0.0
+                sub.window, sub.due, sub.moves = command.window, 0.0, sub.moves + 1
             else:
                 sub.whole = True
         self._woken.set()
@@ -247,7 +248,7 @@ class Screen:
 
     async def _show(self, sub: Subscription) -> None:
         began = self._loop.time()
-        sub.dirty = False
+        sub.dirty, moves = False, sub.moves
         try:
             frame = await self.hub.eyes.do(lambda: self._picture(sub), self.hub.timeout)
         except JrmError as error:
@@ -262,7 +263,8 @@ class Screen:
             frame = self._excuse(sub, broken)
         else:
             sub.trouble, sub.retry_s, sub.known = None, FIRST_RETRY_S, ""
-            sub.due = began + max(GAP_S, min(LONGEST_S, COST * sub.cost))
+            # Who has moved on meanwhile does not wait for what the picture of the former place has cost.
+            sub.due = began + (max(GAP_S, min(LONGEST_S, COST * sub.cost)) if sub.moves == moves else 0.0)
         if frame is None or self.subscriptions.get(sub.id) is not sub:
             return
         # The next one waits until this one is on its way: a slow line gets fewer frames, never a queue of old ones.
@@ -296,6 +298,8 @@ class Screen:
             sub.cutter.forget()
         head = {"id": sub.id, "view": sub.view, "session": sub.session, "at": round(time.time(), 3)}
         if sub.view == "sessions":
+            if self.hub.trouble is not None:
+                raise self.hub.trouble
             lines = self.hub.lines
             if not lines:
                 lines = work.listing(self.hub)

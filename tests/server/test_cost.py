@@ -81,7 +81,7 @@ def test_the_extension_adds_little_to_the_memory_of_a_server(home: Path) -> None
     finally:
         server.stop()
     print(
-        f"\nMB more than without it: {at_start:.1f} at the start, {grown:.1f} with five views, {own:.1f} of them its own"
+        f"\nMB more than without: {at_start:.1f} at the start, {grown:.1f} with five views, {own:.1f} of those its own"
     )
     assert at_start < 10 and grown < 30, (at_start, grown, own)
 
