@@ -438,7 +438,10 @@ def parsed(cluster: Cluster, name: str, taken: Sequence[tuple[str, dict[str, Any
     with cluster.connect("paramiko", name) as connection:
         connection.write(f"{home}/job.sh", BATCH_SCRIPT, 0o700)
         connection.write(f"{home}/spec", b"")
-        for field_name, fields in random.Random(3).sample(list(taken), min(most, len(taken))):
+        # First those that a batch system sees; the others change nothing about its command.
+        seen = [each for each in taken if each[0] in system.attributes or each[0] in ("queue", "project", "name")]
+        rest = random.Random(3).sample(list(taken), min(most, len(taken)))
+        for field_name, fields in [*seen, *rest][:most]:
             count.sent += 1
             spec = capacity.pilot_spec(url, fields)
             values = values_of(spec, system, parse(url), "jrm000000000000", home)

@@ -57,13 +57,13 @@ def test_lines_run_in_their_order_those_of_the_pilot_first(study: Session, hooke
 
 def test_around_several_ranks_they_run_once(study: Session, hooked: Pilot) -> None:
     task = study.submit(
-        jrm.Task("/bin/sh", ["-c", "exit $JRM_RANK"], ranks=2, pilot=hooked.uid, post_launch=own("post_launch"))
+        jrm.Task("/bin/true", ranks=2, pilot=hooked.uid, post_exec=["exit $JRM_RANK"], post_launch=own("post_launch"))
     )
     assert task.wait(60) == "FAILED", task.reason
     assert task.exit_code == 1
     told = order(task)
     assert told[0] == "pre_launch of the pilot yes 0"
-    assert sorted(told[1:-2]) == ["post_exec of the pilot yes 0", "post_exec of the pilot yes 1"]
+    assert set(told[1:-2]) == {"post_exec of the pilot yes 0"}
     assert told[-2:] == ["post_launch of the pilot yes 1", "post_launch of the task yes 1"]
 
 
