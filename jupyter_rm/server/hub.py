@@ -18,6 +18,7 @@ from .start import Keeper
 if TYPE_CHECKING:
     from ..client.replica import Replica
     from ..client.session import Session
+    from ..model.errors import JrmError
     from .screen import Screen
 
 T = TypeVar("T")
@@ -63,7 +64,7 @@ class Hub:
     Attributes:
         keeper: the way to the broker. screens: open feeds.
         hands, eyes, pulse: threads for requests, for pictures, and for looking whether the broker is well.
-        lines: the last list of sessions. heard: told every new one (the watch).
+        lines: the last list of sessions; trouble: why there is no newer one. heard: told every new one (the watch).
         timeout: longest wait of a request, seconds. linger: how long an unused session is followed, seconds.
     """
 
@@ -76,6 +77,8 @@ class Hub:
         self.timeout = timeout
         self.linger = linger
         self.lines: list[dict[str, Any]] = []
+        self.trouble: JrmError | None = None
+        self._unlisted = 0
         self.heard: Callable[[list[dict[str, Any]]], None] | None = None
         self._used: dict[str, float] = {}
         self._bells: dict[str, Bell] = {}
@@ -152,8 +155,21 @@ class Hub:
         """Take a new list of sessions; tell the watch and the screens."""
         if self.heard is not None:
             self.heard(lines)
+        self._unlisted = 0
+        if self.trouble is not None:
+            self.trouble = None
+            for screen in self.screens:
+                screen.again()
         if lines != self.lines:
             self.lines = lines
+            for screen in self.screens:
+                screen.mark(lambda sub: sub.view == "sessions")
+
+    def unlisted(self, error: JrmError) -> None:
+        """Take note that there was no list; twice in a row, and what screens show is old and says why."""
+        self._unlisted += 1
+        if self._unlisted >= 2 and self.trouble is None:
+            self.trouble = error
             for screen in self.screens:
                 screen.mark(lambda sub: sub.view == "sessions")
 

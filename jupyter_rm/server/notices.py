@@ -121,8 +121,9 @@ class Watch:
                 lines = await self.hub.pulse.do(self._listing, 5.0)
                 self.hub.listed(lines)
                 await self.hub.hands.do(partial(self.hub.sweep, self.hub.shown()))
-            except JrmError:
-                # Views say by themselves what is wrong; here it only means that there is no news.
+            except JrmError as error:
+                # Views of a session say by themselves what is wrong; the list of sessions is told by us.
+                self.hub.unlisted(error)
                 continue
             except Exception:
                 logging.getLogger("jupyter_rm").exception("the watch over the broker goes on")

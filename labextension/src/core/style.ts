@@ -58,6 +58,7 @@ const SHEET = `
 .jrm input:not([type=checkbox]):not([type=range]), .jrm select { background: var(--jrm-paper); border: 1px solid var(--jrm-line1); border-radius: 4px; padding: 2px 7px; min-height: 26px; min-width: 0; }
 .jrm ::placeholder { color: var(--jrm-faint); opacity: 1; }
 .jrm .jrm-chip { display: inline-flex; align-items: center; gap: 4px; border-radius: 13px; padding: 1px 9px 1px 4px; min-height: 24px; border: 1px solid var(--jrm-line); font-size: 12px; background: var(--jrm-paper); }
+.jrm-chip > span { display: inline-flex; gap: 4px; align-items: center; }
 .jrm-mark { display: inline-flex; align-items: center; justify-content: center; width: 16px; height: 16px; border-radius: 4px; font-size: 10px; font-weight: 700; line-height: 1; flex: none; vertical-align: -3px; }
 .jrm-s-FAILED.jrm-mark { border-radius: 50%; }
 .jrm-s-CANCELED.jrm-mark { border-radius: 50%; }
