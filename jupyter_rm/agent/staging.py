@@ -101,9 +101,14 @@ class Stager:
         out = isinstance(effect, StageOut)
         ready: list[Job] = []
         for bulk, where, index in by_bulk(effect.tokens):
-            held = self._holdings.bulks[bulk]
+            held = self._holdings.bulks.get(bulk)
             for at, number in zip(where.tolist(), index.tolist(), strict=True):
-                job = self._job(held, bulk, number, int(effect.attempts[at]), out)
+                try:
+                    job = self._job(held, bulk, number, int(effect.attempts[at]), out) if held is not None else None
+                except KeyError:
+                    job = None
+                if job is None:
+                    continue  # given up in the moment it came
                 self._jobs[(job.token, out)] = job
                 if job.missing and not job.note:
                     self._waiting.setdefault(bulk, set()).add(job)

@@ -87,8 +87,11 @@ class Stager:
             self._arrived(effect)
 
     def _sources(self, token: int) -> set[str]:
-        held = self._holdings.bulks[token >> INDEX_BITS]
-        row = held.params(token & INDEX_MASK) if held.template.params else {}
+        try:
+            held = self._holdings.bulks[token >> INDEX_BITS]
+            row = held.params(token & INDEX_MASK) if held.template.params else {}
+        except KeyError:
+            return set()  # given up in the same round
         return {one.source.format_map(row) for one in held.template.input_staging if from_client(one)}
 
     def _arrived(self, effect: Delivered) -> None:
