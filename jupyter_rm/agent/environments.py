@@ -99,7 +99,6 @@ class Environments:
         self.base = dict(base)
         self._captured: dict[tuple[str, Lines], Captured] = {}
         self._ids: dict[tuple[object, ...], int] = {}
-        self._base_id = 0
         self._serial = 0
         self._folder = ""
 
