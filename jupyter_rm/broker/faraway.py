@@ -24,11 +24,13 @@ from ..model.states import Cause, PilotState
 from ..runtime.bootstrap import Environment, Step, Stoppable, Stopped, ensure
 from ..wire import letters
 from .facts import of_login
+from .parcel import loaded
 from .places import NEW, SUBMITTED, SUBMITTING, Record, remote_place, remote_sandbox, spec_of
 from .sites import PLAIN, completed, values_of, wanted_of
 from .watched import FIRST_LOOK, Watched
 
 if TYPE_CHECKING:
+    from ..runtime.connect import Connection
     from .site import Site
 
 log = logging.getLogger("jupyter_rm.broker")
@@ -136,8 +138,18 @@ class Faraway(Watched):
         if self.stop.is_set():
             raise Stopped
         if spec.bundle:
-            connection.write(f"{record.place}/{letters.WORK}", msgspec.msgpack.encode(self.order.orders))
+            self._load(connection)
         return values
+
+    def _load(self, connection: Connection) -> None:
+        """Put the work of a bundle beside the spec, and what its tasks take from here."""
+
+        def say(text: str) -> None:
+            self.step("submit", "progress", text)
+
+        place = self.record.place
+        orders = loaded(self.order.orders, connection, place, self._site.places.scratch, say)
+        connection.write(f"{place}/{letters.WORK}", msgspec.msgpack.encode(orders))
 
     def _submit(self, values: dict[str, object]) -> None:
         site, record = self._site, self.record

@@ -28,6 +28,7 @@ from ..runtime.drive import Drive
 from ..runtime.home import Home, private_directory, write_private
 from ..runtime.process import guard_path
 from ..wire import letters
+from .parcel import loaded_here
 from .remains import left_here
 
 log = logging.getLogger("jupyter_rm.broker")
@@ -132,7 +133,7 @@ class LocalJobs:
                 "bundle": order.spec.bundle,
             }
             if order.spec.bundle:
-                write_private(place / letters.WORK, msgspec.msgpack.encode(order.orders))
+                write_private(place / letters.WORK, msgspec.msgpack.encode(loaded_here(order.orders)))
             write_private(place / "spec.json", json.dumps(spec).encode())
             write_private(place / "started", b"")
             with (place / "agent.log").open("ab") as out:

@@ -174,8 +174,16 @@ class OwnScript(Faraway):
     def _look_ended(self) -> bool:
         return False
 
-    def end(self, cause: Cause, reason: str, state: PilotState | None = None, code: int | None = None) -> None:
-        """It is over, and this is proven."""
+    def end(
+        self,
+        cause: Cause,
+        reason: str,
+        salvage: bool = True,
+        state: PilotState | None = None,
+        code: int | None = None,
+    ) -> None:
+        """It is over, and this is proven; nothing of it is to be salvaged."""
+        del salvage
         if self.over:
             return
         if state is None:
@@ -279,4 +287,4 @@ class OwnScript(Faraway):
         how = "" if code is None else f" with exit code {code}" if code >= 0 else f", killed by signal {-code}"
         took = f" after {said.end - said.start:.0f} s" if said.start and said.end else ""
         words = ", ".join(part for part in (said.raw_state, said.reason_text or said.reason) if part)
-        self.end(cause, f"job {said.id} ended{how}{took}; {by} says {words}", state, code)
+        self.end(cause, f"job {said.id} ended{how}{took}; {by} says {words}", state=state, code=code)

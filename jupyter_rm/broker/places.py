@@ -74,6 +74,11 @@ class Places:
         self._home = home
         self.broker = broker_id(home)
 
+    @property
+    def scratch(self) -> Path:
+        """A private directory for archives on their way."""
+        return private_directory(self._home.state / "cargo")
+
     def _path(self, session: str, pilot: int) -> Path:
         return private_directory(self._home.state / "pilots" / session / f"p.{pilot}") / "remote.json"
 

@@ -522,15 +522,15 @@ class AgentMachine(FilesOfTasks):
         more = None
         if self._deputy is not None and not self.floor.draining:
             more = self._deputy.again(bulk, index, news.state[where], news.cause[where])
-        if more is None:
+        if more is None or self._deputy is None:
             self._tell_ended(news, bulk, where, index)
             return
         if not bool(more.all()):
             self._tell_ended(news, bulk, where[~more], index[~more])
         following = self.holdings.bulks[bulk].following(bulk, np.sort(index[more]))
         self._tell_ended(news, bulk, where[more], index[more], again=True)
-        for order in following:
-            self._assign(order)
+        for order in (*following, *self._deputy.delivered(bulk)):
+            self._order(order)
 
     def _tell_ended(
         self,

@@ -17,7 +17,7 @@ from ..model.columns import Array, Picks, pack, unpack
 from ..model.describe import Template
 from ..model.facts import Ends
 from ..model.ids import tokens
-from ..model.messages import Assign, Ended, Goodbye, Order, Report, Returned, Started
+from ..model.messages import Assign, Deliver, Ended, Goodbye, Order, Report, Returned, Started
 from ..model.states import INFRASTRUCTURE, Cause, TaskState
 from ..wire import codec
 from .endings import LOST_MOST, deserves_another
@@ -156,6 +156,10 @@ class Deputy:
             report = Ended(bulk, Picks.of(standing.index[rows]), attempt, bytes([TaskState.FAILED]), ends, again)
             standing.ended(report)
             yield report
+
+    def delivered(self, bulk: int) -> list[Order]:
+        """Return what the parcel says about files of a bulk: it is said anew for every further attempt."""
+        return [order for order in self._orders if isinstance(order, Deliver) and order.bulk == bulk]
 
     def canceled(self, bulk: int, index: Array) -> None:
         """Somebody asked for the end of these: no further attempt of them."""

@@ -451,7 +451,7 @@ class Hearing(Binding):
                 check_report(self.ledger, report)
             except ProtocolError:
                 report = None  # damaged there; what it was about is settled when its job is called over
-            if isinstance(report, (Started, Ended, Returned, Goodbye)):
+            if report is not None and not isinstance(report, (Inventory, Stock, Why)):
                 self._report(port, report)
             self._fact(ReportApplied(news.pilot, seq))
 
@@ -510,7 +510,8 @@ class Hearing(Binding):
                 why = "in use again, on trial: it ruined many tasks in a row"
                 self._fact(PilotChanged(port.pilot, int(row.state), self.wall(), int(row.cause), why))
                 self._assignable = True
-            if row.spec.script or row.state < PilotState.ACTIVE or port.asleep or now - port.heard_at < self.patience.silent:
+            silent = now - port.heard_at >= self.patience.silent
+            if row.spec.script or row.state < PilotState.ACTIVE or port.asleep or not silent:
                 continue
             if not row.silent:
                 port.silent_since = now

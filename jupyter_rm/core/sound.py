@@ -92,8 +92,7 @@ def check_bundle(work: Sequence[Submit], function: Callable[[bytes], bytes | Non
             raise RequestError(
                 "function: its body is not known here", hint="submit it again", code="JRM-Q16", retry=True
             )
-        from_here = any(map(from_client, template.input_staging))
-        for field, given in (("after", each.after), ("pilot", template.pilot), ("input_staging", from_here)):
+        for field, given in (("after", each.after), ("pilot", template.pilot)):
             if given:
                 raise RequestError(
                     f"work[{number}].{field}: nobody is there to see to that while a bundle runs",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -10,7 +11,6 @@ from pathlib import Path
 import psutil
 import pytest
 from remote_kit import Far, active, until
-from test_remote_faults import marks
 
 import jupyter_rm as jrm
 from jupyter_rm.client.session import Session
@@ -27,16 +27,29 @@ os.close(os.open(f"{place}/{case}.{tries}", os.O_CREAT | os.O_EXCL))
 print("case", case)
 sys.exit(7 if case == 4 or (case == 3 and tries == 0) else 0)
 """
+# Takes files from here, fails the first time, and gives one back.
+FILES = "test -e ../tried.{n} || { touch ../tried.{n}; exit 1; }; cat {n}.in tree/x > out"
 # A client that submits a bundle, and is killed before it could say goodbye.
 CLIENT = """
 import sys, jupyter_rm as jrm, os, signal
-name, site, place, program = sys.argv[1:]
+name, site, place, program, files, here = sys.argv[1:]
 s = jrm.open(name)
+files = jrm.Shell(files.replace("{", "{{").replace("}", "}}").replace("{{n}}", "{n}"), retries=1,
+    input_staging=[f"client://{here}/{{n}}.in", f"client://{here}/tree"], output_staging=f"out > client://{here}/{{n}}.out")
 task = jrm.Task("/usr/bin/python3", ["-c", program.replace("{", "{{").replace("}", "}}"), place, "{case}"], retries=2)
-b = s.bundle(site, jrm.Array(task, case=range(100)), jrm.Calls(pow, range(10), [2] * 10), nodes=2, walltime="10m")
+b = s.bundle(site, jrm.Array(task, case=range(100)), jrm.Calls(pow, range(10), [2] * 10),
+    jrm.Array(files, n=range(3)), nodes=2, walltime="10m")
 assert b.pilot.wait("QUEUED", 60) >= "QUEUED", b.pilot.reason
 os.kill(os.getpid(), signal.SIGKILL)
 """
+
+
+def marks(far: Far, name: str) -> Path:
+    """Return a directory of the account there for the files of PROGRAM."""
+    path = far.cluster.state / "home/alice" / f"marks-{far.dir.name}-{name}"
+    path.mkdir()
+    os.chown(path, 29601, 29601)
+    return path
 
 
 def ended(far: Far, session: str) -> dict[str, object]:
@@ -45,12 +58,15 @@ def ended(far: Far, session: str) -> dict[str, object]:
     return dict(json.loads(path.read_text())) if path.exists() else {}
 
 
-def test_a_bundle_runs_with_nobody_there_and_is_read_afterwards(far: Far) -> None:
+def test_a_bundle_runs_with_nobody_there_and_is_read_afterwards(far: Far, tmp_path: Path) -> None:
     name = "alone"
     directory = marks(far, name)
-    client = subprocess.run(
-        [sys.executable, "-c", CLIENT, name, SITE, str(directory), PROGRAM], capture_output=True, text=True, timeout=120
-    )
+    (tmp_path / "tree").mkdir()
+    (tmp_path / "tree/x").write_text("tree\n")
+    for number in range(3):
+        (tmp_path / f"{number}.in").write_text(f"in {number}\n")
+    words = [name, SITE, str(directory), PROGRAM, FILES, str(tmp_path)]
+    client = subprocess.run([sys.executable, "-c", CLIENT, *words], capture_output=True, text=True, timeout=120)
     assert client.returncode == -9, client.stderr
     far.kill_broker()
     assert Home.locate().holder() is None
@@ -65,8 +81,11 @@ def test_a_bundle_runs_with_nobody_there_and_is_read_afterwards(far: Far) -> Non
     assert pilot.reason == "its work is done"
     assert len(pilot.nodes) == 2
     tasks = session.tasks()
-    assert tasks.counts() == {"DONE": 109, "FAILED": 1}
-    program, calls = tasks[:100], tasks[100:]
+    assert session.wait(60), "files do not come home"
+    assert tasks.counts() == {"DONE": 112, "FAILED": 1}
+    program, calls, files = tasks[:100], tasks[100:110], tasks[110:]
+    assert [(tmp_path / f"{number}.out").read_text() for number in range(3)] == [f"in {n}\ntree\n" for n in range(3)]
+    assert [task.attempt for task in files] == [2, 2, 2]
     assert [task.attempt for task in program][:6] == [1, 1, 1, 2, 3, 1]
     assert program[4].exit_code == 7
     assert program[5].stdout() == "case 5\n"
