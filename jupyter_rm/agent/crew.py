@@ -49,20 +49,21 @@ _BOOT = (
     "sys.modules['_jrm_worker'] = sys.modules.pop('worker'); a = sys.argv[1]; sys.argv[:] = ['']; worker.serve(a)"
 )
 
-# In an environment of the user's: another Python, in which cloudpickle may be missing.
+# In an environment of the user's: another Python, whose cloudpickle may be missing, or too old for what the client made.
 _BOOT_THERE = """\
 import sys
 if sys.version_info < (3, 8):
     sys.exit("%s is Python %d.%d; calls need 3.8 or later" % ((sys.executable,) + sys.version_info[:2]))
-try:
-    import cloudpickle
-except ImportError:
+if sys.argv[3]:
     import importlib.util
     spec = importlib.util.spec_from_file_location(
         "cloudpickle", sys.argv[3] + "/__init__.py", submodule_search_locations=[sys.argv[3]]
     )
     sys.modules["cloudpickle"] = made = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(made)
+    try:
+        spec.loader.exec_module(made)
+    except Exception:
+        del sys.modules["cloudpickle"]
     del spec, made
 """ + _BOOT.replace("; ", "\n")
 

@@ -311,7 +311,9 @@ class Workers:
         seat.pool.push_front(left)
         if not worker.ready:  # it never got as far as its first call: another one would not either
             queue = seat.own or seat.pool.backlog
-            if queue:
+            plan = self._plan(queue[0][0]) if queue else None
+            # What stands first by now may be of another kind: those that this one was for, another one has failed.
+            if isinstance(plan, CallPlan) and self._kind(plan, seat.lane) == worker.kind:
                 bulk, index = queue.popleft()
                 seat.pool.waiting -= len(index) if queue is seat.pool.backlog else 0
                 for i in index.tolist():

@@ -109,7 +109,7 @@ CAUSE_TEXT: dict[Cause, str] = {
     Cause.TASK_TIMEOUT: "it ran longer than its timeout",
     Cause.USER_CANCEL: "canceled on request",
     Cause.START_FAILED: "it could not be started",
-    Cause.ENV_FAILED: "its environment (pre_exec) could not be prepared",
+    Cause.ENV_FAILED: "its environment could not be prepared",
     Cause.STAGE_IN_FAILED: "an input file could not be put in place",
     Cause.STAGE_OUT_FAILED: "an output file could not be put in place",
     Cause.WORKER_LOST: "the Python worker died under the call",

@@ -99,6 +99,8 @@ def test_a_python_that_is_too_old_is_refused_with_its_version(study: Session, tm
     python.write_text(f'#!/bin/sh\nshift\nexec {sys.executable} -c "{fake}" "$@"\n')
     python.chmod(0o755)
     task = study.map(abs, [1], named_env=str(python))[0]
+    others = [study.map(abs, [-n], named_env="sci")[0] for n in range(1, 5)]  # they stand behind it, and are well
+    assert [other.result(60) for other in others] == [1, 2, 3, 4]
     assert task.wait(60) == "FAILED"
     assert "is Python 3.6; calls need 3.8 or later" in task.reason, task.reason
     assert task.cause == "ENV_FAILED"
