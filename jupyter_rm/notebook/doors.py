@@ -1,7 +1,11 @@
-"""``%jrm tunnel``: open, list and shut tunnels from a cell. Read next: :mod:`jupyter_rm.client.tunnel`."""
+"""``%jrm tunnel`` and ``%jrm sh HOST --last``: what stays open to other machines, from a line.
+
+Read next: :mod:`jupyter_rm.client.tunnel`, :mod:`.kept`.
+"""
 
 from __future__ import annotations
 
+import sys
 from argparse import Namespace
 from typing import Any
 
@@ -9,6 +13,7 @@ from ..client.show import Text
 from ..client.tunnel import Tunnel, tunnel
 from ..model.errors import RequestError
 from .asking import Desk
+from .kept import KeptShell
 
 
 def tunnels(known: list[Tunnel], options: Namespace, space: dict[str, Any]) -> Any:
@@ -35,3 +40,16 @@ def tunnels(known: list[Tunnel], options: Namespace, space: dict[str, Any]) -> A
     if options.out:
         space[options.out] = made
     return made
+
+
+def kept(shell: KeptShell, options: Namespace) -> Text:
+    """Show the last cell's output of a shell that stays (``--last``), or end it (``--close``).
+
+    Raises:
+        RequestError: no cell has run. LinkError: the host or the shell is gone.
+    """
+    if options.close:
+        shell.end()
+        return Text(f"the shell that stays at {shell.target} was ended, and what ran in it")
+    code = shell.last(sys.stdout.write, sys.stderr.write)
+    return Text(f"exit code {code} at {shell.target}" if code else "")

@@ -337,6 +337,10 @@ class Magics:
 
     def _sh(self, options: Namespace) -> show.Text:
         known = self._shells
+        if options.last or (options.close and options.keep):
+            from .doors import kept
+
+            return kept(self._shell(options.host, True), options)
         if options.close:
             if options.host not in known:
                 hint = "open: " + (", ".join(known) or "none")
@@ -351,22 +355,29 @@ class Magics:
 
         return tunnels(self._tunnels, options, self.space)
 
-    def _cell_sh(self, options: Namespace, body: str) -> None:
+    def _shell(self, host: str, keep: bool) -> Any:
+        """Return a shell at a host, logged in."""
         from ..broker.remote import settings_of
         from ..client.settings import current
         from ..runtime.connect import Connections
         from ..runtime.home import Home
         from .asking import Desk
+        from .kept import KeptShell
         from .shell import RemoteShell
 
         if self._connections is None:
             self._connections = Connections(settings_of(Home.locate(current().profile)))
-        shell = self._shells.get(options.host)
+        name = f"{host} --keep" if keep else host
+        shell = self._shells.get(name)
         if shell is None:
-            shell = RemoteShell(options.host, self._connections)
+            shell = KeptShell(host, self._connections) if keep else RemoteShell(host, self._connections)
         desk = Desk()
         desk.during(lambda: shell.start(desk))
-        self._shells[options.host] = shell
+        self._shells[name] = shell
+        return shell
+
+    def _cell_sh(self, options: Namespace, body: str) -> None:
+        shell = self._shell(options.host, options.keep)
         heard: list[str] = []
 
         def out(text: str) -> None:

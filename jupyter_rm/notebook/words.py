@@ -153,6 +153,8 @@ def _build(verb: str, cell: bool) -> Parser:
             add("-o", "--out", default="", help="store what it printed under this name")
         else:
             add("--close", action="store_true", help="end the shell at this host")
+            add("--last", action="store_true", help="show all output of the last cell of the shell that stays")
+        add("--keep", action="store_true", help="the one that stays there when kernel and connection are gone")
     elif verb == "tasks":
         add("--state", default="", help="only those in this state")
         add("--limit", type=int, default=50)
