@@ -54,6 +54,7 @@ class Feeder:
         self._visible = True
         self._answered = False
         self._dirty = True
+        self._moves = 0
         self._armed = False
         self._seen = -1
         self._due = 0.0
@@ -78,6 +79,7 @@ class Feeder:
             self._cutter.forget()
         elif op == "window" and isinstance(told.get("window"), dict):
             self._window, self._dirty, self._due = dict(told["window"]), True, 0.0
+            self._moves += 1
         self._woken.set()
 
     def close(self) -> None:
@@ -115,7 +117,7 @@ class Feeder:
         self._woken.set()
 
     def _show(self, now: float) -> None:
-        self._dirty = False
+        self._dirty, moves = False, self._moves
         computing = time.thread_time()
         if not self._answered:
             self._cutter.forget()
@@ -128,7 +130,8 @@ class Feeder:
             broken = ProtocolError(f"the view broke: {type(error).__name__}: {error}", code="JRM-N05")
             frame = self._excuse(broken)
         cost = time.thread_time() - computing
-        self._due = now + max(GAP_S, min(LONGEST_S, COST * cost))
+        # Who has moved on meanwhile does not wait for what the picture of the former place has cost.
+        self._due = now + (max(GAP_S, min(LONGEST_S, COST * cost)) if moves == self._moves else 0.0)
         if frame is not None:
             self._pass_on(frame, now)
 

@@ -29,6 +29,7 @@ from .start import described
 
 MOST_MESSAGE = 64 << 10  # bytes that a screen may say at once
 MOST_MISTAKES = 50
+FORMAT = 2  # of frames; pages that know another one ask to be reloaded
 QUEUE = 128 << 10  # bytes that wait for a slow screen
 STUCK_S = 60.0  # a line that takes no byte for so long is closed
 
@@ -67,7 +68,7 @@ class Feed(ExtensionHandlerMixin, WebSocketMixin, WebSocketHandler, JupyterHandl
         self._keep_short()
         hub: Hub = self.settings["jupyter_rm_hub"]
         self.screen = Screen(hub, self._send)
-        self.write_message(msgspec.json.encode({"kind": "hello", "version": __version__}).decode())
+        self.write_message(msgspec.json.encode({"kind": "hello", "version": __version__, "feed": FORMAT}).decode())
 
     def _keep_short(self) -> None:
         """Keep the system's own queue short: what waits there is old by the time a slow screen sees it."""

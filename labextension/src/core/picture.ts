@@ -33,6 +33,8 @@ interface TablePart extends CellPart {
 export interface Frame extends Partial<Trouble> {
   kind: 'hello' | 'snapshot' | 'delta' | 'same' | 'lost' | 'error';
   id?: string | null;
+  /** Of a hello: the format of frames. */
+  feed?: number;
   seq?: number;
   cursor?: string;
   at?: number;
