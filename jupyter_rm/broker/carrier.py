@@ -54,7 +54,7 @@ class Unwanted(Exception):
     """Nobody waits for it any more."""
 
 
-@dataclass
+@dataclass(eq=False)
 class Errand:
     """One order and what it needs to be carried out without the machine.
 
@@ -97,6 +97,7 @@ class Carrier:
         self._sums = Sums()
         self._queued: dict[tuple[object, ...], Errand] = {}  # those that no thread has taken up
         self._lock = threading.Lock()
+        self._open: list[Errand] = []  # in the loop
         self._said: dict[tuple[str, int, int], float] = {}
         self._tidied: dict[str, float] = {}
         self._shared: Connections | None = None
@@ -124,7 +125,16 @@ class Carrier:
                 return
             errand = self._queued[_kind(order)] = Errand(order, row.spec.site, table.form, row.sandbox, wanted)
         self._said[errand.key] = time.monotonic()  # what is done in a moment is not worth a word
+        self._open.append(errand)
         self._begin(errand)
+
+    @property
+    def busy(self) -> bool:
+        """Say whether anything is under way."""
+        return bool(self._open)
+
+    def _over(self, errand: Errand) -> None:
+        self._open.remove(errand)
 
     def _begin(self, errand: Errand) -> None:
         if self._closed.is_set():
@@ -155,17 +165,35 @@ class Carrier:
             else:
                 self._fetch(errand, errand.order)
         except Unwanted:
-            log.info("files of %s p.%d t.%d: nobody waits for them any more", *errand.key)
+            self._unwanted(errand)
         except LinkError as error:
             pause = AGAIN_S if error.retry else PERSON_S
-            self._say(errand, f"waits for {errand.site}: {error.message}", always=True)
+            if not self._waits(errand, error):
+                return
             self._drive.call(lambda: self._drive.later(pause, lambda: self._begin(errand)))
+            return
         except Exception as error:
             text = f"{type(error).__name__}: {error}"
             if isinstance(error, JrmError):
                 text = f"{error.message} [{error.code}]"
             log.warning("files of %s p.%d t.%d: %s", *errand.key, text, exc_info=not isinstance(error, JrmError))
             self._give_up(errand, text)
+        self._drive.call(lambda: self._over(errand))
+
+    def _waits(self, errand: Errand, error: LinkError) -> bool:
+        """Say what it waits for; False: nobody waits for it any more."""
+        try:
+            self._say(errand, f"waits for {errand.site}: {error.message}", always=True)
+        except Unwanted:
+            self._unwanted(errand)
+            self._drive.call(lambda: self._over(errand))
+            return False
+        return True
+
+    def _unwanted(self, errand: Errand) -> None:
+        log.info("files of %s p.%d t.%d: nobody waits for them any more", *errand.key)
+        if isinstance(errand.order, Bring) and not errand.order.early and not self._closed.is_set():
+            self._tell(Brought(*errand.key, {}))
 
     def _say(self, errand: Errand, text: str, done: int = 0, size: int = 0, *, always: bool = False) -> None:
         """Say what is under way, now and then; Unwanted when nobody listens any more."""

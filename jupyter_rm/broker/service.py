@@ -275,7 +275,8 @@ class Broker:
             self._dirty = False
             if self.journal.checkpoint() >= self.journal.last:
                 self.machine.kept()
-        busy = self._clients or self.jobs.alive or self.remote.alive
+        carrying = self._carrier is not None and self._carrier.busy
+        busy = self._clients or self.jobs.alive or self.remote.alive or carrying
         if busy:
             self._idle_since = now
         elif self.idle and now - self._idle_since > self.idle:

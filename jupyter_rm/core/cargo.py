@@ -48,8 +48,11 @@ class Cargo(Books):
         """After a new connection: what was announced before may have been lost."""
         for bulk, table in enumerate(self.ledger.bulks):
             if table.form.template.input_staging and table.counts[TaskState.STAGING_IN]:
-                mine = np.flatnonzero((table.state == TaskState.STAGING_IN) & (table.pilot == port.pilot))
-                self._bring(port, bulk, Picks.of(mine))
+                self._bring(port, bulk, self._coming(port, bulk))
+
+    def _coming(self, port: Port, bulk: int) -> Picks:
+        table = self.ledger.bulks[bulk]
+        return Picks.of(np.flatnonzero((table.state == TaskState.STAGING_IN) & (table.pilot == port.pilot)))
 
     def _bring_early(self, pilots: list[int], bulks: list[int]) -> None:
         """Let files travel while their pilots wait for their turn."""
@@ -80,6 +83,11 @@ class Cargo(Books):
         """Files are at a pilot's site, or cannot be had: its agent knows what to do with their tasks."""
         port = self.ports.get(news.pilot)
         if port is None:
+            return
+        if not news.found:
+            # It was given up because nobody waited for it; somebody may have come since.
+            port.cargo.discard(news.bulk)
+            self._bring(port, news.bulk, self._coming(port, news.bulk))
             return
         if any(not found.path for found in news.found.values()):
             port.cargo.discard(news.bulk)  # for the next attempt it is tried again

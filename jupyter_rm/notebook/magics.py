@@ -412,6 +412,7 @@ class Magics:
             fields["environment"] = _pairs(options.env, "--env")
         if options.after:
             fields["after"] = options.after
+        fields |= {name: given for name in ("input_staging", "output_staging") if (given := getattr(options, name))}
         if not body.strip():
             raise RequestError("%%jrm run: the cell is empty", hint="write a shell script below", code="JRM-Q40")
         task = self._working().submit(Shell(body, **fields))

@@ -184,6 +184,9 @@ def _build(verb: str, cell: bool) -> Parser:
         add("--ranks", type=int, help="number of equal processes")
         add("--env", action="append", default=[], metavar="NAME=VALUE", help="an environment variable")
         add("--after", action="append", default=[], metavar="UID", help="run after this task or bulk is DONE")
+        for way, verb_of in (("in", "takes: 'in.dat > x.dat'"), ("out", "gives: 'out.dat > results/'")):
+            dest, what = f"{way}put_staging", f"a file it {verb_of}"
+            add(f"--stage-{way}", dest=dest, action="append", default=[], metavar="FILE", help=what)
         add("--block", action="store_true", help="wait for its end and show its output")
         add("-o", "--out", default="", help="store the handle under this name")
     elif verb == "python":
