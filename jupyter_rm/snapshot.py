@@ -76,8 +76,8 @@ def save(
     try:
         _write(target, data)
     except OSError as error:
-        hint = "choose another place"
-        raise SiteError(f"export: {target}: {error.strerror or error}", hint=hint, code="JRM-S62") from None
+        why = error.strerror or error
+        raise SiteError(f"export: {target}: {why}", hint="choose another place", code="JRM-S62") from None
     return target
 
 
