@@ -147,7 +147,7 @@ def _pilot_dict(pilot: Any) -> dict[str, Any]:
     }
 
 
-_PILOT_NUMBERS = ("cores", "gpus", "nodes", "backup", "partitions")
+_PILOT_NUMBERS = ("cores", "gpus", "nodes", "backup", "partitions", "renew")
 _PILOT_TEXTS = (
     *("mem", "walltime", "queue", "project", "name", "sandbox", "qos", "reservation", "constraint"),
     *("launch", "env", "env_mode", "env_source", "env_base", "python", "drain"),

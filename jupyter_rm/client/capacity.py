@@ -132,6 +132,7 @@ _FIELDS: dict[str, Any] = {
     "env_base": _text,
     "backup": lambda value, field: whole(value, field, 0),
     "partitions": lambda value, field: _partitions(value, field),
+    "renew": lambda value, field: whole(value, field, 0),
     **dict.fromkeys(_OPTIONS, _option),
 }
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Generator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -202,6 +203,26 @@ class Pilot:
     def release(self) -> None:
         """Let a held job wait for its turn again. Raises as :meth:`hold`."""
         _ask(self._session, "release", self._number)
+
+    def renew(self) -> Pilot:
+        """Ask for a pilot like this one that takes over; returns it at once.
+
+        Once the new one is active this one drains: what runs here ends here, all else runs there.
+
+        Raises:
+            RequestError: this one has ended.
+        """
+        row, session = self._row(), self._session
+        if row.state.final:
+            raise RequestError(
+                f"{self.uid} is {row.state.name}", hint="ask for another one: s.pilot(...)", code="JRM-Q30"
+            )
+        spec = msgspec.structs.replace(row.spec, name="", replaces=self._number)
+        connection = session._connection
+        asked = RequestPilot(connection.number(), session.name, os.urandom(16), spec)
+        number = connection.request(asked).number
+        session._replica.wait(lambda: number < len(session._replica.ledger.pilots), session._settings.request_timeout_s)
+        return Pilot(session, number)
 
     def view(self) -> Any:
         """Return a living card of it: state and why, buttons; on a page without widgets the table it shows anyway."""

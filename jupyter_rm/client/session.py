@@ -84,7 +84,8 @@ class Session:
                 ``queue``, ``project``, ``name``, ``sandbox``, ``drain`` (no new task so long before the end),
                 ``qos``, ``reservation``, ``constraint``, ``exclusive``, ``options`` (a dict of further attributes of
                 the batch system), ``launch`` (method inside the job), ``env_mode``, ``env``, ``env_source`` (the
-                agent's environment), ``hooks``, ``backup`` (nodes), ``partitions`` (a number, or the nodes of each).
+                agent's environment), ``hooks``, ``backup`` (nodes), ``partitions`` (a number, or the nodes of each),
+                ``renew`` (how many pilots like it follow, each asked for before the one before it ends).
 
         Raises:
             RequestError: an unknown field, a request this machine cannot fulfil, or a pilot of this name that lives

@@ -30,6 +30,7 @@ from ..model.ids import check_name, pilot_uid
 from ..model.late import Value, capabilities, capability_names
 from ..model.ledger import NOBODY
 from ..model.messages import (
+    AgentHello,
     AskWhy,
     CancelTasks,
     Drain,
@@ -38,6 +39,7 @@ from ..model.messages import (
     SubmitBundle,
 )
 from ..model.states import Cause, PilotState, TaskState
+from . import renewal
 from .binding import ASSIGN_MOST
 from .bundle import Parcel
 from .hearing import Hearing
@@ -49,6 +51,8 @@ SITES = ("local", "noop")
 
 class SessionMachine(Hearing):
     """The decisions of one session."""
+
+    _refused_successor: frozenset[int] = frozenset()
 
     def open(self, name: str, owner: str, host: str) -> None:
         """Begin the session."""
@@ -155,6 +159,33 @@ class SessionMachine(Hearing):
             if port is not None and port.ready:
                 port.order(CancelTasks(bulk, Picks.of(np.sort(index[pilots == pilot]))))
 
+    def hello(self, now: float, hello: AgentHello) -> None:
+        """An agent introduces itself; a successor's first word lets the pilot before it drain."""
+        super().hello(now, hello)
+        if 0 <= hello.pilot < len(self.ledger.pilots):
+            over = renewal.handed_over(self.ledger.pilots[hello.pilot], self.ledger.pilots)
+            if over is not None:
+                row, why = over
+                self._fact(PilotChanged(row.number, PilotState.DRAINING, self.wall(), 0, why))
+                port = self._port(row.number)
+                if port.ready:  # else its next inventory brings it
+                    port.order(Drain())
+
+    def tick(self, now: float) -> None:
+        """Notice silence, and ask for successors in time."""
+        super().tick(now)
+        if self.ledger.closed:
+            return
+        for row in [row for row in self.ledger.pilots if renewal.is_due(row, self.wall())]:
+            key, spec = renewal.successor(row)
+            if key not in self.ledger.pilot_keys and row.number not in self._refused_successor:
+                try:
+                    self.request_pilot(key, spec)
+                except RequestError as error:
+                    self._refused_successor |= {row.number}
+                    why = f"its successor was refused: {error.message} [{error.code}]"
+                    self._fact(PilotChanged(row.number, int(row.state), self.wall(), int(row.cause), why))
+
     def request_pilot(self, key: bytes, spec: PilotSpec) -> int:
         """Record a pilot and return its number."""
         known = self.ledger.pilot_keys.get(key)
@@ -180,6 +211,7 @@ class SessionMachine(Hearing):
 
     def _check_pilot(self, spec: PilotSpec) -> None:
         check_pilot(spec)
+        renewal.check(spec, len(self.ledger.pilots))
         (self._check_site or only_here)(spec)
         if spec.name:
             check_name(spec.name, "name")

@@ -261,6 +261,8 @@ class PilotSpec(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
         capabilities: what it offers to tasks that require it, such as ``dataset:x``.
         envs: paths there of environments that tasks may name (``named_env``).
         partitions: how many of the nodes, in their order, make each part to which tasks may be confined; () one part.
+        renew: how many pilots like this one are to follow it, each asked for before the one before it ends.
+        replaces: the pilot whose work it takes over once it is active; -1: of none.
     """
 
     site: str = "local"
@@ -289,6 +291,8 @@ class PilotSpec(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
     capabilities: tuple[str, ...] = ()
     envs: dict[str, str] = {}
     partitions: tuple[int, ...] = ()
+    renew: int = 0
+    replaces: int = -1
 
 
 AnyFact = (

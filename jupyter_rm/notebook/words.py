@@ -113,6 +113,7 @@ def _build(verb: str, cell: bool) -> Parser:
         add("--python", help="the interpreter there: a path, a command, or a line such as 'module load python'")
         add("--hook", dest="hooks", action="append", metavar="MOMENT=LINE", help="a shell line run at that moment")
         add("--backup", type=int, help="nodes beyond --nodes that stand in for lost ones")
+        add("--renew", type=int, help="how many pilots like it follow, each asked for before the walltime is over")
         add("--partitions", type=int, help="cut its nodes into so many parts; tasks may name one")
         add("--exclusive", action="store_true", default=None, help="share the nodes with nobody")
         add("--set", dest="options", action="append", metavar="NAME=VALUE", help="another attribute of the site")
