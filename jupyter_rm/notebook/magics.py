@@ -29,7 +29,7 @@ from .remote import names_read, run_cell
 from .words import HelpAsked, parse
 
 _EXPAND = re.compile(r"\{([A-Za-z_]\w*)\}|\$([A-Za-z_]\w*)")
-_OF_TASKS = ("name", "cores", "gpus", "mem", "timeout", "retries", "pilot", "partition", "priority")
+_OF_TASKS = ("name", "cores", "gpus", "mem", "timeout", "retries", "pilot", "partition", "priority", "named_env")
 _HIDDEN = frozenset({"In", "Out", "get_ipython", "exit", "quit", "open", "__builtins__", "__name__"})
 
 

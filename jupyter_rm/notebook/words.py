@@ -48,6 +48,7 @@ def _resources(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--pilot", help="run on this pilot only")
     parser.add_argument("--partition", type=int, help="run in this part of a pilot only")
     parser.add_argument("--priority", type=int, help="larger starts earlier")
+    parser.add_argument("--named-env", help="environment to run in: a name of the pilot's envs, or a path")
 
 
 _LINE: dict[str, str] = {
