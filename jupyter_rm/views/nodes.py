@@ -418,7 +418,9 @@ def _labels(rows: list[list[Any]], px: float, size: tuple[int, int]) -> list[lis
         text = str(row[1])
         text = text.split(" to ")[0] if len(text) > room else text
         if len(text) > room:
-            text = text[-room:] if room >= 3 else ""
+            # Its number says more than the end of a word.
+            number = text[len(text.rstrip("0123456789")) :]
+            text = (number or text)[-room:] if room >= 3 else ""
         if text:
             out.append([row[0], row[2], row[5], text, ink(str(row[7]))])
     return out
