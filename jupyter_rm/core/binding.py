@@ -84,7 +84,10 @@ class Binding(Cargo):
         parts = []
         for row in alive:
             name, port = row.spec.name or pilot_uid(row.number), self.ports.get(row.number)
-            if row.state < PilotState.ACTIVE:
+            lacks = set(template.requires) - capabilities(row.spec.capabilities, row.facts)
+            if lacks and row.state >= PilotState.ACTIVE:
+                parts.append(f"pilot {name} does not offer {', '.join(sorted(lacks))}")
+            elif row.state < PilotState.ACTIVE:
                 parts.append(f"pilot {name} is {row.state.name}" + (f" ({row.reason})" if row.reason else ""))
             elif row.state == PilotState.DRAINING:
                 parts.append(f"pilot {name} is draining")

@@ -173,3 +173,28 @@ def test_a_task_waits_for_a_pilot_that_offers_what_it_requires(study: Session, h
     with pytest.raises(jrm.RequestError, match="requires"):
         jrm.Task("/bin/true", requires={"data set"})
     other.cancel()
+
+
+def test_on_several_nodes_lines_facts_and_environments_are_the_same(study: Session, tmp_path: Path) -> None:
+    tool = tmp_path / "bin" / "tool"
+    tool.parent.mkdir()
+    tool.write_text('#!/bin/sh\necho "$JRM_NODE ${SET_BEFORE-unset} $1"\n')
+    tool.chmod(0o755)
+    (tool.parent / "python").symlink_to("/bin/true")
+    lines = ["SET_BEFORE=yes", "export SET_BEFORE"]
+    pilot = study.pilot(
+        "local", nodes=2, cores=2, launch="fork", hooks={"pre_exec": lines}, envs={"tools": str(tmp_path)}
+    )
+    assert pilot.wait(timeout=90) == "ACTIVE", pilot.reason
+    tasks = study.submit(
+        [jrm.Task("tool", ["${facts.cores}"], named_env="tools", pilot=pilot.uid, exclusive=True) for _ in range(4)]
+    )
+    said = {task.result(60).strip() for task in tasks}
+    cores = pilot.facts["cores"]
+    assert said == {f"{node.name} yes {cores}" for node in pilot.nodes}
+    spread = study.submit(
+        jrm.Task("/bin/true", ranks=2, ranks_per_node=1, pilot=pilot.uid, pre_launch='echo "$JRM_NODE" >>nodes')
+    )
+    assert spread.wait(60) == "DONE", spread.reason
+    assert sorted((Path(str(spread.sandbox)) / "nodes").read_text().split()) == sorted(n.name for n in pilot.nodes)
+    pilot.cancel()
