@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 import shutil
 import sys
 import sysconfig
+from collections.abc import Iterator
 from importlib.metadata import distribution
 from pathlib import Path
 
+import psutil
 import pytest
 from remote_kit import Far, active, until
 
@@ -112,3 +116,48 @@ def test_ranks_start_through_the_launcher_that_was_asked_for(far: Far, study: Se
             assert bad.wait(60) == "FAILED" and "mpiexec is not on PATH" in bad.reason
         pilot.cancel()
         assert pilot.wait("CANCELED", 60) == "CANCELED"
+
+
+@pytest.fixture
+def ssh_between(far: Far) -> Iterator[None]:
+    """Let alice go from node to node: a server in each, her key, and the names she knows."""
+    state, config = far.cluster.state, far.cluster.state / "etc" / "sshd_between.conf"
+    home = state / "home/alice/.ssh"
+    config.write_text(
+        f"Port 22\nHostKey {state}/etc/host_node\nAuthorizedKeysFile {state}/auth/%u\nStrictModes no\nUsePAM no\n"
+        "PidFile none\nPasswordAuthentication no\n"
+    )
+    home.mkdir(mode=0o700, exist_ok=True)
+    shutil.copy(state / "client/id", home / "id_ed25519")
+    key = " ".join((state / "etc/host_node.pub").read_text().split()[:2])
+    (home / "known_hosts").write_text("".join(f"n0{number} {key}\n" for number in range(1, 5)))
+    for path in (home, *home.iterdir()):
+        os.chown(path, 29601, 29601)
+    (home / "id_ed25519").chmod(0o600)
+    Path("/run/sshd").mkdir(mode=0o755, exist_ok=True)
+    for number in range(1, 5):
+        far.cluster.script("slurm-node.sh", "exec", f"n0{number}", "/usr/sbin/sshd", "-f", str(config))
+    yield
+    for process in psutil.process_iter():
+        with contextlib.suppress(psutil.Error):
+            if str(config) in " ".join(process.cmdline()):
+                process.kill()
+    shutil.rmtree(home)
+
+
+def test_node_agents_start_through_ssh_where_the_site_has_nothing_else(
+    far: Far, study: Session, ssh_between: None
+) -> None:
+    del ssh_between
+    pilot = active(study.pilot(URL, nodes=3, walltime="20m", queue="batch", launch="ssh"), 120)
+    others = [node.name for node in pilot.nodes][1:]
+    lines = [line for line in far.agents() if " -o BatchMode=yes " in line]
+    assert len(lines) == 2 and all(any(f" {name} " in line for line in lines) for name in others), far.agents()
+    bulk = study.submit([jrm.Task("/bin/sh", ["-c", "hostname; sleep 0.3"])] * 24)
+    assert bulk.wait(120) and bulk.counts() == {"DONE": 24}
+    assert {task.stdout().strip() for task in bulk} == {node.name for node in pilot.nodes}
+    ranks = study.submit(jrm.Task("/bin/sh", ["-c", "hostname"], ranks=12))
+    assert ranks.wait(120) == "DONE", ranks.reason
+    proved(study.submit(world(6, OPEN_MPI, ranks_per_node=2)), 6, 3)
+    study.close()
+    until(lambda: not far.cluster.run("pgrep", "-f", "nodes[.]0[.]json", check=False).split(), "node agents are left")
