@@ -522,7 +522,8 @@ class Hearing(Binding):
     def _rerun(self, port: Port) -> None:
         """Run elsewhere what permits that while its pilot is silent; late news of the old attempts will be stale."""
         for bulk, table in enumerate(self.ledger.bulks):
-            if table.form.template.on_silence == "rerun" and table.form.template.restart != "never":
+            template, bundle = table.form.template, self.ledger.pilots[port.pilot].spec.bundle
+            if template.on_silence == "rerun" and template.restart != "never" and not bundle:
                 mine = self.ledger.held(bulk, port.pilot)
                 if len(mine):
                     self._lost(port, bulk, mine, Cause.PILOT_LOST, "its pilot was silent")

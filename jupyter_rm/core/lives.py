@@ -49,7 +49,7 @@ def changed(row: PilotRow, hello: AgentHello) -> str:
 def asleep(row: PilotRow, change: JobChanged) -> bool:
     """Say whether the job of an active pilot waits to be started anew: proof that what ran in it is over."""
     lost = change.alive and change.state == PilotState.QUEUED and change.cause == Cause.PILOT_LOST
-    return lost and row.state >= PilotState.ACTIVE
+    return lost and row.state >= PilotState.ACTIVE and not row.spec.bundle  # its work comes back with it
 
 
 def learned(row: PilotRow, change: JobChanged, at: float) -> PilotChanged | None:

@@ -27,7 +27,7 @@ from ..model.effects import (
     Tick,
     Unstage,
 )
-from ..model.messages import Down
+from ..model.messages import AgentHello, Down
 from ..testing.oracles import Broken
 from ..testing.performer import Performer
 from ..testing.stager import Stager
@@ -54,8 +54,9 @@ class AgentLife:
         now = job.clock.boot()
         spooled = [] if "spool-ignored" in world.bugs else job.spool.load()
         self.machine = AgentMachine(
-            job.session, job.pilot, job.epoch, job.nodes, spooled=spooled, patience=world.patience, now=now
-        )
+            job.session, job.pilot, job.epoch, job.nodes, spooled=spooled, patience=world.patience, now=now,
+            bundle=job.bundle,
+        )  # fmt: skip
         self.performer = Performer(
             world.loop, world.chance, job.clock, self.machine.holdings, world.watch(job.session), job.pilot, self._plan
         )
@@ -158,10 +159,13 @@ class AgentLife:
     def _one(self, effect: Effect) -> None:
         if isinstance(effect, Send):
             self._world.network.send(self.job.address, "broker", codec.encode(effect.message))
+            if isinstance(effect.message, AgentHello):
+                self.job.hello = codec.encode(effect.message)
         elif isinstance(effect, Spool):
             self.job.spool.append(effect.seq, effect.body, effect.sync)
         elif isinstance(effect, Forget):
-            self.job.spool.forget(effect.seq)
+            if self.job.bundle is None:
+                self.job.spool.forget(effect.seq)
         elif isinstance(effect, Launch):
             self.performer.launch(effect.pool, effect.tokens, effect.allocs)
         elif isinstance(effect, RunAhead):

@@ -22,6 +22,7 @@ from ..model.messages import (
     Refused,
     RequestPilot,
     Submit,
+    SubmitBundle,
 )
 from ..testing.oracles import agreed
 from ..wire import codec
@@ -127,7 +128,7 @@ class Client:
             self._world.trace.note(now, self.address, f"refused: {answer.error.message}")
             return
         self.history.append((now, "ok", message))
-        if isinstance(message, (Submit, RequestPilot)):
+        if isinstance(message, (Submit, SubmitBundle, RequestPilot)):
             self._world.watch_of(self.session).acknowledged(message.key, answer.number)
         if then is not None:
             then(answer)

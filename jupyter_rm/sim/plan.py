@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING
 from ..model.columns import Column, Picks
 from ..model.describe import Template
 from ..model.facts import PilotSpec
-from ..model.messages import Accepted, Cancel, CancelPilot, CloseSession, RequestPilot, Submit
+from ..model.messages import Accepted, Cancel, CancelPilot, CloseSession, RequestPilot, Submit, SubmitBundle
 from ..model.resources import Request
-from ..testing.chance import Random
+from ..testing.chance import Random, chance
 from ..testing.oracles import payload_of
 from ..testing.performer import behaviour
 from ..testing.stager import with_files
@@ -48,6 +48,7 @@ class Plan:
 
     def __init__(self, world: World, rng: Random, clients: list[Client]) -> None:
         self._world, self._rng, self._clients = world, rng, clients
+        self._other = chance(world.seed, "bundles")  # of its own: worlds without bundles stay as they were
         self._acked: list[tuple[int, int]] = []  # (bulk, count)
         self._serial = 0
 
@@ -67,6 +68,9 @@ class Plan:
             after(rng.uniform(10.0, FAULTY_S), self._on, self._cancel_pilot, rng.randrange(pilots))
         if rng.random() < 0.04:
             after(rng.uniform(0.6, 1.0) * FAULTY_S, self._on, self._close)
+        elif self._other.random() < 0.3:
+            for _ in range(self._other.randint(1, 2)):
+                after(self._other.uniform(1.0, 60.0), self._on, self._bundle)
 
     def _on(self, call: object, *args: object) -> None:
         client = self._rng.choice(self._clients)
@@ -119,6 +123,30 @@ class Plan:
             after,
         )
         client.ask(message, lambda accepted: self._submitted(accepted))
+
+    def _bundle(self, client: Client) -> None:
+        """Ask for a pilot that brings its work along; nobody else is asked about that."""
+        rng = self._other
+        work = []
+        for _ in range(rng.randint(1, 2)):
+            key, count = self._key(), rng.randint(1, 40)
+            calls, never = rng.random() < 0.4, rng.random() < 0.3
+            template = Template(
+                mode="call" if calls else "executable",
+                executable="" if calls else "/bin/simulated",
+                arguments=behaviour(rng.choice(("ms", "short", "short", "medium")), rng.choice((0.0, 0.1, 0.4))),
+                # The watch hears of failures when the broker does: it could not tell a second start from a third.
+                retries=0 if never else rng.choice((0, 1, 2)),
+                restart="never" if never else "lost",
+                params=not calls,
+                function=SHA if calls else b"",
+            )
+            columns = {} if calls else {"x": Column.of(range(5, 5 + count))}
+            payload = Column.of_bytes([payload_of(key, index) for index in range(count)]) if calls else None
+            functions = {SHA: FUNCTION} if calls else {}
+            work.append(Submit(0, client.session, key, count, template, columns, payload, functions))
+        spec = PilotSpec(queue="batch", nodes=rng.randint(1, 2), cores=4)
+        client.ask(SubmitBundle(0, client.session, self._key(), spec, tuple(work)))
 
     def _submitted(self, accepted: Accepted) -> None:
         self._acked.append((accepted.number, accepted.count))

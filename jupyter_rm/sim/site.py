@@ -9,12 +9,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from ..model.effects import EndPilot, JobChanged, StartPilot
-from ..model.facts import PilotSpec
+from ..model.effects import EndPilot, JobChanged, Remains, StartPilot
 from ..model.resources import Node
 from ..model.states import Cause, PilotState
 from ..testing.clock import Clock
 from ..testing.disk import SpoolDisk
+from ..wire import codec
 from .agent import AgentLife
 
 if TYPE_CHECKING:
@@ -26,15 +26,17 @@ REPEATS = 3
 class Job:
     """One pilot's job."""
 
-    def __init__(self, world: World, session: str, pilot: int, spec: PilotSpec, number: int) -> None:
-        self.session, self.pilot = session, pilot
+    def __init__(self, world: World, order: StartPilot, number: int) -> None:
+        self.session, self.pilot, spec = order.session, order.pilot, order.spec
+        self.bundle = order.orders if spec.bundle else None
+        self.hello = b""  # the last word of its agent on who it is, which stays when the agent is gone
         self.job_id = f"job{number}"
         self.state = PilotState.QUEUED
         self.cause = Cause.NONE
         self.nodes = tuple(Node(f"n{at}", spec.cores, gpus=spec.gpus, mem=spec.mem) for at in range(max(1, spec.nodes)))
         self.clock = Clock(world.loop, world.chance)
         self.spool = SpoolDisk()
-        self.epoch = 0
+        self.epoch = -1 if spec.bundle else 0
         self.agent: AgentLife | None = None
         self.told = 0
         self.past: list[PilotState] = [self.state]
@@ -70,7 +72,7 @@ class Site:
         key = (order.session, order.pilot)
         job = self.jobs.get(key)
         if job is None:
-            job = self.jobs[key] = Job(world, order.session, order.pilot, order.spec, len(self.jobs))
+            job = self.jobs[key] = Job(world, order, len(self.jobs))
             wait = 0.0 if order.spec.queue == "now" else world.chance.choice((0.1, 2.0, 20.0))
             world.loop.after(world.chance.uniform(0.0, wait), self._run, job)
         self._tell(job, job.state)
@@ -108,7 +110,12 @@ class Site:
             job.agent.die()
             job.agent = None
         if node:
+            before = dict(job.spool.load())
             lost = job.spool.lose_cache(world.chance)
+            if job.bundle is not None:  # nobody else may know of it
+                after = {seq for seq, _ in job.spool.load()}
+                for body in (body for seq, body in before.items() if seq not in after):
+                    world.watch(job.session).forgive(codec.reports.decode(body))
             world.trace.note(world.loop.now, job.address, f"the node went down, {lost} reports lost")
         if restart and not job.over:
             # Often so soon that words of the last life are still under way.
@@ -149,6 +156,10 @@ class Site:
     def _tell(self, job: Job, state: PilotState) -> None:
         alive = not state.final
         job.told += not alive
+        if not alive and (job.bundle is not None or self._world.staging.random() < 0.5):
+            # What its agent left is read first; a site that cannot be reached then leaves it unread.
+            left = Remains(job.session, job.pilot, job.hello, tuple(job.spool.load()))
+            self._world.broker.input(left)
         self._world.broker.input(
             JobChanged(
                 job.session, job.pilot, alive, int(state) if alive else None, job.job_id, 0 if alive else int(job.cause)

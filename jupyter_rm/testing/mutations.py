@@ -15,6 +15,7 @@ from unittest import mock
 import numpy as np
 
 from ..core.agent import AgentMachine
+from ..core.bundle import Deputy
 from ..core.cargo import Cargo
 from ..core.port import Port
 from ..core.session import SessionMachine
@@ -23,7 +24,7 @@ from ..model.effects import Effect, Spool
 from ..model.facts import Ends, TasksEnded
 from ..model.ledger import CANCEL_ASKED, BulkTable
 from ..model.messages import Down, Inventory, Up
-from ..model.states import Cause
+from ..model.states import Cause, TaskState
 from ..wire.link import Inbox
 
 Patch = tuple[object, str, Any]
@@ -151,12 +152,27 @@ def _files_fetched_once() -> list[Patch]:
 
 
 def _done_before_its_files() -> list[Patch]:
-    def conclude(
-        self: Cargo, pilot: int, bulk: int, picks: Picks, attempt: bytes, state: bytes, ends: Ends
-    ) -> None:
+    def conclude(self: Cargo, pilot: int, bulk: int, picks: Picks, attempt: bytes, state: bytes, ends: Ends) -> None:
         self._fact(TasksEnded(bulk, picks, pilot, attempt, state, ends))
 
     return [(Cargo, "_conclude", conclude)]
+
+
+def _bundle_begins_anew() -> list[Patch]:
+    return [(Deputy, "_told", lambda *_: False)]
+
+
+def _bundle_retries_without_end() -> list[Patch]:
+    def again(self: Deputy, bulk: int, index: Array, state: Array, cause: Array) -> Array | None:
+        del index, cause
+        more: Array = (state == TaskState.FAILED) & (bulk in self._standing)
+        return more if bool(more.any()) else None
+
+    return [(Deputy, "again", again)]
+
+
+def _remains_unread() -> list[Patch]:
+    return [(SessionMachine, "remains", _nothing)]
 
 
 # name -> patches of the machines; an empty list: the shells of the simulation know it by name
@@ -176,6 +192,9 @@ MUTATIONS: dict[str, Callable[[], list[Patch]]] = {
     "files-announced-once": _files_announced_once,
     "files-fetched-once": _files_fetched_once,
     "done-before-its-files": _done_before_its_files,
+    "bundle-begins-anew": _bundle_begins_anew,
+    "bundle-retries-without-end": _bundle_retries_without_end,
+    "remains-unread": _remains_unread,
 }
 
 

@@ -29,6 +29,9 @@ BREAKS = {
     "files-announced-once": ("I5", "I8"),
     "files-fetched-once": ("I5",),
     "done-before-its-files": ("I9",),
+    "bundle-begins-anew": ("I3", "I8"),
+    "bundle-retries-without-end": ("I3",),
+    "remains-unread": ("I3", "I8"),
 }
 
 
