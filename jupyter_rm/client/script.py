@@ -180,8 +180,9 @@ class Job:
             yield from blocking.until(lambda call: replica.when(self.done, call), replica)
         return self.state
 
-    def cancel(self) -> None:
-        """End it."""
+    def cancel(self, drain: bool = False) -> None:
+        """End it; there is nothing in it to ``drain``."""
+        del drain
         connection = self._session._connection
         connection.request(CancelPilot(connection.number(), self._session.name, self._number, False))
 
