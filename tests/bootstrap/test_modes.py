@@ -58,6 +58,37 @@ def test_a_named_environment_is_made_used_and_updated(account: Account) -> None:
     assert caught.value.code == "JRM-B07"
 
 
+def test_every_mode_on_a_missing_a_present_and_a_broken_environment(account: Account) -> None:
+    env = account.home / ".jupyter_rm/env"
+    own = account.home / "own"
+    wants = {
+        "create": (Wanted(name="t"), "made", "found", "made"),
+        "use": (Wanted(mode="use", name="t"), "JRM-B07", "found", "JRM-B07"),
+        "update": (Wanted(mode="update", name="t"), "made", "found", "made"),
+        "recreate": (Wanted(mode="recreate", name="t"), "made", "made", "made"),
+        "private": (Wanted(mode="private", name=str(own)), "made", "found", "made"),
+        "local": (Wanted(mode="local"), "made", "found", "made"),
+        "none": (Wanted(mode="none", python=str(env / "t/bin/python")), "JRM-B07", "found", "JRM-B07"),
+    }
+    for mode, (want, *expected) in wants.items():
+        for state, outcome in zip(("missing", "present", "broken"), expected, strict=True):
+            if state == "missing":
+                account.sh("rm", "-rf", str(env), str(own))
+            elif state == "present":
+                account.ensure(want if mode in ("private", "local") else Wanted(name="t"))
+            else:
+                root = own if mode == "private" else next(path for path in env.iterdir() if not path.is_symlink())
+                account.sh("ln", "-sfn", "/nowhere/python", str(root / "bin/python"))
+            if outcome in ("made", "found"):
+                assert account.ensure(want).how == outcome, (mode, state)
+                continue
+            with pytest.raises(SiteError) as caught:
+                account.ensure(want)
+            assert caught.value.code == outcome, (mode, state)
+            assert "'t'" in caught.value.message or want.python in caught.value.message, caught.value.message
+            assert caught.value.hint, (mode, state)
+
+
 def test_an_environment_of_the_users_own(account: Account) -> None:
     ours = account.ensure()
     packages = next(Path(ours.root, "lib").glob("python3*")) / "site-packages"
