@@ -1,4 +1,4 @@
-"""``jrm site``: what sites there are, whether a file is right, where a value came from, a new one, and trying it.
+"""``jrm site``: what sites there are, whether a file is right, where a value came from, a new one, trying, cleaning.
 
 Only words and printing; what is done stands in :mod:`jupyter_rm.client.sites`.
 """
@@ -21,7 +21,7 @@ def add_site(add: Callable[..., Parser], say: Say, shared: Parser) -> None:
     made = add(
         "site",
         lambda options: options.site_command(options, say),
-        "sites: list, show, check, explain, new, try",
+        "sites: list, show, check, explain, new, install, try, clean, schema",
         shared,
     )
     actions = made.add_subparsers(dest="action", metavar="ACTION", required=True, parser_class=type(made))
@@ -31,16 +31,27 @@ def add_site(add: Callable[..., Parser], say: Say, shared: Parser) -> None:
         ("check", _check, "say what is wrong with a site file"),
         ("explain", _explain, "where each value of a site came from"),
         ("new", _new, "write a site file; asks for what is not given"),
+        ("install", _install, "take a site file from a URL or path; a URL needs its SHA-256"),
         ("try", _try, "log in and look at the batch system; submits nothing"),
+        ("clean", _clean, "say what of jupyter_rm lies in the account there; with --yes remove it"),
+        ("schema", _schema, "print the JSON Schema of site files, for editors"),
     ):
         one = actions.add_parser(name, help=text, description=text, parents=[shared])
         one.set_defaults(site_command=command)
-        if name in ("show", "explain", "try"):
+        if name in ("show", "explain", "try", "clean"):
             one.add_argument("name", help="a site, a URL or a batch system")
         if name == "check":
             one.add_argument("file")
         if name == "explain":
             one.add_argument("key", nargs="?", default="", help="such as attributes.queue; * is allowed")
+        if name == "install":
+            one.add_argument("source", help="https://... or a path")
+            one.add_argument("--sha256", default="", help="of its bytes, as its publisher states it")
+            one.add_argument("--name", default="", help="of the site here (default: the file's)")
+            one.add_argument("--force", action="store_true", help="replace a file of that name")
+        if name == "clean":
+            one.add_argument("--yes", action="store_true", help="remove it")
+            one.add_argument("--sandboxes", action="store_true", help="what tasks left behind too")
         if name == "new":
             one.add_argument("name", nargs="?")
             one.add_argument("--url", help="such as slurm+ssh://me@login")
@@ -91,6 +102,33 @@ def _new(options: argparse.Namespace, say: Say) -> int:
         name, url, title, defaults = sites.guide(_ask, _tell, {**given, "defaults": defaults})
     path = sites.new(name, url, title, defaults, options.force)
     say(options, {"name": name, "file": str(path)}, f"{path}\n  next: jrm site try {name}; jrm pilot {name}")
+    return 0
+
+
+def _install(options: argparse.Namespace, say: Say) -> int:
+    from .client import sitecare
+
+    path = sitecare.install(options.source, options.sha256, options.name, options.force)
+    say(options, {"name": path.stem, "file": str(path)}, f"{path}\n  next: jrm site try {path.stem}")
+    return 0
+
+
+def _clean(options: argparse.Namespace, say: Say) -> int:
+    from .client import sitecare
+
+    found = sitecare.clean(options.name, options.yes, options.sandboxes)
+    told = {"host": found.host, "mib": found.parts, "running": found.running, "removed": found.removed}
+    more = "" if found.removed or not found.parts else f"\n  next: jrm site clean {options.name} --yes"
+    say(options, told, repr(found) + more)
+    return 0
+
+
+def _schema(options: argparse.Namespace, say: Say) -> int:
+    import json
+
+    from .batch.schema import site_schema
+
+    say(options, site_schema(), json.dumps(site_schema(), indent=1))
     return 0
 
 

@@ -1,19 +1,42 @@
-"""``%jrm tunnel`` and ``%jrm sh HOST --last``: what stays open to other machines, from a line.
+"""``%jrm tunnel``, ``%jrm sh HOST --last``, ``%jrm site install|clean|schema``: doors to other machines, from a line.
 
 Read next: :mod:`jupyter_rm.client.tunnel`, :mod:`.kept`.
 """
 
 from __future__ import annotations
 
+import json
 import sys
 from argparse import Namespace
 from typing import Any
 
+from ..batch.schema import site_schema
+from ..client import sitecare
 from ..client.show import Text
 from ..client.tunnel import Tunnel, tunnel
 from ..model.errors import RequestError
 from .asking import Desk
 from .kept import KeptShell
+
+CARE = ("install", "clean", "schema")
+
+
+def care(options: Namespace) -> Any:
+    """Do what ``%jrm site`` install, clean or schema says.
+
+    Raises:
+        RequestError: no name, or what :mod:`jupyter_rm.client.sitecare` refuses. LinkError: the login failed.
+    """
+    if options.action == "schema":
+        return Text(json.dumps(site_schema(), indent=1))
+    if not options.name:
+        hint = "https://... --sha256 HASH" if options.action == "install" else "NAME"
+        raise RequestError("name: missing", hint=f"%jrm site {options.action} {hint}", code="JRM-Q40")
+    if options.action == "install":
+        path = sitecare.install(options.name, options.sha256, options.key, options.force)
+        return Text(f"{path}; next: %jrm site try {path.stem}")
+    desk = Desk()
+    return desk.during(lambda: sitecare.clean(options.name, options.yes, options.sandboxes, desk))
 
 
 def tunnels(known: list[Tunnel], options: Namespace, space: dict[str, Any]) -> Any:

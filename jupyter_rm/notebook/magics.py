@@ -317,7 +317,10 @@ class Magics:
 
     def _site(self, options: Namespace) -> Any:
         from ..client import sites
+        from .doors import CARE, care
 
+        if options.action in CARE:
+            return care(options)
         return sites.do(
             options.action, options.name, options.key, options.url, options.title, options.options, options.force
         )
