@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from jupyter_rm.batch import check, known, load, recognise, recognised_by
+from jupyter_rm.agent.launch.methods import METHODS
+from jupyter_rm.batch import LAUNCHES, check, known, load, recognise, recognised_by
 from jupyter_rm.batch.files import PACKAGED
 from jupyter_rm.batch.lines import key_lines
 from jupyter_rm.model.errors import RequestError
@@ -223,6 +224,15 @@ def test_keys_are_never_expanded(tmp_path: Path) -> None:
         ("[errors.x]\nmatch = 'x'", "errors.x.say", "what to look for", "none"),
         ("[errors.x]\nmatch = 'x'\nsay = 'y'\nops = ['fly']", "errors.x.ops", "some of submit", "fly"),
         ("token_in = 'shoe'", "token_in", "name, comment or variable", "shoe"),
+        ("[hooks]\nafter_lunch = 'true'", "hooks.after_lunch", "one of before_env", "after_lunch"),
+        ("[hooks]\nbefore_env = 5", "hooks.before_env", "a shell line", "5"),
+        ("[probe.x]\ntype = 'int'", "probe.x.command", "what to run", "none"),
+        ("[probe.x]\ncommand = 'id'\ntype = 'number'", "probe.x.type", "one of text, int", "number"),
+        ("[probe.x]\ncommand = 'id'\nwhere = 'moon'", "probe.x.where", "one of login, node", "moon"),
+        ("[probe.'x y']\ncommand = 'id'", "probe.x y", "a name of letters", "x y"),
+        ("[site]\nlaunch = 'catapult'", "site.launch", "one of fork, ssh", "catapult"),
+        ("[site]\npython = 3", "site.python", "text", "3"),
+        ("[envs]\nsci = 3", "envs.sci", "text", "3"),
     ],
 )
 def test_a_wrong_description_is_told_file_line_path_expected_found(
@@ -342,3 +352,7 @@ def test_the_example_of_the_manual_works(tmp_path: Path) -> None:
     assert check(path) == []
     command = load(path).render("submit", {"script": "/b", "token": "jrm0a1b2c3d", "licence": "abaqus@server:2"})
     assert {"--partition=batch", "--licenses=abaqus@server:2"} <= set(command.argv)
+
+
+def test_the_launch_methods_that_may_be_named_are_those_that_agents_know() -> None:
+    assert set(LAUNCHES) == set(METHODS)
