@@ -13,6 +13,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from .hands import Hands
+from .shared import Shared
 from .start import Keeper
 
 if TYPE_CHECKING:
@@ -62,7 +63,7 @@ class Hub:
     """Made once per server.
 
     Attributes:
-        keeper: the way to the broker. screens: open feeds.
+        keeper: the way to the broker. screens: open feeds. shared: pictures that several of them show.
         hands, eyes, pulse: threads for requests, for pictures, and for looking whether the broker is well.
         lines: the last list of sessions; trouble: why there is no newer one. heard: told every new one (the watch).
         timeout: longest wait of a request, seconds. linger: how long an unused session is followed, seconds.
@@ -74,6 +75,7 @@ class Hub:
         self.eyes = Hands("eye", 2)
         self.pulse = Hands("pulse", 1)
         self.screens: set[Screen] = set()
+        self.shared = Shared()
         self.timeout = timeout
         self.linger = linger
         self.lines: list[dict[str, Any]] = []

@@ -289,8 +289,6 @@ class Screen:
         from ..views.feed import Cutter
         from . import work
 
-        # Computing only: neither the first import nor waiting for others makes a picture costly.
-        began = time.thread_time()
         if sub.cutter is None:
             sub.cutter = Cutter()
         if sub.whole:
@@ -309,11 +307,22 @@ class Screen:
         replica = session._replica
         seen = replica.cursor
         sub.connected = self.hub.keeper.connected
-        picture = catalog.picture(sub.view, replica, work.words(session), sub.window, time.time())
+        window, connected = sub.window, sub.connected
+        # Whatever a picture is made of: facts, and what sites look like from outside.
+        mark = (seen, id(replica), tuple(map(id, replica.sites.values())))
+
+        def made() -> pictures.Picture:
+            picture = catalog.picture(sub.view, replica, work.words(session), window, time.time())
+            picture.values["connected"] = connected
+            return picture
+
+        key = (sub.session, sub.view, connected, msgspec.structs.astuple(window))
+        picture, cost = self.hub.shared.get(key, mark, made)
+        # Computing only: neither the first import nor waiting for others makes a picture costly.
+        rest = time.thread_time()
         sub.still = sub.view not in ("activity", "sites") and catalog.over(replica)
-        picture.values["connected"] = sub.connected
         frame = sub.cutter.cut(picture, head, sub.known)
-        sub.cost = time.thread_time() - began
+        sub.cost = cost + time.thread_time() - rest
         set_aside("first picture")
         self.hub.bell(session, self._loop).wait(seen, sub.mark)
         return frame

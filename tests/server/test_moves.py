@@ -1,17 +1,20 @@
-"""Who moves on while a costly picture is made does not wait for what the former place has cost."""
+"""Costly pictures: who moves on meanwhile does not wait for them, and pages that show the same share them."""
 
 from __future__ import annotations
 
 import asyncio
 import json
 import threading
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+import jupyter_rm as jrm
 from jupyter_rm.client import session as sessions
 from jupyter_rm.server import screen as screens
+from jupyter_rm.server import shared
 from jupyter_rm.server.hub import Hub
 from jupyter_rm.server.screen import Move, Screen, Subscribe
 from jupyter_rm.views import catalog
@@ -54,4 +57,50 @@ def test_a_move_during_a_costly_picture_is_shown_next(home: Path, monkeypatch: p
 
     first, second = asyncio.run(story())
     assert first["values"]["color"] == "state" and second["values"]["color"] == "load", (first, second)
+    session.close()
+
+
+def test_two_pages_that_show_the_same_cost_one(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    session = sessions.open("shared")
+    session.pilot("noop", nodes=4, cores=8).wait(timeout=60)
+    monkeypatch.setattr(shared, "FRESH_S", 3600.0)
+    count: Counter[str] = Counter()
+    made = catalog.picture
+
+    def counted(view: str, *words: Any) -> Any:
+        count[view] += 1
+        return made(view, *words)
+
+    monkeypatch.setattr(catalog, "picture", counted)
+
+    async def story() -> list[list[str]]:
+        frames: list[list[bytes]] = [[], [], [], []]
+        came = asyncio.Event()
+        hub = Hub()
+
+        async def take(mine: list[bytes], frame: bytes) -> None:
+            mine.append(frame)
+            came.set()
+
+        async def until(many: int) -> None:
+            while any(len(each) < many for each in frames):
+                came.clear()
+                await asyncio.wait_for(came.wait(), 60)
+
+        pages = [Screen(hub, lambda frame, mine=mine: take(mine, frame)) for mine in frames]  # type: ignore[misc]
+        windows = (Window(), Window(), Window(), Window(color="load"))
+        for page, window in zip(pages, windows, strict=True):
+            page.obey(Subscribe(id="n", view="nodes", session="shared", window=window))
+        await until(1)
+        # Two; three when the pilot had one more thing to say between them.
+        assert count["nodes"] <= 3, "two different pictures for four pages"
+        await asyncio.to_thread(lambda: session.submit([jrm.Task("x")] * 7).wait(60))
+        await until(2)
+        for page in pages:
+            page.close()
+        return [[json.loads(frame)["cursor"] for frame in each] for each in frames]
+
+    *same, other = asyncio.run(story())
+    assert len({each[0] for each in same}) <= 2 and other[0] not in {each[0] for each in same}
+    assert all(each[0] != each[-1] for each in same), "what is shared is not kept when something happens"
     session.close()
