@@ -17,14 +17,14 @@ if TYPE_CHECKING:
     from ..views.pictures import Picture
 
 FRESH_S = 0.5  # a picture older than this is made again: time goes on in it
-MOST = 64
+KEPT_S = 5.0  # nor is it kept: a large one is some megabytes
 
 
 @dataclass
 class _Slot:
     lock: threading.Lock = field(default_factory=threading.Lock)
     mark: Hashable = None
-    at: float = -1e9
+    at: float = 0.0  # of its making, seconds of the clock that never jumps
     cost: float = 0.0
     picture: Picture | None = None
 
@@ -43,9 +43,9 @@ class Shared:
             key: what it shows. mark: what must be the same for a picture to be true still.
         """
         with self._lock:
-            if len(self._slots) >= MOST and key not in self._slots:
-                self._slots.clear()
-            slot = self._slots.setdefault(key, _Slot())
+            now = time.monotonic()
+            self._slots = {each: slot for each, slot in self._slots.items() if each == key or now - slot.at < KEPT_S}
+            slot = self._slots.setdefault(key, _Slot(at=now))
         with slot.lock:  # who wants the same meanwhile waits for it, and does not make it again
             if slot.picture is None or slot.mark != mark or time.monotonic() - slot.at > FRESH_S:
                 began = time.thread_time()
