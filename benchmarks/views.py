@@ -242,7 +242,7 @@ def main() -> int:
         print(f"  {view:<10} " + "   ".join(f"{name} {value:.3g}" for name, value in figures.items()))
     one = told["limit"]["one pass s"]
     print("  first pictures in passes over the columns: ", end="")
-    print(", ".join(f"{view} {told[view]['again s'] / one:.0f}" for view in VIEWS))
+    print(", ".join(f"{view} {told[view]['first s'] / one:.0f}" for view in VIEWS))
     wrong = missed(told)
     print("\n".join(f"  MISSED {line}" for line in wrong) or "  all bars are held")
     return 1 if wrong and args.check else 0
