@@ -23,6 +23,7 @@ from ..model.errors import JrmError, RequestError
 from ..model.facts import PilotSpec
 from ..model.sites import SiteQueue
 from ..model.units import human_s, memory_mib
+from ..runtime.bootstrap.talk import MODES
 from ..runtime.connect import Target
 from ..runtime.found import Found
 
@@ -46,7 +47,31 @@ PILOT_FIELDS = {
     "gpus_per_node": "gpus",
     "mem_per_node": "mem",
     "walltime": "walltime",
+    "env_mode": "env_mode",
+    "python": "python",
 }
+# What a pilot elsewhere is asked beside the attributes of its batch system.
+BESIDE = (
+    Attribute(
+        name="env_mode",
+        type="choice",
+        label="Environment",
+        help="how the environment of its agent comes to be; create: made there unless it is there",
+        choices=[mode for mode in MODES if mode != "use"],
+    ),
+    Attribute(
+        name="python",
+        label="Python there",
+        help="a path, a command, or a line such as: module load python",
+        max_length=1024,
+    ),
+    Attribute(
+        name="before_agent",
+        label="Before the agent",
+        help="a shell line run in the job first, such as: module load gcc; tasks inherit its environment",
+        max_length=1024,
+    ),
+)
 _ON_THIS_MACHINE = ("name", "nodes", "cores_per_node", "gpus_per_node", "mem_per_node", "walltime")
 _TITLES = {"local": "this machine", "noop": "nothing is run", "base": "the batch system is found at the login"}
 _WITHOUT_A_COMMAND = {
@@ -95,7 +120,7 @@ def offered(system: BatchSystem, site: str = "") -> list[Attribute]:
         and not each.product
         and (each.name in system.heard or each.optional or system.name == "base")
         and (not here or each.name in _ON_THIS_MACHINE)
-    ]
+    ] + [each for each in BESIDE if not here and each.name not in system.attributes]
 
 
 def form_of(
@@ -264,6 +289,8 @@ def pilot_of(site: str, values: Mapping[str, Value], system: BatchSystem) -> dic
             made[field] = f"{value}MiB"
         elif field is not None:
             made[field] = value
+        elif name == "before_agent" and name not in system.attributes:
+            made["hooks"] = {name: str(value)}
         else:
             options[name] = _option(value, system.attributes[name].type)
     return made | ({"options": options} if options else {})

@@ -63,6 +63,7 @@ def test_a_field_that_means_nothing_is_hidden_and_not_sent() -> None:
 
 def test_values_become_a_pilot() -> None:
     values = {"nodes": "2", "cores_per_node": "8", "mem_per_node": "4GiB", "qos": "high", "exclusive": "true"}
+    values |= {"env_mode": "update", "python": "module load python", "before_agent": "ulimit -s unlimited"}
     form = form_of(system_of("slurm+ssh://me@login"), values, site="slurm+ssh://me@login")
     assert form["pilot"] == {
         "site": "slurm+ssh://me@login",
@@ -70,6 +71,9 @@ def test_values_become_a_pilot() -> None:
         "cores": 16,
         "mem": "4096MiB",
         "options": {"qos": "high", "exclusive": "true"},
+        "env_mode": "update",
+        "python": "module load python",
+        "hooks": {"before_agent": "ulimit -s unlimited"},
     }
 
 
