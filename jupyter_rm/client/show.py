@@ -122,7 +122,7 @@ def pilot_reason(row: PilotRow) -> str:
     """Return the reason of a pilot's state in words."""
     if row.silent and not row.state.final:
         why = f" ({row.step.text})" if row.step is not None and row.step.status != "ok" and row.step.text else ""
-        return f"unreachable{why}, last known {row.state.name}; its tasks may be running"
+        return f"unreachable{why}, last known {row.state.name}; its tasks may be running, and none is started twice [JRM-R07]"
     text = CAUSE_TEXT.get(row.cause, "") if row.cause is not Cause.NONE else ""
     # The job's news and the agent's come on two ways: that it starts may be heard after its first word.
     late = row.state is PilotState.ACTIVE and row.reason == "the agent is starting"
@@ -131,7 +131,8 @@ def pilot_reason(row: PilotRow) -> str:
         return text
     step, queued = row.step, row.queued
     if queued is not None and (step is None or (step.step in ("submit", "queue") and step.status != "fail")):
-        parts = [queued.reason or text]
+        # A job that waits to be started anew: what became of its work is said first.
+        parts = [text, queued.reason] if row.state >= PilotState.ACTIVE and queued.reason else [queued.reason or text]
         if queued.position:
             parts.append(f"position {queued.position}" + (f" of {queued.length}" if queued.length else ""))
         if queued.estimate:

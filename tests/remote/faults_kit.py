@@ -261,7 +261,7 @@ def head_agent(trial: Trial) -> None:
 TWO = {"nodes": 2}
 AGAIN = {"options": {"requeue": "true"}}
 FAULTS = (
-    Fault("the line swallows everything", cut, "UNREACHABLE", "its tasks may be running", 30, spares=True, site=CUT),
+    Fault("the line swallows everything", cut, "UNREACHABLE", r"its tasks may be running.*\[JRM-R07\]", 30, spares=True, site=CUT),
     Fault("slurmctld killed", controller, "ACTIVE", "", 30, spares=True),
     Fault("slurmd killed, started again", slurmd, "ACTIVE", "", 30, spares=True),
     Fault("sshd killed", sshd, "ACTIVE", r"connection to .* is lost \[JRM-T21\]", 10, spares=True),
