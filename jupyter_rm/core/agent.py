@@ -358,7 +358,7 @@ class AgentMachine(FilesOfTasks):
         held.add(index, unpack(order.attempt, "<u2", len(index)))
         mine = tokens(order.bulk, index)
         if self.stopping is not None:
-            if self._returns:  # no goodbye gives them back
+            if self._returns and self._deputy is None:  # no goodbye gives them back
                 self._give_back(mine)
             return
         if never:
@@ -405,7 +405,7 @@ class AgentMachine(FilesOfTasks):
             performing = np.setdiff1d(mine, waiting)
             if len(performing):
                 self._effects.append(Kill(performing))
-            if self._returns:
+            if self._returns and self._deputy is None:
                 self._give_back(waiting)
         if self._returns:
             self._say_stock()
@@ -511,7 +511,7 @@ class AgentMachine(FilesOfTasks):
         self._tell_brief = False
         if self.stopping is not None:
             # Whatever we killed on the way out did not end by itself: only honest ends are reported.
-            finished = [honest(news) for news in finished]
+            finished = [honest(news, self._returns and self._deputy is not None) for news in finished]
         for news in joined(finished):
             for bulk, where, index in by_bulk(news.tokens):
                 self._report_ended(news, bulk, where, index)

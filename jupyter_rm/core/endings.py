@@ -63,9 +63,10 @@ def never_ran(mine: Tokens, cause: Cause, note: str, state: TaskState = TaskStat
     return Finished(mine, states, causes, wide.view(np.int32), wide, times, times, seconds, seconds, wide, notes=notes)
 
 
-def honest(news: Finished) -> Finished:
-    """Return the part that nobody asked for."""
-    return cut(news, news.cause != Cause.USER_CANCEL)
+def honest(news: Finished, returns: bool = False) -> Finished:
+    """Return the part that nobody asked for; ``returns``: without what died with a job that will run it again."""
+    asked = (news.cause == Cause.USER_CANCEL) | (returns & (news.cause == Cause.PILOT_LOST))
+    return cut(news, ~asked)
 
 
 def slain(news: Finished) -> npt.NDArray[np.bool_]:

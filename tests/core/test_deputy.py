@@ -73,6 +73,14 @@ class Alone:
             elif isinstance(effect, End):
                 self.ended = True
 
+    def requeued(self) -> None:
+        """Let the batch system end the job, to start it anew later: what runs dies with it."""
+        self.carry_out(self.machine.stop(1.0, Cause.PILOT_LOST, returns=True))
+        for token in sorted(self.running):
+            self.end(token, TaskState.FAILED, Cause.PILOT_LOST)
+        assert self.ended
+        self.live()
+
     def end(self, token: int, state: TaskState, cause: Cause = Cause.NONE) -> None:
         """Let one task end."""
         alloc = self.running.pop(token)
@@ -130,7 +138,7 @@ def test_whatever_happens_to_it_alone_each_task_ends_once_and_by_its_own_policy(
     lives = 1
     while not alone.ended:
         if lives < 5 and chance.random() < 0.03:
-            alone.live()
+            chance.choice((alone.live, alone.requeued))()
             lives += 1
             continue
         token = chance.choice(sorted(alone.running))
