@@ -30,6 +30,7 @@ from jupyter_rm.client.session import Session
 SLURM, CUT, RELIEF = "slurm+ssh://alice@tb-slurm", "slurm+ssh://alice@tb-cut", "ssh://alice@tb-slurm"
 # A start and an end are one line each, appended in one piece.
 WORK = 'w="$JRM_TASK_UID $JRM_TASK_ATTEMPT"; echo "$w" >>"$1/starts"; sleep "$2"; echo "$w" >>"$1/ends"'
+CORES = 4  # of a node
 LOST_CAUSES = ("AGENT_LOST", "NODE_LOST", "PILOT_LOST", "WALLTIME")
 _numbers = itertools.count()
 
@@ -43,6 +44,7 @@ class Fault:
         state: of the pilot, once it is noticed. says: pattern that its reason must hold then ("" nothing is said).
         within: from the fault to that state and reason, s. spares: no task may be run a second time.
         ends: the pilot is over; its tasks finish on another one. site, asks: of the pilot. length: of a task, s.
+        lasts: how long it goes on, s at full size; the tasks go on for longer.
     """
 
     name: str
@@ -55,6 +57,7 @@ class Fault:
     site: str = SLURM
     asks: dict[str, Any] = field(default_factory=dict)
     length: float = 1.0
+    lasts: float = 0.0
 
 
 @dataclass
@@ -88,11 +91,12 @@ class Trial:
         self.pilot: Pilot = session.pilot(fault.site, **{"nodes": 1, "walltime": "20m", **fault.asks})
         self.bulks: list[Any] = []
         self._tasks = tasks
+        self._length = max(fault.length, 1.2 * fault.lasts * scale * CORES / tasks)
         self.struck = 0.0
         self.heal: Callable[[], None] = lambda: None
 
     def task(self, restart: str) -> jrm.Task:
-        return jrm.Task("/bin/sh", ["-c", WORK, "sh", str(self.folder), str(self.fault.length)], restart=restart)
+        return jrm.Task("/bin/sh", ["-c", WORK, "sh", str(self.folder), f"{self._length:.1f}"], restart=restart)
 
     def lines(self, name: str) -> Counter[str]:
         path = self.folder / name
@@ -114,7 +118,7 @@ class Trial:
             self.heal()
         if fault.ends:
             active(self.session.pilot(RELIEF, cores=16))
-        deadline = time.monotonic() + 180
+        deadline = time.monotonic() + 180 + self._tasks * self._length / CORES
         for bulk in self.bulks:
             assert bulk.wait(max(1.0, deadline - time.monotonic())), f"{fault.name}: {bulk.counts()}, {pilot.reason}"
         if not fault.ends:
@@ -165,7 +169,7 @@ def cut(trial: Trial) -> None:
     relay.refuse = True
 
     def heal() -> None:
-        left = trial.struck + 120 * trial.scale - time.monotonic()
+        left = trial.struck + trial.fault.lasts * trial.scale - time.monotonic()
         pause(max(0.0, left))
         relay.refuse = False
         relay.stalled.clear()
@@ -261,7 +265,12 @@ def head_agent(trial: Trial) -> None:
 TWO = {"nodes": 2}
 AGAIN = {"options": {"requeue": "true"}}
 FAULTS = (
-    Fault("the line swallows everything", cut, "UNREACHABLE", r"its tasks may be running.*\[JRM-R07\]", 30, spares=True, site=CUT),
+    Fault(
+        *("the line swallows everything", cut, "UNREACHABLE", r"its tasks may be running.*\[JRM-R07\]", 30),
+        spares=True,
+        site=CUT,
+        lasts=120,
+    ),
     Fault("slurmctld killed", controller, "ACTIVE", "", 30, spares=True),
     Fault("slurmd killed, started again", slurmd, "ACTIVE", "", 30, spares=True),
     Fault("sshd killed", sshd, "ACTIVE", r"connection to .* is lost \[JRM-T21\]", 10, spares=True),
