@@ -146,9 +146,10 @@ class Stager:
             return
         if jobs and self._threads is None:
             self._threads = ThreadPoolExecutor(THREADS, "staging")
-        for start in range(0, len(jobs), AT_ONCE):
+        size = min(AT_ONCE, -(-len(jobs) // (4 * THREADS)))  # few enough that all threads have some
+        for start in range(0, len(jobs), max(1, size)):
             assert self._threads is not None
-            self._threads.submit(self._errand, jobs[start : start + AT_ONCE])
+            self._threads.submit(self._errand, jobs[start : start + size])
 
     def _drop(self, tokens: Tokens) -> None:
         for token in tokens.tolist():

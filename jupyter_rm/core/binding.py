@@ -123,6 +123,8 @@ class Binding(Cargo):
             self._turn.effects += port.transmit(now)
 
     def _assign(self) -> None:
+        if self._with_files:
+            self._count_coming()
         open_ports = [
             port
             for port in self.ports.values()
@@ -138,7 +140,7 @@ class Binding(Cargo):
                 rooms = {
                     port: room
                     for port in open_ports
-                    if (room := self._room(port, alone)) > 0
+                    if (room := self._room(port, alone) - port.coming * bool(template.input_staging)) > 0
                     and self._fit(port.pilot, template)
                     and (port.breaker.until is None or not self._others(port, template))
                 }
@@ -175,7 +177,7 @@ class Binding(Cargo):
         if alone:
             return port.room
         cores = self._ground(port.pilot).cores
-        return min(port.room, max(2 * cores, int(port.rate * self.patience.stock)) - port.held)
+        return min(port.room, max(2 * cores, int(port.rate * self.patience.stock)) - port.held + port.coming)
 
     def _by_bytes(self, form: BulkSubmitted, bulk: int) -> int:
         """Return how many tasks of a bulk make an order of decent size."""
@@ -190,7 +192,9 @@ class Binding(Cargo):
         self._fact(TasksAssigned(bulk, picks, port.pilot, self.wall(), attempt))
         port.held += len(picks)
         self._send_assign(port, bulk, picks, attempt, form)
-        self._bring(port, bulk, picks)
+        if form.template.input_staging:
+            port.coming += len(picks)
+            self._bring(port, bulk, picks)
 
     def _send_assign(self, port: Port | Parcel, bulk: int, picks: Picks, attempt: bytes, form: BulkSubmitted) -> None:
         template: Template | None = None

@@ -63,6 +63,7 @@ class Books:
         self._after: dict[int, tuple[tuple[int, Picks], ...]] = {}  # bulk -> what must be DONE first
         self._asks: dict[int, Callable[[str], None]] = {}
         self._ask = 0
+        self._with_files: set[int] = set()  # bulks of which tasks may wait for files
         self._turn = Turn()
         self._assignable = False
         self._ended_bulks: set[int] = set()

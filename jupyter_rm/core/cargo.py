@@ -34,6 +34,7 @@ class Cargo(Books):
     def _bring(self, port: Port, bulk: int, picks: Picks) -> None:
         """Have brought what tasks that a pilot got take from here; once per connection when it is the same for all."""
         template = self.ledger.bulks[bulk].form.template
+        self._with_files.add(bulk)
         sources = [one.source for one in template.input_staging if from_client(one)]
         if not sources or not len(picks):
             return
@@ -43,6 +44,12 @@ class Cargo(Books):
             port.cargo.add(bulk)
             picks = Picks.of(picks.array()[:1])
         self._do(Bring(self.key, port.pilot, bulk, picks))
+
+    def _count_coming(self) -> None:
+        """Count for each pilot what waits for files: that must not keep tasks without files from it."""
+        self._with_files = {bulk for bulk in self._with_files if self.ledger.bulks[bulk].counts[TaskState.STAGING_IN]}
+        for port in self.ports.values():
+            port.coming = sum(len(self._coming(port, bulk)) for bulk in self._with_files)
 
     def _bring_again(self, port: Port) -> None:
         """After a new connection: what was announced before may have been lost."""

@@ -37,6 +37,7 @@ class Port:
         self.reports = Inbox(applied)
         self.kept = 0
         self.held = 0
+        self.coming = 0  # of those held: how many wait for files, counted before tasks are bound
         self.stock = 0
         self.rate = 0.0
         self.templates: set[int] = set()
@@ -53,8 +54,8 @@ class Port:
 
     @property
     def room(self) -> int:
-        """Return how many more tasks the agent wants now."""
-        return self.stock - self.held if self.ready else 0
+        """Return how many more tasks the agent wants now, beside those whose files are on their way."""
+        return self.stock - self.held + self.coming if self.ready else 0
 
     @property
     def hungry(self) -> bool:

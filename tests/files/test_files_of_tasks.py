@@ -17,6 +17,7 @@ import pytest
 from world_kit import eventually
 
 import jupyter_rm as jrm
+from jupyter_rm.agent import staging as staging_of_agents
 from jupyter_rm.client import connection
 from jupyter_rm.client import session as sessions
 from jupyter_rm.client.session import Session
@@ -276,15 +277,20 @@ def test_a_killed_agent_begins_anew_and_nothing_half_is_taken(session: Session, 
     assert "attempt 2: its input files are in place" in story, story
 
 
-def test_a_cancel_ends_files_under_way(session: Session, web: Slow) -> None:
-    coming = session.submit(jrm.Shell("cat x", input_staging=[f"{web.url}/slow > x"]))
-    eventually(lambda: coming.state == "STAGING_IN" and web.asked == 1, f"it is {coming.state}", 60)
-    coming.cancel()
-    assert coming.wait(30) == "CANCELED"
-    assert coming.started is None
+def test_tasks_that_wait_for_files_keep_nobody_waiting_and_a_cancel_ends_them(session: Session, web: Slow) -> None:
+    coming = session.submit([jrm.Shell("cat x", input_staging=[f"{web.url}/slow > x"]) for _ in range(300)])
+    eventually(lambda: web.asked >= 1, "no file is fetched", 60)
     after = session.submit(jrm.Shell("echo on"))
-    assert after.result(timeout=30) == "on\n"
+    assert after.result(timeout=60) == "on\n"
+    assert coming.counts()["STAGING_IN"] >= 64
+    eventually(lambda: web.asked == staging_of_agents.THREADS, "files are fetched one after the other", 60)
+    assert coming.cancel() == 300
+    assert coming.wait(60)
+    assert coming.counts() == {"CANCELED": 300}
+    assert coming[0].started is None
     web.go.set()
+    again = session.submit(jrm.Shell("wc -c < x", input_staging=[f"{web.url}/slow > x"]))
+    assert again.result(timeout=60).strip() == str(web.SIZE)
 
 
 def test_a_killed_broker_fetches_again_what_was_on_its_way(session: Session, tmp_path: Path) -> None:
