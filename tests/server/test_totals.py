@@ -111,7 +111,9 @@ def test_totals_of_ten_thousand_tasks_are_those_of_the_journal(server: Server) -
         if frame["kind"] == "delta"
     ]  # fmt: skip
     print(f"\n{took:.1f} s, updates {Counter(name for name, _ in updates)}, largest {max(size for _, size in updates)}")
-    assert max(size for _, size in updates) <= 50_000
+    # Rates, states over time, use, throughput and failures; the timeline draws up to 2,000 tasks one by one.
+    assert max(size for name, size in updates if name in ("summary", "tasks", "usage")) <= 50_000
+    assert max(size for _, size in updates) <= 300_000
     # A view is seen to move at least once a second.
     assert all(sum(name == view for name, _ in updates) >= max(3, int(took)) for view in ("tasks", "usage"))
     # Sums over the bins of the curves, and over the cells of the map.
