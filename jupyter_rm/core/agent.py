@@ -422,7 +422,7 @@ class AgentMachine(FilesOfTasks):
         if self.stopping is None:
             return "drained" if self._deputy is None else "its work is done"
         if cause == Cause.PILOT_LOST:
-            return "ended from outside: its job was canceled or preempted, or the machine goes down"
+            return "ended from outside: its job was canceled or preempted, or the machine goes down [JRM-L32]"
         return CAUSE_TEXT[cause] if cause in (Cause.WALLTIME, Cause.DISK_FULL) else "stopped on request"
 
     def _end(self, cause: Cause, reason: str) -> None:
