@@ -164,6 +164,16 @@ class StartPilot(Strict):
     project: str | None = None
     sandbox: str | None = None
     options: dict[str, str | int | float | bool] | None = None
+    launch: str | None = None
+    drain: float | str | None = None
+    env: str | None = None
+    env_mode: str | None = None
+    env_source: str | None = None
+    env_base: str | None = None
+    python: str | None = None
+    hooks: dict[str, str | list[str]] | None = None
+    envs: dict[str, str] | None = None
+    capabilities: list[str] | None = None
     key: str = ""
 
 
