@@ -49,7 +49,8 @@ _BOOT = (
     "sys.modules['_jrm_worker'] = sys.modules.pop('worker'); a = sys.argv[1]; sys.argv[:] = ['']; worker.serve(a)"
 )
 
-# In an environment of the user's: another Python, whose cloudpickle may be missing, or too old for what the client made.
+# In an environment of the user's: another Python, whose cloudpickle may be missing, or too old for what the client
+# made.
 _BOOT_THERE = """\
 import sys
 if sys.version_info < (3, 8):

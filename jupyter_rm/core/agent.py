@@ -31,6 +31,7 @@ from ..model.effects import (
     Tokens,
 )
 from ..model.ids import by_bulk, tokens
+from ..model.late import Value
 from ..model.messages import (
     AgentHello,
     AgentRefused,
@@ -53,7 +54,6 @@ from ..model.messages import (
     Up,
     Why,
 )
-from ..model.late import Value
 from ..model.resources import Node
 from ..model.states import CAUSE_TEXT, Cause, TaskState
 from ..wire import codec

@@ -96,10 +96,6 @@ class Binding(Cargo):
             elif row.silent or port is None or not port.ready:
                 parts.append(f"pilot {name} is not in contact")
             elif not self._fit(row.number, template):
-                lacks = set(template.requires) - capabilities(row.spec.capabilities, row.facts)
-                if lacks:
-                    parts.append(f"pilot {name} does not offer {', '.join(sorted(lacks))}")
-                    continue
                 why = self._ground(row.number).why_not(template) or "it is for another pilot"
                 parts.append(f"pilot {name} can never hold it: {why}")
             else:
