@@ -309,7 +309,8 @@ class Screen:
         sub.connected = self.hub.keeper.connected
         window, connected = sub.window, sub.connected
         # Whatever a picture is made of: facts, and what sites look like from outside.
-        mark = (seen, id(replica), tuple(map(id, replica.sites.values())))
+        with replica.changed:
+            mark = (seen, id(replica), tuple(map(id, replica.sites.values())))
 
         def made() -> pictures.Picture:
             picture = catalog.picture(sub.view, replica, work.words(session), window, time.time())

@@ -152,6 +152,17 @@ def test_everything_shows_itself(shell: InteractiveShell, verb: str) -> None:
     assert len(shown["text/html"]) < 100_000
 
 
+def test_a_view_becomes_a_file(shell: InteractiveShell, tmp_path: Path) -> None:
+    value(shell, "%%jrm run --name wolfgang --block\ntrue")
+    for place, words in (("plain.json", ""), ("bare.json", "--anonymous")):
+        assert str(tmp_path / place) in repr(value(shell, f"%jrm export tasks {tmp_path / place} {words}"))
+    assert "wolfgang" in (tmp_path / "plain.json").read_text()
+    assert "wolfgang" not in (tmp_path / "bare.json").read_text()
+    made = value(shell, f"jupyter_rm.open('nb').view('nodes', color='load').save({str(tmp_path / 'map.html')!r})")
+    assert made.read_text().startswith("<!DOCTYPE html>")
+    assert "JRM-Q62" in refused(shell, f"%jrm export tasks {tmp_path / 'x.doc'}")
+
+
 def test_cancel(shell: InteractiveShell) -> None:
     task = value(shell, "%%jrm run\nsleep 600")
     assert "cancelled" in str(value(shell, f"%jrm cancel {task.uid}"))
