@@ -140,15 +140,15 @@ class Talk:
         return [line for line in own if "reading 'schema'" not in line or "notebook_core" not in line]
 
 
-def until(page: Page, what: Callable[[], object], text: str, limit: float = 60) -> None:
-    """Wait until ``what()`` is true; fail with ``text`` and a picture."""
+def until(page: Page, what: Callable[[], object], text: str | Callable[[], str], limit: float = 60) -> None:
+    """Wait until ``what()`` is true; fail with ``text`` (or what it returns) and a picture."""
     end = time.monotonic() + limit
     while time.monotonic() < end:
         if what():
             return
         page.wait_for_timeout(100)
     shoot(page, "failed")
-    raise AssertionError(f"{text} (after {limit:.0f} s; see {SHOTS / 'failed.png'})")
+    raise AssertionError(f"{text() if callable(text) else text} (after {limit:.0f} s; see {SHOTS / 'failed.png'})")
 
 
 def shoot(page: Page, name: str) -> Path:

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 from lab_kit import Jupyter, Talk, execute, faults, open_lab, shoot, show_panel, until
-from playwright.sync_api import Page
+from playwright.sync_api import Locator, Page
 
 import jupyter_rm as jrm
 from jupyter_rm.client import session as sessions
@@ -227,15 +227,18 @@ def test_tooltips_of_figures_have_the_theme_of_the_page(lab: Jupyter, busy: Sess
         box = page.locator(".jrm-v-nodes .bk-Figure").nth(1)
         box.wait_for()
 
-        def shown(box=box, tip=tip) -> bool:  # type: ignore[no-untyped-def]
+        def fits(box: Locator = box, tip: Locator = tip, dark: bool = dark) -> bool:
             where = box.bounding_box()
+            if where is None:  # the figure of the other theme has just gone
+                return False
             for step in (120, 124):
                 page.mouse.move(where["x"] + step, where["y"] + 60)
-            return bool(tip.count() and tip.first.is_visible())
+            if not (tip.count() and tip.first.is_visible()):
+                return False
+            told = "e => [getComputedStyle(e).backgroundColor, getComputedStyle(e).color].map(c => c.match(/\\d+/g))"
+            paper, ink = (sum(map(int, each[:3])) for each in tip.first.evaluate(told))
+            return paper < 300 and ink > 500 if dark else paper > 700 and ink < 300
 
-        until(page, shown, "nothing is told of the node under the pointer")
-        paper = tip.first.evaluate("e => getComputedStyle(e).backgroundColor.match(/\\d+/g).map(Number)")
-        ink = tip.first.evaluate("e => getComputedStyle(e).color.match(/\\d+/g).map(Number)")
-        assert (sum(paper[:3]) < 300) is dark and (sum(ink[:3]) > 500) is dark, (theme, paper, ink)
+        until(page, fits, f"what is told of the node under the pointer does not look like {theme}")
         shoot(page, f"tooltip-{'dark' if dark else 'light'}")
         page.mouse.move(5, 5)

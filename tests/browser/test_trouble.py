@@ -67,7 +67,7 @@ def test_a_broker_that_cannot_start_is_explained_and_started_when_it_can(
     panel_of(page)
     told = page.locator("#jupyter_rm-panel .jrm-notice")
     page.evaluate("void window.jupyterapp.commands.execute('jupyter_rm:start-broker')")
-    until(page, lambda: str(state) in text(told), "what is wrong is not told")
+    until(page, lambda: str(state) in text(told), lambda: f"what is wrong is not told: {lab.said}")
     assert "Next:" in text(told) and "JRM-" in text(told), text(told)
     assert faults(page, "#jupyter_rm-panel") == []
     shoot(page, "no-broker")

@@ -91,14 +91,17 @@ function render({ model, el }) {
     });
   }
 
+  choose.addEventListener("toggle", () => hideable(model.get("shown")));
+
   function hideable(form) {
+    if (!choose.open) return; // made when somebody wants to see it
     const names = form.fields.map(field => `${field.name} ${field.hidden}`).join("\n");
     if (boxes.dataset.names === names) return;
     boxes.dataset.names = names;
     boxes.replaceChildren();
     for (const field of form.fields.filter(each => !each.required)) {
       const label = make("label", boxes, undefined, { style: "display:inline-block;margin-right:12px" });
-      const box = make("input", label, undefined, { type: "checkbox", "data-field": field.name });
+      const box = make("input", label, undefined, { type: "checkbox", "data-field": field.name, "aria-label": `Show ${field.label}` });
       box.checked = !field.hidden;
       label.append(` ${field.label}`);
       box.addEventListener("change", () => {

@@ -46,9 +46,12 @@ export class Model {
     if (!document.hidden) {
       try {
         const status = await this.server.ask('status');
+        // The feed knows more than an answer that was asked for before it.
+        if (this.list) return;
         this.trouble = null;
         if (status.broker.up) return this.follow();
       } catch (error) {
+        if (this.list) return;
         this.trouble = trouble(error);
         // Where the server half is missing it will be so until the server is restarted.
         if (error instanceof ServerError && error.status === 404) return this.signal.emit();
