@@ -43,6 +43,9 @@ def changed(row: PilotRow, hello: AgentHello) -> str:
         names = ", ".join(lost[:4]) + (", ..." if len(lost) > 4 else "")
         number = f"{left} of {len(pairs)} nodes"
         return f"takes tasks on {number}: {names} is lost, and what ran there is run again [JRM-L37]"
+    back = [new.name for old, new in pairs if new.cores and not old.cores]
+    if back and "JRM-L37" in row.reason:  # a node that merely came late was never said to be lost
+        return f"takes tasks: {', '.join(back[:4])} is there again, and what ran there is run again [JRM-L37]"
     return "takes tasks" if left == len(pairs) and row.nodes != hello.nodes else row.reason
 
 

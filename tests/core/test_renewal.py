@@ -70,7 +70,9 @@ def test_what_is_said_of_new_lives_and_of_nodes_lost_replaced_and_back() -> None
     assert lost.startswith("takes tasks on 1 of 2 nodes: b is lost") and "JRM-L37" in lost
     assert "c has taken the place of b" in lives.changed(row, hello(Node("a", 4), Node("c", 4)))
     row.nodes = (Node("a", 4), Node("b", 0))
-    assert lives.changed(row, hello(Node("a", 4), Node("b", 4))) == "takes tasks"
+    assert lives.changed(row, hello(Node("a", 4), Node("b", 4))) == "takes tasks", "it came late"
+    row.reason = lost
+    assert "b is there again" in lives.changed(row, hello(Node("a", 4), Node("b", 4)))
     assert "JRM-A38" in lives.changed(row, hello(*row.nodes, epoch=2))
     assert "JRM-S30" in lives.changed(row, hello(*row.nodes, epoch=1001))
 

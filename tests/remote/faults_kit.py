@@ -284,7 +284,11 @@ FAULTS = (
         length=8,
     ),
     Fault("time limit", limit, "FAILED", "time limit.*JRM-L35", 120, ends=True, length=10),
-    Fault("node agent killed", node_agent, "ACTIVE", "is lost, and what ran.*JRM-L37", 20, asks=TWO, length=2),
+    Fault(
+        *("node agent killed", node_agent, "ACTIVE", "n0[1-4] is (lost|there again), and what ran.*JRM-L37", 20),
+        asks=TWO,
+        length=2,
+    ),
     Fault("head agent of two nodes killed", head_agent, "ACTIVE", "started again.*JRM-A38", 40, asks=TWO, length=2),
     Fault(
         *("node lost", lose_node, "ACTIVE", "on 1 of 2 nodes: n0[1-4] is lost.*JRM-L37", 60),
