@@ -130,7 +130,9 @@ def pilot_reason(row: PilotRow) -> str:
     if row.state.final:
         return text
     step, queued = row.step, row.queued
-    if queued is not None and (step is None or (step.step in ("submit", "queue") and step.status != "fail")):
+    # A broker that was started again logs in and looks around anew; that says nothing about the job.
+    of_job = step is None or step.status == "ok" or (step.step in ("submit", "queue") and step.status != "fail")
+    if queued is not None and of_job:
         # A job that waits to be started anew: what became of its work is said first.
         parts = [text, queued.reason] if row.state >= PilotState.ACTIVE and queued.reason else [queued.reason or text]
         if queued.position:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -11,6 +13,7 @@ from remote_kit import Far, until
 import jupyter_rm as jrm
 from jupyter_rm.client.script import Job
 from jupyter_rm.client.session import Session
+from jupyter_rm.notebook.magics import Magics
 
 SITE = "slurm+ssh://alice@tb-slurm"
 # Bytes that a careless way would change: no line break at the end, blanks, CR, no UTF-8.
@@ -43,22 +46,34 @@ def test_scripts_go_there_as_they_are_and_are_tracked_to_their_ends(far: Far, st
     text = f"#!/bin/sh\n#SBATCH -o own-%j.txt\necho begun\n{wait}\necho more\nsleep 600\n"
     own = study.script(SITE, path, walltime="5m")
     long = study.script(SITE, text, queue="batch")
-    held = study.script(SITE, "#!/bin/sh\nexit 0\n", hold=True, name="waits")
-    other = study.script("sge+ssh://alice@tb-sge", '#!/bin/sh\n#$ -S /bin/sh\necho "at $JOB_ID"\n')
+    magics = Magics({})
+    magics.line(f"open {study.name}")
+    held = magics.cell(f"script {SITE} --name waits --set hold=true -o handle", "#!/bin/sh\nexit 0\n")
+    assert magics.space["handle"] is held
+    said = subprocess.run(
+        [sys.executable, "-m", "jupyter_rm", "script", "-s", study.name, "sge+ssh://alice@tb-sge", "-"],
+        input='#!/bin/sh\n#$ -S /bin/sh\necho "at $JOB_ID"\n', capture_output=True, text=True, timeout=60,
+    )  # fmt: skip
+    assert said.returncode == 0, said.stderr
+    until(lambda: len(study.jobs()) == 4, lambda: str(study.jobs()))
+    other = study.jobs()[3]
+    assert other.uid in said.stdout
     assert not study.pilots()
     assert [job.name for job in study.jobs()] == ["own script.sh", long.uid, "waits", other.uid]
-    until(lambda: "held" in held.reason, lambda: str(held), 90)
-    assert held.state == "QUEUED"
-    until(lambda: long.state == "RUNNING", lambda: str(long), 90)
+    until(lambda: all(job.state >= "QUEUED" for job in study.jobs()), lambda: str(study.jobs()), 90)
     out = f"{far.cluster.state}/home/alice/own-{long.job_id}.txt"
     assert long.files == (out, out)
-    pieces = long.follow()
-    assert next(pieces) == "begun\n"
+    # What both batch systems make of it, seen from outside; then nobody need wait for the next listing.
+    for path, words in ((Path(out), "begun"), (Path(own.files[1]), "oops"), (Path(other.files[0]), "at ")):
+        until(lambda path=path, words=words: path.exists() and words in path.read_text(), f"{path} stays empty", 90)
 
     far.kill_broker()
     again = far.new_client(study.name)
     own, long, held, other = again.jobs()
-    assert (long.state, long.script) == ("RUNNING", text.encode())
+    until(lambda: long.state == "RUNNING", lambda: str(long), 90)
+    assert long.script == text.encode()
+    until(lambda: "held" in held.reason, lambda: str(held), 90)
+    assert held.state == "QUEUED"
     pieces = long.follow()
     assert next(pieces) == "begun\n"
     gate.touch()
