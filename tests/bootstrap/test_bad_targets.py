@@ -109,8 +109,9 @@ def test_wishes_that_make_no_sense() -> None:
         ({"name": "../../etc"}, "env"),
         ({"name": "a b; rm -rf /"}, "env"),
         ({"mode": "use", "name": "/home/me\n/env"}, "env"),
-        ({"python": "python3"}, "python"),
-        ({"base": "scratch"}, "base"),
+        ({"python": "-c exit"}, "python"),
+        ({"python": "python3\n"}, "python"),
+        ({"base": "scratch"}, "env_base"),
     ):
         with pytest.raises(RequestError, match=field) as caught:
             Wanted(**more)

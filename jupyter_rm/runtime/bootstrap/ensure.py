@@ -211,7 +211,7 @@ class _Making:
             )
         if want.mode == "local" and want.source != "staged":
             raise RequestError(
-                f"source: mode 'local' unpacks what was sent from here; {want.source!r} sends nothing",
+                f"env_source: mode 'local' unpacks what was sent from here; {want.source!r} sends nothing",
                 code="JRM-B02",
                 hint="leave source out, or use mode 'create'",
             )

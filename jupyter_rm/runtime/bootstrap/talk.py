@@ -88,7 +88,7 @@ class Wanted:
     after: tuple[tuple[str, ...], ...] = ()
 
     def __post_init__(self) -> None:
-        for field, value, known in (("env_mode", self.mode or "create", MODES), ("source", self.source, SOURCES)):
+        for field, value, known in (("env_mode", self.mode or "create", MODES), ("env_source", self.source, SOURCES)):
             if value not in known:
                 raise RequestError(
                     f"{field}: {value!r} is unknown", code="JRM-B02", hint=f"use one of {', '.join(known)}"
