@@ -16,6 +16,8 @@ KEPT = {
     "tasks-dark": "lab-tasks-dark",
     "drilled": "lab-nodes",
     "timeline-light": "lab-timeline",
+    "queue-line": "lab-queue",
+    "nodes-by-user": "lab-users",
     "cell": "lab-cell",
     "old-notebook": "lab-old-notebook",
     "notebook-7": "notebook-7",

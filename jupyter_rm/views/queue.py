@@ -57,6 +57,7 @@ def queue(source: Source, words: Words, window: Window, now: float) -> Picture:
         values = head(ledger)
         rows = sorted(ledger.pilots, key=lambda row: (row.state.final, -row.number))[:most]
         alive = any(not row.state.final for row in ledger.pilots)
+        away = any(not row.state.final and "://" in row.spec.site for row in ledger.pilots)
         table = [_line(row, words.pilot, now) for row in rows]
         own = {(row.spec.site, row.job_id): pilot_uid(row.number) for row in ledger.pilots if row.job_id}
         sites: Mapping[str, SiteView] = dict(getattr(source, "sites", {}))
@@ -89,7 +90,7 @@ def queue(source: Source, words: Words, window: Window, now: float) -> Picture:
     lines = Lines(sites, own, window.select, _short(sites))
     jobs = lines.jobs(window.search, min(max(1, window.rows or FEW_JOBS), MOST_JOBS))
     values |= {"others": sum(not row[6] for row in jobs.rows)}
-    values["others_note"] = _others(sites, alive, 0 if window.search else len(jobs.rows))
+    values["others_note"] = _others(sites, away, 0 if window.search else len(jobs.rows))
     drawn = lines.figure(width)
     meanings += _users(jobs.rows) + _machines(sites)
     values |= {"begin": float(axis.edges[0]), "end": float(axis.edges[-1]), "pilots": len(ledger.pilots)}
@@ -134,10 +135,10 @@ def _machines(sites: Mapping[str, SiteView]) -> list[tuple[str, str, str]]:
     return [(mark, MARKS[mark].hatch, f"nodes {state}") for state, mark in marks if state in seen]
 
 
-def _others(sites: Mapping[str, SiteView], alive: bool, listed: int) -> str:
+def _others(sites: Mapping[str, SiteView], away: bool, listed: int) -> str:
     """Return why nothing is told of others' jobs, or not all; ``listed``: how many are, 0 for as many as match."""
     if not sites:
-        return "Jobs of others are listed while a pilot waits at a batch system." if alive else ""
+        return "Jobs of others are listed while a pilot waits at a batch system." if away else ""
     hidden = sorted(place_of(name) for name, view in sites.items() if not view.whole)
     left = {place_of(name): view.left_out for name, view in sites.items() if view.left_out}
     parts = [f"{', '.join(hidden)} shows nobody the jobs of others"] if hidden else []

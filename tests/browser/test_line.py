@@ -83,7 +83,8 @@ def test_a_person_sees_the_line(
     assert f"{pilot.queue_position} of 201" in mine.inner_text() and "alice (you)" in mine.inner_text()
     sites = queue.get_by_role("region", name="Sites, as they were heard of last")
     assert "Slurm" in sites.inner_text() and "ago" in sites.inner_text()
-    page.wait_for_timeout(500)
+    queue.locator(".bk-Figure").nth(4).wait_for(state="visible", timeout=60_000)  # the line is seen once it has jobs
+    page.wait_for_timeout(1000)
     shoot(page, "queue-line")
     assert "200 of 202 jobs" in queue.inner_text()
     queue.get_by_label("Jobs", exact=True).fill("running")
@@ -98,6 +99,7 @@ def test_a_person_sees_the_line(
     nodes.get_by_label("Colour").select_option("user")
     nodes.get_by_role("button", name="Table").click()
     until(page, lambda: nodes.locator("tr.jrm-linked").count() == 4, "the nodes of the chosen job are not marked")
+    nodes.locator(".bk-Figure").nth(1).wait_for(timeout=60_000)
     shoot(page, "nodes-by-user")
     # The form offers what the broker heard of the site's queues; another name of the site is looked at when asked.
     page.locator("#jupyter_rm-panel").get_by_role("button", name="Start pilot").click()
