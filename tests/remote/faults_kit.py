@@ -112,7 +112,7 @@ class Trial:
         self.struck = time.monotonic()
         try:
             fault.strike(self)
-            until(self.noticed, lambda: f"{fault.name}: {pilot.state}, {pilot.reason!r}", max(60.0, 2 * fault.within))
+            until(self.noticed, lambda: f"{fault.name}: {pilot.state}, {pilot.reason!r}", max(180.0, 3 * fault.within))
             seconds, reason = time.monotonic() - self.struck, pilot.reason
         finally:
             self.heal()
