@@ -154,11 +154,9 @@ class Lines:
             marks.append(
                 [f"{name} {queue} {number}", x, x1, *y, colors[most], " ", lit, state, uid, _told(some, queue)]
             )
-            notes += (
-                [(uid, round((x + x1) / 2, 1), f"{uid if uid[:2] == 'p.' else ''} place {first.position}")]
-                if (own and len(notes) < 4)
-                else []
-            )
+            if uid.startswith("p.") and (not notes or x - notes[-1][1] > _NOTE_PX * UNITS / width):
+                # At the right edge there is no room for it further to the right.
+                notes.append((uid, round(min(x, UNITS - _NOTE_PX * UNITS / width), 1), f"{uid} place {first.position}"))
         return marks, notes
 
 

@@ -99,6 +99,8 @@ def test_a_long_line_is_drawn_with_no_more_marks_than_pixels_and_oneself_never_l
     marks = [mark for mark in records(made, "line") if mark["state"] in ("QUEUED", "OTHERS")]
     assert len(marks) <= 100 and marks[-1]["uid"] == "p.0" and marks[-1]["color"] == MINE
     assert "places 1 to 5" in marks[0]["text"]
+    (note,) = records(made, "line_notes")
+    assert note["text"] == "p.0 place 450" and note["x"] < 700, "there is room for it"
     jobs = records(made, "jobs")
     assert len(jobs) == 50 and jobs[-1]["uid"] == "p.0" and jobs[-1]["position"] == 450
     found = records(show(world(many), search="USER3"), "jobs")
