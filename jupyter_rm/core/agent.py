@@ -566,7 +566,7 @@ class AgentMachine(FilesOfTasks):
     def _wanted(self) -> int:
         if self.floor.draining:
             return 0  # what is given back must not come again
-        return int(min(max(64, 4 * self.floor.capacity(), self._rate * self.patience.stock), 262_144))
+        return int(min(max(self.staging.least, 4 * self.floor.capacity(), self._rate * self.patience.stock), 262_144))
 
     def _say_stock(self) -> None:
         stock = self._wanted()

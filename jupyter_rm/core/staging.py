@@ -35,6 +35,7 @@ from .endings import cut, kept, never_ran
 from .holdings import Holdings
 from .placing import Floor
 
+LEAST, LEAST_COMING = 64, 1024
 _NOBODY = np.zeros(0, np.uint64)
 
 
@@ -60,6 +61,11 @@ class Staging:
     def close(self, bulk: int) -> None:
         """Forget a bulk of which nothing is held."""
         self.bulks.discard(bulk)
+
+    @property
+    def least(self) -> int:
+        """Return how many tasks an agent wants to hold at least: files travel best many at once."""
+        return LEAST_COMING if self._coming else LEAST
 
     # ------------------------------------------------------------ before the start
 
