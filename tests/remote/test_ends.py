@@ -58,8 +58,8 @@ def child_of(place: Path) -> psutil.Process:
 
 
 def test_every_end_is_known_when_nobody_was_there_and_nobody_remembers(far: Far, study: Session) -> None:
-    done = [study.bundle("forgetful", jrm.Task("/bin/true"), cores=1) for _ in range(BUNDLES)]
-    failing = study.bundle("forgetful", [jrm.Task("/bin/false", retries=1)] * 3, cores=1)
+    done = [study.bundle("forgetful", jrm.Task("/bin/true"), cores=1, hold=True) for _ in range(BUNDLES)]
+    failing = study.bundle("forgetful", [jrm.Task("/bin/false", retries=1)] * 3, cores=1, hold=True)
     canceled, killed, taken = (study.pilot("forgetful", cores=1) for _ in range(3))
     for pilot in (killed, taken):
         active(pilot, PATIENCE)
@@ -69,10 +69,12 @@ def test_every_end_is_known_when_nobody_was_there_and_nobody_remembers(far: Far,
     until(lambda: canceled.state >= "DRAINING", lambda: str(canceled))
     jobs = {pilot.uid: pilot.job_id for pilot in (killed, taken)}
     gone, place = canceled.job_id, far.place(study.name, killed._number)
+    held = ",".join(bundle.pilot.job_id for bundle in (*done, failing))
     connection.close_all()  # or this client would have a broker started again
     far.kill_broker()
     child_of(place).send_signal(signal.SIGKILL)
     far.cluster.run("scancel", jobs[taken.uid])
+    far.cluster.run("scontrol", "release", held)  # they begin when nobody is there any more
     ours = str(far.cluster.state / "home/alice/.jupyter_rm/pilots")
 
     def left() -> list[str]:
