@@ -45,14 +45,3 @@ def test_a_job_is_held_and_released(far: Far, study: Session) -> None:
         here.hold()
     assert here.wait("ACTIVE", 60) == "ACTIVE"
     assert here.refresh() == "ACTIVE"
-
-
-def test_a_batch_system_that_does_not_answer_is_said_and_nothing_is_concluded(far: Far, study: Session) -> None:
-    pilot = active(study.pilot(SLURM, nodes=1))
-    other = active(study.pilot("ssh://alice@tb-slurm", cores=1))
-    with far.cluster.dead("slurmctld"), pytest.raises(jrm.SiteError, match="tb-slurm") as caught:
-        study.refresh()
-    assert caught.value.code == "JRM-S35"
-    assert "what was known stands" in str(caught.value)
-    assert (pilot.state, other.state) == ("ACTIVE", "ACTIVE")
-    assert other.refresh() == "ACTIVE"
