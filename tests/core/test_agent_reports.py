@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 from session_kit import Talk
-from test_bundle import Alone, bundled, work
+from test_deputy import Alone, bundled, work
 
 from jupyter_rm.core.agent import GATHERED, REPORTS_FLYING
 from jupyter_rm.model.effects import Finished, Freed, FromBroker
