@@ -122,7 +122,8 @@ def pilot_reason(row: PilotRow) -> str:
     """Return the reason of a pilot's state in words."""
     if row.silent and not row.state.final:
         why = f" ({row.step.text})" if row.step is not None and row.step.status != "ok" and row.step.text else ""
-        return f"unreachable{why}, last known {row.state.name}; its tasks may be running, and none is started twice [JRM-R07]"
+        last = f"unreachable{why}, last known {row.state.name}"
+        return f"{last}; its tasks may be running, and none is started twice [JRM-R07]"
     text = CAUSE_TEXT.get(row.cause, "") if row.cause is not Cause.NONE else ""
     # The job's news and the agent's come on two ways: that it starts may be heard after its first word.
     late = row.state is PilotState.ACTIVE and row.reason == "the agent is starting"
