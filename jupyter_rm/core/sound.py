@@ -22,7 +22,6 @@ from ..model.ledger import Ledger
 from ..model.messages import Ended, Goodbye, Inventory, Message, Returned, Staged, Staging, Started, Stock, Submit
 from ..model.resources import Node, Request
 from ..model.staging import check as check_directive
-from ..model.staging import from_client
 from ..model.states import Cause, TaskState
 from ..model.units import GPU_UNIT
 
