@@ -238,6 +238,7 @@ class Hearing(Binding):
             again = None
             port.breaker.succeeded()
         else:
+            report, state = self._nobody_asked(report, state)
             report = self._spare(port, report, state, unpack(report.ends.cause, "<u1", count))
             cause = unpack(report.ends.cause, "<u1", count)
             again = deserves_another(table.form.template, state, cause, table.failures[where])
@@ -261,6 +262,17 @@ class Hearing(Binding):
         port.held -= before - table.open_held(port.pilot, where)
         self._ended_bulks.add(report.bulk)
         self._settle()
+
+    def _nobody_asked(self, report: Ended, state: Array) -> tuple[Ended, Array]:
+        """What was canceled as obsolete, and had meanwhile become the very attempt that is wanted, is lost instead."""
+        flags = self.ledger.bulks[report.bulk].flags[report.picks.where]
+        lost = (state == TaskState.CANCELED) & ((flags & CANCEL_ASKED) == 0) & (not self.ledger.closed)
+        if not bool(lost.any()):
+            return report, state
+        state = np.where(lost, TaskState.FAILED, state).astype(np.uint8)
+        cause = np.where(lost, Cause.AGENT_LOST, unpack(report.ends.cause, "<u1", len(state)))
+        ends = msgspec.structs.replace(report.ends, cause=pack(cause, "<u1"))
+        return msgspec.structs.replace(report, state=pack(state, "<u1"), ends=ends), state
 
     def _spare(self, port: Port, report: Ended, state: Array, cause: Array) -> Ended:
         """Charge the pilot, not its tasks, with what it ruins beyond measure while another one could do its work."""

@@ -228,13 +228,15 @@ class FilesOfTasks:
         """Keep the ends of tasks whose outputs are to be put in place here; return the others."""
         gone = []
         for bulk, where, index in by_bulk(news.tokens):
-            if bulk not in self.staging.bulks or self.stopping is not None:
+            if bulk not in self.staging.bulks:
                 continue
             held = self.holdings.bulks[bulk]
             effect, mine = self.staging.hold(news, where, held.attempts(index), held.template.stage_on_error)
             if effect is None:
                 continue
             gone.append(mine)
+            if self.stopping is not None:
+                continue  # there is no time for its outputs: it is lost with this agent, not done
             self._tell_brief = True
             self._report_tasks()  # that they began comes before that they ended
             self._effects.append(effect)
