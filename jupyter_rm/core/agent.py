@@ -299,7 +299,8 @@ class AgentMachine(FilesOfTasks):
 
     def _report(self, report: Report, sync: bool = False) -> None:
         body = codec.encode(report)
-        self._effects.append(Spool(self.outbox.put(body), body, sync))
+        # What a bundle's next life decides by must not fall behind what the broker was told.
+        self._effects.append(Spool(self.outbox.put(body), body, sync or self._deputy is not None))
 
     def _tick(self, now: float) -> None:
         if self.ended:
