@@ -97,4 +97,7 @@ def main(argv: list[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    code = main()
+    logging.shutdown()
+    # All that counts is in the journal. A thread that waits for a machine far away must not keep us from ending.
+    os._exit(code)

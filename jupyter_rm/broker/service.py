@@ -12,6 +12,7 @@ import os
 import platform
 import resource
 import sys
+import threading
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
@@ -86,6 +87,7 @@ log = logging.getLogger("jupyter_rm.broker")
 CATCH_UP_ROWS = 2_000
 CATCH_UP_BYTES = 64 << 20
 CLIENT_SILENT = 60.0
+LAST_WORDS = 2.0  # seconds
 
 
 class Broker:
@@ -189,8 +191,11 @@ class Broker:
             self.remote.close()
             self._client_socket.close()
             self._agent_socket.close()
-            self.context.term()
             self.journal.close()
+            # Last words get their moment; a thread that still holds a road to somewhere must not hold us.
+            words = threading.Thread(target=self.context.term, daemon=True)
+            words.start()
+            words.join(LAST_WORDS)
             self.drive.close()
 
     def stop(self, reason: str) -> None:
