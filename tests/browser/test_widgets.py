@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from lab_kit import Jupyter, Talk, execute, open_lab, shoot, until
-from playwright.sync_api import Page
+from playwright.sync_api import Locator, Page
 
 import jupyter_rm as jrm
 from jupyter_rm.client import session as sessions
@@ -16,6 +16,11 @@ CELLS = [
 ]
 
 
+def _field(form: Locator, label: str) -> Locator:
+    """Return the field of a label, not the box that hides it."""
+    return form.get_by_label(label, exact=True).and_(form.locator(":not([type=checkbox])"))
+
+
 def test_forms_and_cards_act(lab: Jupyter, page: Page, talk: Talk) -> None:
     lab.notebook("widgets.ipynb", *CELLS)
     open_lab(page, lab, "lab/tree/widgets.ipynb")
@@ -26,12 +31,12 @@ def test_forms_and_cards_act(lab: Jupyter, page: Page, talk: Talk) -> None:
     execute(page, "notebook:run-all-cells")
     slurm = page.locator(".jrm-form").first
     slurm.wait_for(timeout=60_000)
-    slurm.get_by_label("Nodes", exact=True).fill("7")
+    _field(slurm, "Nodes").fill("7")
     until(page, lambda: "--nodes=7" in slurm.locator("pre").first.inner_text(), "the command does not follow")
     shoot(page, "form-in-a-cell")
 
     noop = page.locator(".jrm-form").nth(1)
-    noop.get_by_label("Name", exact=True).fill("from-the-page")
+    _field(noop, "Name").fill("from-the-page")
     until(page, lambda: noop.get_by_role("button", name="Start pilot").is_enabled(), "it cannot be started")
     noop.get_by_role("button", name="Start pilot").click()
     until(page, lambda: "was asked for" in noop.inner_text(), "nothing is told of the pilot")
