@@ -185,12 +185,12 @@ def load(
     state = _state(name_or_path, places)
     known_as = _loaded.get(mark)
     if known_as is not None and known_as[0] == state:
-        return known_as[1]
+        return known_as[1].again()
     made = _load(name_or_path, places, environ or {})
     if len(_loaded) >= LOADED_MOST:
         _loaded.clear()
     _loaded[mark] = (state, made)
-    return made
+    return made.again()
 
 
 def _state(name_or_path: str | Path, places: Sequence[Path]) -> State:

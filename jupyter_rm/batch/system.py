@@ -7,6 +7,7 @@ noted once in ``notes``. Read next: ``docs/batch-systems.md``.
 
 from __future__ import annotations
 
+import copy
 import difflib
 import fnmatch
 import re
@@ -68,6 +69,13 @@ class BatchSystem:
         self._failures = Failures(self.title, tree.get("errors", {}))
         self._readers = {key: Reader(**said) for key, said in tree.get("readers", {}).items()}
         self._fields = {key: Fields(one.fields, tree.get("nothing", ())) for key, one in self._readers.items()}
+
+    def again(self) -> BatchSystem:
+        """Return this system as one that has noted nothing yet: notes belong to whoever reads answers with it."""
+        other = copy.copy(self)
+        other._translate = Translator(self.title, self._tree)
+        other.notes = other._translate.notes
+        return other
 
     @property
     def ops(self) -> tuple[str, ...]:

@@ -40,7 +40,7 @@ if [ ! -e "$S/db/sge" ]; then
 fi
 export SGE_ND=1                                       # stay in the foreground
 tb_start sge_qmaster "$S/log/qmaster.out" "${IN[@]}" sge_qmaster || exit 1
-tb_wait 20 qconf -sh || tb_die "qmaster: $(tail -3 "$S/qmaster/messages")"
+tb_wait 120 qconf -sh || tb_die "qmaster: $(tail -3 "$S/qmaster/messages")"
 q() { qconf "$@" >>"$S/log/qconf.log" 2>&1; }
 q -ah "$HOST"; q -as "$HOST"
 T=$(mktemp -d)
@@ -107,5 +107,5 @@ Q
 qconf -ssconf 2>/dev/null | sed 's/^schedule_interval.*/schedule_interval 0:0:2/; s/^flush_submit_sec.*/flush_submit_sec 1/; s/^flush_finish_sec.*/flush_finish_sec 1/; s/^schedd_job_info.*/schedd_job_info true/' >"$T/s"; q -Msconf "$T/s"
 rm -rf "$T"
 tb_start sge_execd "$S/log/execd.out" "${IN[@]}" sge_execd || exit 1
-tb_wait 40 bash -c "qhost -h $HOST | tail -1 | grep -qv ' - .* - .* - '" || tb_die "execd reports nothing"
+tb_wait 120 bash -c "qhost -h $HOST | tail -1 | grep -qv ' - .* - .* - '" || tb_die "execd reports nothing"
 tb_log "up: . $S/env.sh"

@@ -123,7 +123,7 @@ hosts() { echo "127.0.0.1 localhost"; echo "$NET.1 $HOST"; for i in $(seq "$N");
 hosts >"$S/hosts"; cat "$S/hosts" >"$TB_STATE/etc/hosts"   # in place: it is mounted
 
 # --- accounting: a private MariaDB (loopback only) and slurmdbd
-tb_wait 10 munge -n -S "$SOCK" || tb_die "munged does not answer"
+tb_wait 120 munge -n -S "$SOCK" || tb_die "munged does not answer"
 if [ "$DBD" = 1 ]; then
   chown -R mysql: "$S/db"
   [ -d "$S/db/mysql" ] || mariadb-install-db --no-defaults --user=mysql --datadir="$S/db" --auth-root-authentication-method=socket \
@@ -131,7 +131,7 @@ if [ "$DBD" = 1 ]; then
   tb_start mariadbd "$S/log/mariadbd.log" mariadbd --no-defaults --user=mysql --datadir="$S/db" --socket="$S/db/sock" \
     --bind-address=127.0.0.1 --port=$((PB+2)) --pid-file="$S/db/pid" --innodb-buffer-pool-size=64M --innodb-lock-wait-timeout=900 \
     --innodb-flush-log-at-trx-commit=0 --skip-log-bin || exit 1
-  tb_wait 30 mariadb --no-defaults -S "$S/db/sock" -e 'select 1' || tb_die "mariadbd"
+  tb_wait 120 mariadb --no-defaults -S "$S/db/sock" -e 'select 1' || tb_die "mariadbd"
   [ -s "$S/db.password" ] || (umask 077; openssl rand -hex 8 >"$S/db.password")
   P=$(cat "$S/db.password")
   mariadb --no-defaults -S "$S/db/sock" -e "create database if not exists slurm_acct_db;
@@ -155,9 +155,9 @@ LogFile=$S/log/slurmdbd.log
 C
   chown slurm: "$ETC/slurmdbd.conf"; chmod 600 "$ETC/slurmdbd.conf"
   tb_start slurmdbd "$S/log/slurmdbd.out" "${IN[@]}" slurmdbd -D || exit 1
-  tb_wait 30 tb_listens 127.0.0.1 $((PB+1)) || tb_die "slurmdbd"
+  tb_wait 120 tb_listens 127.0.0.1 $((PB+1)) || tb_die "slurmdbd"
   # once for a fresh database; everything in one call, which is what takes the time
-  tb_wait 20 sacctmgr -n list cluster || tb_die "sacctmgr"
+  tb_wait 120 sacctmgr -n list cluster || tb_die "sacctmgr"
   [ -f "$S/accounts" ] || { { echo "add cluster jrmtb"; echo "add qos high Priority=100"; echo "add qos low Priority=1"
     echo "add qos two MaxJobsPerUser=1 MaxSubmitJobsPerUser=3"
     echo "add account tb Description=tb Organization=tb Fairshare=10"; echo "add account proj2 Description=p Organization=tb Fairshare=1"
@@ -168,7 +168,7 @@ fi
 # --- daemons
 tb_start slurmctld "$S/log/slurmctld.out" "${IN[@]}" slurmctld -D || exit 1
 for i in $(seq "$N"); do "$TB_HOME/slurm-node.sh" start "$(printf n%02d "$i")" & done; wait
-tb_wait 20 scontrol ping || tb_die "slurmctld"
+tb_wait 120 scontrol ping || tb_die "slurmctld"
 echo "$N" >"$S/shape"
-tb_wait 40 bash -c "[ \$(sinfo -h -N -t idle -p batch -o %N | sort -u | wc -l) = $N ]" || { sinfo -N -l >&2; tb_die "not all nodes are idle"; }
+tb_wait 120 bash -c "[ \$(sinfo -h -N -t idle -p batch -o %N | sort -u | wc -l) = $N ]" || { sinfo -N -l >&2; tb_die "not all nodes are idle"; }
 tb_log "up: $N nodes; export SLURM_CONF=$SLURM_CONF"

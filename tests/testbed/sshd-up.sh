@@ -90,6 +90,6 @@ done
 printf 'Host tb-*\n  User alice\n  IdentityFile %s\n  IdentitiesOnly yes\n  UserKnownHostsFile %s\n  GlobalKnownHostsFile /dev/null\n  ConnectTimeout 10\n' \
   "$S/client/id" "$S/client/known_hosts" >>"$S/client/config"
 if [ ${#NS[@]} = 0 ]; then for n in ${TB_SERVERS:-login node deep mfa mfa0 user few pass}; do
-  port=$(awk '$1 == "Port" {print $2}' "$S/etc/sshd_$n.conf"); tb_wait 5 tb_listens "$ADDR" "$port" || tb_die "sshd $n"
+  port=$(awk '$1 == "Port" {print $2}' "$S/etc/sshd_$n.conf"); tb_wait 60 tb_listens "$ADDR" "$port" || tb_die "sshd $n"
 done; fi
 tb_log "up: ssh -F $S/client/config tb-login"
