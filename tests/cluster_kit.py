@@ -200,7 +200,10 @@ def _owner(pid: int) -> str:
 
 def _block() -> tuple[int, int]:
     """Return a block of ports and networks that nobody else has, and the lock that says so while we live."""
+    addresses = [one.address for several in psutil.net_if_addrs().values() for one in several]
     for block in range(BLOCKS):
+        if any(address.startswith(f"10.84.{block}.") for address in addresses):
+            continue  # a bridge that somebody left: packets would go to its nodes
         lock = os.open(f"/run/lock/jrm-cluster-{block}", os.O_CREAT | os.O_RDWR, 0o600)
         with contextlib.suppress(OSError):
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
