@@ -22,7 +22,7 @@ lab: ## set up and open JupyterLab on the examples
 	$(PY) -m jupyterlab --ServerApp.root_dir=examples $$root $(ARGS)
 
 test: check ## set up, check, and run all tests (what CI runs)
-	@$(PY) -m pytest -n $(WORKERS) --dist loadfile $(ARGS)
+	@$(PY) -m pytest -n $(WORKERS) $(ARGS)
 
 unit: setup ## run tests only: make unit ARGS="tests/model -k states"
 	@$(PY) -m pytest $(ARGS)

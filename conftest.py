@@ -1,4 +1,4 @@
-"""What holds for every test run: in CI a skipped test is a failed run, and Ctrl-C works.
+"""What holds for every test run: in CI a skipped test is a failed run, Ctrl-C works, and clusters are not shared.
 
 A test that skips proves nothing, and nobody looks at the list. With ``CI`` set in the environment, or with
 ``--no-skips``, a run with any skip ends with an error that names each one. Read next: ``CONTRIBUTING.md``.
@@ -14,6 +14,20 @@ import pytest
 
 _skipped: list[str] = []
 
+# Tests that start servers and batch systems: the accounts in them have the same numbers everywhere, and some tests
+# kill what they find of such a user. They run one after the other, in one worker, with one cluster for all.
+TOGETHER = (
+    "tests/batch/",
+    "tests/bootstrap/",
+    "tests/browser/test_line.py",
+    "tests/browser/test_login.py",
+    "tests/cli/test_site.py",
+    "tests/connect/",
+    "tests/nodes/",
+    "tests/remote/",
+    "tests/sites/",
+)
+
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--no-skips", action="store_true", help="a skipped test fails the run (as with CI=true)")
@@ -23,6 +37,25 @@ def pytest_configure() -> None:
     # A shell that runs a command in the background makes it, and all it starts, deaf to Ctrl-C; tests send Ctrl-C.
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """Give tests to workers file by file, and those of ``TOGETHER`` to one of them."""
+    from xdist.scheduler import LoadFileScheduling
+
+    class Together(LoadFileScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            return "together" if nodeid.startswith(TOGETHER) else super()._split_scope(nodeid)
+
+    return Together(config, log)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        used = {"cluster", "bed"} & set(getattr(item, "fixturenames", ()))
+        if used and not item.nodeid.startswith(TOGETHER):
+            raise pytest.UsageError(f"{item.nodeid} uses {used}: its file belongs into TOGETHER of conftest.py")
 
 
 def _strict(config: pytest.Config) -> bool:

@@ -83,7 +83,8 @@ class Account:
         self._mounts: list[Path] = []
         self.wipe()
         more = {"ssh_config": config} if config else {}
-        self.plain = bed.connect("paramiko", **more)
+        # Nothing here is about a link that dies: the patience of every day.
+        self.plain = bed.connect("paramiko", keepalive_s=15.0, **more)
         self.connection = Counted(self.plain)
         self.steps: list[Step] = []
         self._facts: SiteFacts | None = None

@@ -109,11 +109,13 @@ class Transport(paramiko.Transport):
             message.add_boolean(True)
             message.add(*fields)
             self._send_user_message(message)
-            deadline = time.monotonic() + timeout_s
-            while not self._replied.wait(min(0.25, max(0.0, deadline - time.monotonic()))):
+            # Counted in short waits: a program that was stopped, and its machine with it, has not waited meanwhile.
+            left = timeout_s
+            while not self._replied.wait(min(0.25, left)):
+                left -= 0.25
                 if self.ended.is_set():
                     return False, None
-                if time.monotonic() >= deadline:
+                if left <= 0:
                     self.close()
                     return False, None
             return True, self._reply
