@@ -11,13 +11,12 @@ import msgspec
 
 from ..model.errors import RequestError, SiteError
 from ..model.facts import PilotStep
-from ..model.ids import pilot_uid
 from ..model.late import capabilities, capability_names
-from ..model.ledger import PilotRow
 from ..model.messages import AskSite, CancelPilot, Explained, RequestPilot
-from ..model.states import Cause, PilotState
+from ..model.states import PilotState
 from . import blocking, show
 from .named import StateName, names
+from .requested import Requested
 
 if TYPE_CHECKING:
     from .session import Session
@@ -25,35 +24,15 @@ if TYPE_CHECKING:
 _STATES = names(PilotState)
 
 
-class Pilot:
+class Pilot(Requested):
     """One pilot of a session."""
 
-    __slots__ = ("_number", "_session")
-
-    def __init__(self, session: Session, number: int) -> None:
-        self._session = session
-        self._number = number
-
-    def _row(self) -> PilotRow:
-        replica = self._session._replica
-        if self._number >= len(replica.ledger.pilots):
-            replica.wait(lambda: self._number < len(replica.ledger.pilots), self._session._settings.request_timeout_s)
-        return replica.ledger.pilots[self._number]
-
-    @property
-    def uid(self) -> str:
-        """``p.N``."""
-        return pilot_uid(self._number)
+    __slots__ = ()
 
     @property
     def name(self) -> str:
         """The name given to it, else its uid."""
         return self._row().spec.name or self.uid
-
-    @property
-    def site(self) -> str:
-        """The site it was asked from."""
-        return self._row().spec.site
 
     @property
     def state(self) -> StateName:
@@ -65,40 +44,6 @@ class Pilot:
         """True while it is silent; its tasks may well be running."""
         row = self._row()
         return row.silent and not row.state.final
-
-    @property
-    def cause(self) -> str | None:
-        """Why it ended as it did, None when there is nothing to say."""
-        cause = self._row().cause
-        return cause.name if cause is not Cause.NONE else None
-
-    @property
-    def reason(self) -> str:
-        """The reason of its state in words."""
-        return show.pilot_reason(self._row())
-
-    @property
-    def job_id(self) -> str:
-        """What the batch system (or this machine) calls its job."""
-        return self._row().job_id
-
-    @property
-    def queue_position(self) -> int | None:
-        """Its place in the batch queue, 1 is next; None: not queued, or the site does not say."""
-        queued = self._row().queued
-        return queued.position or None if queued is not None else None
-
-    @property
-    def queue_length(self) -> int | None:
-        """How many jobs wait in that queue; None: not queued, or the site does not say."""
-        queued = self._row().queued
-        return queued.length or None if queued is not None else None
-
-    @property
-    def start_estimate(self) -> float | None:
-        """When the site expects to start it, seconds since 1970; None: it does not say."""
-        queued = self._row().queued
-        return queued.estimate or None if queued is not None else None
 
     @property
     def step(self) -> PilotStep | None:

@@ -17,12 +17,12 @@ import msgspec
 
 from ..model.errors import RequestError
 from ..model.facts import PilotSpec
-from ..model.ids import pilot_uid
 from ..model.ledger import PilotRow
 from ..model.messages import Accepted, CancelPilot, RequestPilot
-from ..model.states import Cause, PilotState
+from ..model.states import PilotState
 from . import blocking, capacity, distant, show
 from .named import StateName, names
+from .requested import Requested
 
 if TYPE_CHECKING:
     from .session import Session
@@ -70,36 +70,16 @@ def state_of(row: PilotRow) -> JobState:
     return _OF_ROW[row.state]
 
 
-class Job:
+class Job(Requested):
     """One script of a session."""
 
-    __slots__ = ("_number", "_session")
-
-    def __init__(self, session: Session, number: int) -> None:
-        self._session = session
-        self._number = number
-
-    def _row(self) -> PilotRow:
-        replica = self._session._replica
-        if self._number >= len(replica.ledger.pilots):
-            replica.wait(lambda: self._number < len(replica.ledger.pilots), self._session._settings.request_timeout_s)
-        return replica.ledger.pilots[self._number]
-
-    @property
-    def uid(self) -> str:
-        """``p.N``: scripts and pilots are numbered in one row."""
-        return pilot_uid(self._number)
+    __slots__ = ()
 
     @property
     def name(self) -> str:
         """The name given to it, else that of its file, else its uid."""
         spec = self._row().spec
         return spec.name or spec.script_name or self.uid
-
-    @property
-    def site(self) -> str:
-        """Where it was submitted."""
-        return self._row().spec.site
 
     @property
     def script(self) -> bytes:
@@ -112,43 +92,9 @@ class Job:
         return _NAMES[state_of(self._row())]
 
     @property
-    def cause(self) -> str | None:
-        """Why it ended as it did, None when there is nothing to say."""
-        cause = self._row().cause
-        return cause.name if cause is not Cause.NONE else None
-
-    @property
-    def reason(self) -> str:
-        """The reason of its state in words; after the end also who says how it ended."""
-        return show.pilot_reason(self._row())
-
-    @property
-    def job_id(self) -> str:
-        """What the batch system calls it."""
-        return self._row().job_id
-
-    @property
     def exit_code(self) -> int | None:
         """Its exit code, minus the signal that ended it; None: it has not ended, or nobody knows."""
         return self._row().code
-
-    @property
-    def queue_position(self) -> int | None:
-        """Its place in the batch queue, 1 is next; None: not queued, or the site does not say."""
-        queued = self._row().queued
-        return queued.position or None if queued is not None else None
-
-    @property
-    def queue_length(self) -> int | None:
-        """How many jobs wait in that queue; None: not queued, or the site does not say."""
-        queued = self._row().queued
-        return queued.length or None if queued is not None else None
-
-    @property
-    def start_estimate(self) -> float | None:
-        """When the site expects to start it, seconds since 1970; None: it does not say."""
-        queued = self._row().queued
-        return queued.estimate or None if queued is not None else None
 
     @property
     def files(self) -> tuple[str, str]:

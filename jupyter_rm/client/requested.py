@@ -1,0 +1,77 @@
+"""What a session asks a site for, as a user holds it: what pilots and scripts have in common.
+
+Both are rows of one table, numbered together. Reads the replica; knows nothing about batch systems. Read next:
+:mod:`jupyter_rm.client.pilot`, :mod:`jupyter_rm.client.script`.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from ..model.ids import pilot_uid
+from ..model.ledger import PilotRow
+from ..model.states import Cause
+from . import show
+
+if TYPE_CHECKING:
+    from .session import Session
+
+
+class Requested:
+    """One row of a session's pilots and scripts."""
+
+    __slots__ = ("_number", "_session")
+
+    def __init__(self, session: Session, number: int) -> None:
+        self._session = session
+        self._number = number
+
+    def _row(self) -> PilotRow:
+        replica = self._session._replica
+        if self._number >= len(replica.ledger.pilots):
+            replica.wait(lambda: self._number < len(replica.ledger.pilots), self._session._settings.request_timeout_s)
+        return replica.ledger.pilots[self._number]
+
+    @property
+    def uid(self) -> str:
+        """``p.N``: pilots and scripts are numbered in one row."""
+        return pilot_uid(self._number)
+
+    @property
+    def site(self) -> str:
+        """The site it was asked from."""
+        return self._row().spec.site
+
+    @property
+    def cause(self) -> str | None:
+        """Why it ended as it did, None when there is nothing to say."""
+        cause = self._row().cause
+        return cause.name if cause is not Cause.NONE else None
+
+    @property
+    def reason(self) -> str:
+        """The reason of its state in words; of a script that has ended also who says how it ended."""
+        return show.pilot_reason(self._row())
+
+    @property
+    def job_id(self) -> str:
+        """What the batch system (or this machine) calls its job."""
+        return self._row().job_id
+
+    @property
+    def queue_position(self) -> int | None:
+        """Its place in the batch queue, 1 is next; None: not queued, or the site does not say."""
+        queued = self._row().queued
+        return queued.position or None if queued is not None else None
+
+    @property
+    def queue_length(self) -> int | None:
+        """How many jobs wait in that queue; None: not queued, or the site does not say."""
+        queued = self._row().queued
+        return queued.length or None if queued is not None else None
+
+    @property
+    def start_estimate(self) -> float | None:
+        """When the site expects to start it, seconds since 1970; None: it does not say."""
+        queued = self._row().queued
+        return queued.estimate or None if queued is not None else None
