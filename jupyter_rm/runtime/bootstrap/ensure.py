@@ -1,11 +1,10 @@
 """Puts an environment for agents in place on the machine at the other end, unless it is there already.
 
-Warm: one command that reads the record of the environment. Cold: archives are packed here (``pack.py``) and one command
-there (``target/install.py``) holds the lock, says what is missing, waits while it is sent by resumable SFTP, unpacks,
-verifies and renames. A cut at any point leaves work that the next call continues.
+Warm: one command that reads the record of the environment. Cold: archives are packed here (``pack.py``) and unpacked
+there (``installing.py``).
 
-Knows: the order of the steps and what their failures mean to a person. Does not know: pilots. Read next: ``talk.py``
-for the words, ``target/start.py`` for what is run in the result.
+Knows: the modes, and which archives make an environment of an agent. Does not know: pilots. Read next: ``talk.py`` for
+the words, ``installing.py``, ``target/start.py`` for what is run in the result.
 """
 
 from __future__ import annotations
@@ -15,26 +14,20 @@ import hashlib
 import json
 import os
 import sys
-import threading
 import time
-from collections.abc import Iterator
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import jupyter_rm
 from jupyter_rm.model.errors import JrmError, RequestError, SiteError
 from jupyter_rm.runtime.bootstrap import pack, wheels
 from jupyter_rm.runtime.bootstrap.choose import OLDEST, choose, found, glibc_of, named
+from jupyter_rm.runtime.bootstrap.installing import Installing, text_of
 from jupyter_rm.runtime.bootstrap.survey import SiteFacts, Version
 from jupyter_rm.runtime.bootstrap.talk import Environment, Runs, Step, Tell, Wanted, tail
-from jupyter_rm.runtime.connect.stream import Stream
 
-TARGET = Path(__file__).parent / "target"
 HOOK_S = 600.0
-NEWS_S = 1900.0  # longest time without any news: a `pip install` there
 VERIFY_S = 120.0
-BEAT_S = 10.0
 # Constant text: where the environment really is, and its record, if its interpreter can be executed.
 _READ = 'cd -P -- "$1" && test -x bin/python && pwd -P && cat environment.json'
 _NATIVE = {
@@ -91,20 +84,10 @@ class _Making:
         name = f"{home}/{want.name[2:]}" if want.name.startswith("~/") else want.name
         self._want = replace(want, mode=want.mode or "create", name=name)
         self._tell = tell
-        self._step = ""
+        self._work = Installing(connection, facts, tell)
         base = f"{home}/{want.base[2:]}" if want.base.startswith("~/") else want.base
         self._base = base or f"{home}/.jupyter_rm"
         self._env = f"{self._base}/env"
-
-    def _begin(self, step: str, text: str = "") -> None:
-        self._finish()
-        self._step = step
-        self._tell(Step(step, "start", -1, text))
-
-    def _finish(self, text: str = "") -> None:
-        if self._step:
-            self._tell(Step(self._step, "ok", 100, text))
-            self._step = ""
 
     def carry_out(self) -> Environment:
         """Run all steps; the one that fails is told before its error is raised."""
@@ -112,10 +95,10 @@ class _Making:
         try:
             self._hooks("before", self._want.before)
             made = self._existing() if self._ready_made() else self._ours()
-            self._finish()
+            self._work.finish()
             self._hooks("after", self._want.after)
         except JrmError as error:
-            for name in (self._step, "environment"):
+            for name in (self._work.step, "environment"):
                 if name:
                     self._tell(Step(name, "fail", -1, error.message))
             raise
@@ -129,7 +112,7 @@ class _Making:
     def _hooks(self, name: str, commands: tuple[tuple[str, ...], ...]) -> None:
         for argv in commands:
             hook = argv[3] if argv[:2] == ("/bin/sh", "-ec") else f"{name}_env"
-            self._begin(name, f"hook {hook}")
+            self._work.begin(name, f"hook {hook}")
             done = self._connection.run(list(argv), timeout=HOOK_S, env={"JRM_ENV_BASE": self._base})
             if done.rc:
                 raise SiteError(
@@ -137,7 +120,7 @@ class _Making:
                     code="JRM-B09",
                     hint="mend or leave out the hook",
                 )
-            self._finish()
+            self._work.finish()
 
     # --- environments that others made
 
@@ -151,10 +134,10 @@ class _Making:
             choices = [named(self._connection, self._facts, self._want.python) or self._facts.linked]
         else:
             choices = [path for path, version in self._facts.pythons if version[:2] >= OLDEST]
-        self._begin("python", f"looking for jupyter_rm {jupyter_rm.__version__}")
+        self._work.begin("python", f"looking for jupyter_rm {jupyter_rm.__version__}")
         heard = []
         for python in choices:
-            done = self._connection.run([python, "-c", _text("verify.py")], timeout=VERIFY_S)
+            done = self._connection.run([python, "-c", text_of("verify.py")], timeout=VERIFY_S)
             if not done.rc:
                 return self._welcome(python, json.loads(done.text.splitlines()[-1]))
             heard.append(f"{python}: {tail(done.err, done.out, most=300).splitlines()[-1]}")
@@ -179,7 +162,7 @@ class _Making:
         )
 
     def _named(self, name: str) -> Environment:
-        self._begin("python", f"looking at {self._env}/{name}")
+        self._work.begin("python", f"looking at {self._env}/{name}")
         root, record = self._read(f"{self._env}/{name}")
         if not record:
             raise SiteError(
@@ -215,9 +198,9 @@ class _Making:
                 code="JRM-B02",
                 hint="leave source out, or use mode 'create'",
             )
-        self._begin("python", "choosing an interpreter")
+        self._work.begin("python", "choosing an interpreter")
         python, version, base = choose(self._connection, self._facts, self._want, self._tell)
-        self._finish(f"{python} is Python {'.'.join(map(str, version))}")
+        self._work.finish(f"{python} is Python {'.'.join(map(str, version))}")
         tag = f"cp{version[0]}{version[1]}"
         own = pack.own(tag, self._facts.arch)
         content = [want.source, own.key, base, tag, self._facts.arch, python]
@@ -237,11 +220,12 @@ class _Making:
                 other = record["versions"]["jupyter_rm"]
                 more = f" (made from {record['key']}, this is {key})" if other == jupyter_rm.__version__ else ""
                 raise self._skew(f"environment {linked!r}", other, more)
-        self._begin("pack", "packing what is sent")
+        self._work.begin("pack", "packing what is sent")
         parts = [] if want.source == "index" else self._parts(own, version)
-        self._finish(", ".join(f"{part.file} {part.size >> 10} KiB" for part in parts))
+        self._work.finish(", ".join(f"{part.file} {part.size >> 10} KiB" for part in parts))
         order = self._order(key, goal, linked, version, parts)
-        return self._install(python, order, parts)
+        record, how = self._work.install(python, order, parts)
+        return _made(goal, record, how)
 
     def _parts(self, own: pack.Own, version: Version) -> list[pack.Part]:
         arch, libc = self._facts.arch, self._facts.libc
@@ -276,127 +260,8 @@ class _Making:
             "pip": pip,
             "parts": [{"file": part.file, "size": part.size, "unpacked": part.unpacked} for part in parts],
             "record": {"key": key, "mode": want.mode, "source": want.source, "versions": versions},
-            "texts": {name: _text(name) for name in ("start.py", "verify.py", "install.py")},
+            "texts": {name: text_of(name) for name in ("start.py", "verify.py", "install.py")},
         }
-
-    def _install(self, python: str, order: dict[str, Any], parts: list[pack.Part]) -> Environment:
-        """Let the install program there carry the order out, sending what it lacks."""
-        over = threading.Event()
-        made: Environment | None = None
-        with self._connection.start([python, "-I", "-c", order["texts"]["install.py"]]) as stream:
-            stream.write(json.dumps(order).encode() + b"\n")
-
-            def beat() -> None:
-                with contextlib.suppress(OSError):
-                    while not over.wait(BEAT_S):
-                        stream.write(b"beat\n")
-
-            threading.Thread(target=beat, name="connect-beat", daemon=True).start()
-            try:
-                for news in _news(stream):
-                    word = news.get("say")
-                    if word == "ok":
-                        made = _made(order["goal"], news["record"], news["how"])
-                    if word == "fail":
-                        raise self._failed(news, order)
-                    if word == "send":
-                        self._send([part for part in parts if part.file in news["missing"]], order)
-                        stream.write(b"go\n")
-                    elif word == "wait":
-                        if self._step != "wait":
-                            self._begin("wait", "somebody else makes this environment: " + news["text"])
-                    elif word == "step":
-                        self._begin(news["step"])
-                    elif word == "progress":
-                        self._tell(Step(news["step"], "progress", news["percent"]))
-            except TimeoutError:
-                raise SiteError(
-                    f"{self._facts.host}: nothing was heard of the installation for {NEWS_S:.0f} s",
-                    code="JRM-B10",
-                    hint="look at the load and the file system there, then try again: it goes on where it stopped",
-                    retry=True,
-                ) from None
-            finally:
-                over.set()
-            if made is not None:
-                return made
-            rc = stream.wait(30)
-            raise SiteError(
-                f"{self._facts.host}: {python} stopped with exit code {rc} in the middle: "
-                + tail(stream.err.read_all()),
-                code="JRM-B10",
-                hint="was it killed there? Try again: it goes on where it stopped",
-                retry=True,
-            )
-
-    def _send(self, parts: list[pack.Part], order: dict[str, Any]) -> None:
-        total = sum(part.size for part in parts)
-        self._begin("send", f"{total / 1e6:.1f} MB to {self._facts.host}")
-        before = 0
-        for part in parts:
-
-            def hear(done: int, _size: int, before: int = before) -> None:
-                self._tell(
-                    Step("send", "progress", 100 * (before + done) // total, f"{(before + done) / 1e6:.1f} MB sent")
-                )
-
-            try:
-                self._connection.put(part.path, f"{order['cache']}/{part.file}", mode=0o600, progress=hear)
-            except SiteError as error:
-                if error.code != "JRM-F60":
-                    raise
-                raise self._no_room(order["cache"], total >> 20, -1, error.message) from None
-            before += part.size
-
-    def _failed(self, news: dict[str, Any], order: dict[str, Any]) -> SiteError:
-        """Return what a failure there means to a person."""
-        kind, text, host = news["kind"], news["text"], self._facts.host
-        if kind == "space":
-            need = sum(part["unpacked"] + part["size"] for part in order["parts"]) >> 20
-            return self._no_room(text, news["need"] or need, news["free"])
-        if kind == "noexec":
-            return SiteError(
-                f"{host}: nothing can be executed from {text} (mounted noexec)",
-                code="JRM-B06",
-                hint="give a directory on another file system as base=, or use env_mode 'local'",
-            )
-        if kind == "write":
-            return SiteError(
-                f"{host}: {text}", code="JRM-B06", hint="check owner and mode there, or give another base="
-            )
-        if kind == "command":
-            return SiteError(
-                f"{host}: {news['step']}: {text}\n{news['tail']}".rstrip(),
-                code="JRM-B09",
-                hint=f"its last lines say why; the interpreter there is {order['record'].get('python', order['lib'])}",
-            )
-        return SiteError(
-            f"{host}: what arrived cannot be unpacked: {text}",
-            code="JRM-B10",
-            hint="the archives there were removed; try again",
-            retry=True,
-        )
-
-    def _no_room(self, folder: str, need: int, free: int, says: str = "") -> SiteError:
-        room = (f"; {free} MiB are free" if free >= 0 else "") + (f" ({says})" if says else "")
-        quota = f"\nquota there:\n{self._facts.quota}" if self._facts.quota else ""
-        return SiteError(
-            f"{self._facts.host}: no room in {folder}: {need} MiB are needed{room}{quota}",
-            code="JRM-B06",
-            hint="make room or raise the quota there, or give a directory on another file system as base=",
-        )
-
-
-def _news(stream: Stream) -> Iterator[dict[str, Any]]:
-    """Yield what the install program says; other lines (of a login that greets) are passed over."""
-    rest = b""
-    while data := stream.out.read(timeout=NEWS_S):
-        *lines, rest = (rest + data).split(b"\n")
-        for line in lines:
-            with contextlib.suppress(ValueError):
-                news = json.loads(line)
-                if isinstance(news, dict):
-                    yield news
 
 
 def _made(root: str, record: dict[str, Any], how: str) -> Environment:
@@ -413,7 +278,3 @@ def _made(root: str, record: dict[str, Any], how: str) -> Environment:
 
 def _notes(native: dict[str, str]) -> tuple[str, ...]:
     return tuple(f"{text} ({native[name]})" for name, text in _NATIVE.items() if native.get(name))
-
-
-def _text(name: str) -> str:
-    return (TARGET / name).read_text("utf-8")
