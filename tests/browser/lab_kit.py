@@ -164,6 +164,9 @@ def open_lab(page: Page, jupyter: Jupyter, path: str = "lab", fresh: bool = True
     page.goto(jupyter.url(path, "&reset" if fresh else ""), wait_until="domcontentloaded")
     page.wait_for_selector("#jupyterlab-splash", state="detached", timeout=60_000)
     page.wait_for_selector('li[data-id="jupyter_rm-panel"]', timeout=60_000)
+    # What Lab still opens takes the keyboard away from a dialog, a menu or the palette.
+    page.evaluate("() => window.jupyterapp.restored.then(() => null)")
+    page.wait_for_selector("#jp-main-dock-panel .lm-TabBar-tab.lm-mod-current", timeout=60_000)
 
 
 def execute(page: Page, command: str) -> None:

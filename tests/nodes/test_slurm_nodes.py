@@ -70,6 +70,11 @@ def proved(task: object, ranks: int, nodes: int) -> None:
     assert len(names[:-1]) == nodes and sorted(names[-1].split(",")) == names[:-1]
 
 
+def node_agents(far: Far, start: str = "") -> list[str]:
+    """Return the numbers of what runs of our node agents on the nodes."""
+    return far.cluster.run("pgrep", "-f", f"{start}[.]{far.broker_id}/.*nodes[.]0[.]json", check=False).split()
+
+
 def test_tasks_calls_and_mpi_ranks_use_all_nodes_of_a_job(far: Far, study: Session) -> None:
     pilot = active(study.pilot(URL, nodes=3, walltime="20m", queue="batch"), 120)
     assert [node.name[0] for node in pilot.nodes] == ["n"] * 3
@@ -96,7 +101,7 @@ def test_tasks_calls_and_mpi_ranks_use_all_nodes_of_a_job(far: Far, study: Sessi
     # A node agent that dies takes only what ran on its node along, and that runs again.
     slow = study.submit([jrm.Task("/bin/sh", ["-c", "until [ -e ../../go ]; do sleep 0.2; done"])] * 12)
     until(lambda: slow.counts().get("RUNNING") == 12, lambda: str(slow.counts()), 120)
-    agents = far.cluster.run("pgrep", "-f", "^[^ ]*python3? -c .*nodes[.]0[.]json", check=False).split()
+    agents = node_agents(far, "^[^ ]*python3? -c .*")
     assert agents, "no node agent was found"
     far.cluster.run("kill", "-9", agents[-1])
     until(lambda: any(task.attempt > 1 for task in slow), lambda: str(slow.counts()), 120)
@@ -104,7 +109,7 @@ def test_tasks_calls_and_mpi_ranks_use_all_nodes_of_a_job(far: Far, study: Sessi
     assert slow.wait(120) and slow.counts() == {"DONE": 12}
     assert sum(task.attempt > 1 for task in slow) <= 4
     study.close()
-    until(lambda: not far.cluster.run("pgrep", "-f", "nodes[.]0[.]json", check=False).split(), "node agents are left")
+    until(lambda: not node_agents(far), "node agents are left")
 
 
 def test_ranks_start_through_the_launcher_that_was_asked_for(far: Far, study: Session) -> None:
@@ -160,4 +165,4 @@ def test_node_agents_start_through_ssh_where_the_site_has_nothing_else(
     assert ranks.wait(120) == "DONE", ranks.reason
     proved(study.submit(world(6, OPEN_MPI, ranks_per_node=2)), 6, 3)
     study.close()
-    until(lambda: not far.cluster.run("pgrep", "-f", "nodes[.]0[.]json", check=False).split(), "node agents are left")
+    until(lambda: not node_agents(far), "node agents are left")
