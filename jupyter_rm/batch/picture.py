@@ -84,10 +84,16 @@ def picture(jobs: Iterable[JobRecord], user: str, whole: bool = True) -> QueuePi
 
 @dataclass(frozen=True)
 class Part:
-    """How fresh one part of a picture is: ``at`` heard last (epoch s, 0: never); ``failure``: why not since then."""
+    """How fresh one part of a picture is.
+
+    Attributes:
+        at: heard last (epoch s, 0: never); failure: why not since then.
+        source: where it is from when a site has a collection for all its users; empty: one's own commands.
+    """
 
     at: float = 0.0
     failure: str = ""
+    source: str = ""
 
 
 @dataclass(frozen=True)
