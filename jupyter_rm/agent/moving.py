@@ -16,7 +16,7 @@ import threading
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
-from ..model.staging import WEB, Directive, Found, base_name, owner_of, spaces, split
+from ..model.staging import WEB, Directive, Found, base_name, hidden, owner_of, spaces, split
 
 PIECE = 4 << 20
 SLOW = 16 << 20  # bytes of a file that are worth a word while they are under way
@@ -291,7 +291,7 @@ class Mover:
     @contextlib.contextmanager
     def _beside(self, goal: Path) -> Iterator[Path]:
         """Give a hidden name beside the goal, of this task's own; what is left under it, also earlier, is removed."""
-        part = goal.with_name(f".{goal.name[:180]}.{self._places.bulk:x}.{self._places.index:x}.part")
+        part = goal.with_name(hidden(goal.name, f"{self._places.bulk:x}.{self._places.index:x}"))
         _remove(part)
         try:
             yield part

@@ -43,6 +43,9 @@ def resolved(template: Template, columns: Mapping[str, Column], count: int) -> T
         input_staging=_absolute(template.input_staging, row, template.params),
         output_staging=_absolute(template.output_staging, row, template.params),
     )
+    if template.params:
+        for name in NAMES:
+            _lines(getattr(made, name), name, columns)
     for at, one in enumerate(made.input_staging):
         if from_client(one) and not one.optional:
             _look(one.source, f"input_staging[{at}]", columns if template.params else {}, count, template.params)
@@ -60,7 +63,7 @@ def _place(text: str, row: Mapping[str, Any], params: bool) -> str:
     begin = _filled(rest, row) if params else rest  # a column may hold whole paths
     if begin.startswith("/"):
         return text
-    home = begin == "~" or begin.startswith("~/")
+    home = rest == "~" or rest.startswith("~/")  # as written; in a column it is a name like any other
     base = os.path.expanduser("~") if home else os.getcwd()  # noqa: PTH109, PTH111 (text stays text)
     if params:
         base = base.replace("{", "{{").replace("}", "}}")
@@ -74,6 +77,19 @@ def _filled(text: str, row: Mapping[str, Any]) -> str:
         return text  # said by whoever checks placeholders
 
 
+def _lines(staged: tuple[Directive, ...], field: str, columns: Mapping[str, Column]) -> None:
+    """Refuse columns of paths in which a value holds a line break: those of the files at a site travel in lines."""
+    for name, column in columns.items():
+        held = column.data if column.kind == "text" else str(column.get(0)).encode() if column.kind == "const" else b""
+        if not any(sign in held for sign in (b"\0", b"\n", b"\r")):
+            continue
+        for at, one in enumerate(staged):
+            if f"{{{name}" in one.source or f"{{{name}" in one.target:
+                raise RequestError(
+                    f"{field}[{at}]: a value of {name} holds a line break", hint="rename the file", code="JRM-Q91"
+                )
+
+
 def _look(source: str, field: str, columns: Mapping[str, Column], count: int, params: bool) -> None:
     if params and "{" in source:
         used = {name: column for name, column in columns.items() if f"{{{name}" in source}
@@ -83,8 +99,6 @@ def _look(source: str, field: str, columns: Mapping[str, Column], count: int, pa
         sources = [_filled(source, {}) if params else source]
     for row, one in enumerate(sources):
         path = Path(split(one)[2])
-        if any(sign in one for sign in "\0\n\r"):
-            raise RequestError(f"{field}: {one!r} holds a line break", hint="rename the file", code="JRM-Q91")
         try:
             there = path.exists()
         except OSError:

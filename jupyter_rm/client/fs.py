@@ -63,6 +63,9 @@ class SiteFiles:
             RequestError: JRM-Q92, the pilot has no sandbox yet, or the place is none of the target.
         """
         text = os.fspath(text)
+        if any(sign in text for sign in "\0\n\r") or not _is_text(text):
+            why = "holds a line break, a NUL or what is no character"
+            raise RequestError(f"path: {text!a} {why}", hint="rename the file", code="JRM-Q92")
         if text == "~" or text.startswith(("/", "~/")):
             return text if self._far else str(Path(text).expanduser())
         scheme, owner, path = split(text)
@@ -200,6 +203,13 @@ def of(session: Session, where: Pilot | str) -> SiteFiles:
     raise RequestError(
         f"fs: {where!r} is no pilot or site of this session", hint=f"pilots: {known}", code="JRM-Q92"
     )
+
+
+def _is_text(text: str) -> bool:
+    try:
+        return bool(text.encode() or True)
+    except UnicodeEncodeError:
+        return False
 
 
 def _here(path: Path) -> Entry:

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 
 from ..model.errors import LinkError, RequestError, SiteError
 from ..model.messages import FilesMoved, MoveFiles
-from ..model.staging import SHARED, SPACES, spaces
+from ..model.staging import SHARED, SPACES, hidden, spaces
 from . import distant, files
 
 if TYPE_CHECKING:
@@ -120,7 +120,7 @@ def _copy(source: Path, target: Path) -> None:
     try:
         target.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         # Beside it, then in its place: a task that reads meanwhile sees the old file or the new one.
-        part = target.with_name(f".{target.name}.part")
+        part = target.with_name(hidden(target.name, "here"))
         shutil.copy2(source, part)
         part.replace(target)
     except OSError as error:

@@ -104,6 +104,12 @@ def base_name(path: str) -> str:
     return path.rstrip("/").rpartition("/")[2]
 
 
+def hidden(name: str, mark: str) -> str:
+    """Return the name of a file that is being made beside its goal ``name``: no longer than file systems take."""
+    short = name.encode("utf-8", "surrogateescape")[: 250 - len(mark) - len("...part")]
+    return f".{short.decode('utf-8', 'ignore')}.{mark}.part"
+
+
 def directives(value: object, field: str) -> tuple[Directive, ...]:
     """Return the directives of a task's ``input_staging`` or ``output_staging``.
 
@@ -167,6 +173,10 @@ def _text(value: object, field: str) -> str:
         raise bad(field, f"{value!r} is not text")
     if any(sign in value for sign in "\0\n\r"):
         raise bad(field, f"{value!r} holds a line break or a NUL character", "rename the file")
+    try:
+        value.encode()
+    except UnicodeEncodeError as error:
+        raise bad(field, f"{value!r} holds {value[error.start]!a}, which is no character", "rename the file") from None
     return value
 
 

@@ -22,6 +22,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..model.errors import LinkError, SiteError
+from ..model.staging import hidden
 from .connect import Connection
 
 CACHE = ".jupyter_rm/cache"
@@ -31,7 +32,8 @@ LOOK_FILES = 500
 TIMEOUT_S = 600.0
 # What was used within this time is never removed from the store, minutes.
 YOUNG_MIN = 240
-# Constant texts; names come on stdin, one a line, and are data to the shell.
+# Constant texts; names come on stdin, one a line, and are data to the shell. tar takes a line that begins with "-" for
+# an option of its own, so every one begins with "./".
 _HAVE = """umask 077; mkdir -p -- "$1" && cd -- "$1" && pwd -P || exit 73
 while IFS= read -r name; do [ -f "$name" ] && touch -c "$name" && echo "$name"; done; exit 0
 """
@@ -51,7 +53,7 @@ find . -name '.*.part' -prune -type f -mmin +10080 -exec rm -f {} \\;
 _LOOK = "LC_ALL=C; export LC_ALL; tr '\\n' '\\0' | xargs -0 ls -lLnd -- 2>/dev/null; exit 0"
 _READ = """names=$(cat); printf '%s\\n' "$names" | tr '\\n' '\\0' | {
     xargs -0 sha256sum -- 2>/dev/null || printf '%s\\n' "$names" | tr '\\n' '\\0' | xargs -0 shasum -a 256 --; }
-echo; printf '%s\\n' "$names" | sed 's,^/,,' | tar -chf - -C / -T -
+echo; printf '%s\\n' "$names" | sed 's,^/,./,' | tar -chf - -C / -T -
 """
 _PACKED = """umask 077; mkdir -p -- "$1" && tar -chf "$1/.out.$2" -C "$3" . || { rm -f "$1/.out.$2"; exit 74; }"""
 
@@ -155,7 +157,7 @@ def put_here(goal: Path, pieces: Iterable[bytes], source: str, mode: int = 0o600
     """
     goal.parent.mkdir(parents=True, exist_ok=True)
     mark = hashlib.sha256(os.fsencode(source)).hexdigest()[:12]
-    part = goal.with_name(f".{goal.name[:180]}.{mark}.part")
+    part = goal.with_name(hidden(goal.name, mark))
     try:
         with part.open("wb") as sink:
             os.fchmod(sink.fileno(), mode & 0o777 | 0o600)
@@ -300,7 +302,7 @@ class Depot:
                 for member in tar:
                     stream = tar.extractfile(member) if member.isfile() else None
                     data = stream.read() if stream is not None else b""
-                    path = "/" + member.name.lstrip("/")
+                    path = "/" + member.name.removeprefix("./").lstrip("/")
                     if stream is not None and hashlib.sha256(data).hexdigest() == sums.get(path):
                         found[path] = (data, member.mode)
         except tarfile.TarError:
