@@ -86,7 +86,9 @@ class Trap:
         found = []
         for root in [*self.roots, Path("/tmp"), Path("/var/tmp"), Path("/"), Path.home(), Path.cwd()]:
             if root in self.roots:
-                found += [os.path.join(where, CANARY) for where, _, names in os.walk(root) if CANARY in names]
+                seen = [os.path.join(where, CANARY) for where, _, names in os.walk(root) if CANARY in names]
+                # A canary is empty; what is not is a file that was staged under that name.
+                found += [path for path in seen if not Path(path).stat().st_size]
             elif (root / CANARY).exists():
                 found.append(str(root / CANARY))
         return found
