@@ -16,12 +16,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ..batch import check as check_file
-from ..broker.sites import parse, search_path
+from ..broker.sites import parse
 from ..model.errors import RequestError, SiteError
 from ..model.units import human_mib
 from ..runtime.connect import Asker, ConnectSettings, connect
-from .sites import _NAME, _RESERVED, Person, _settings, directory
+from .sites import _NAME, _RESERVED, Person, _settings, put
 
 MOST_BYTES = 1 << 20
 WAIT_S = 30.0
@@ -74,25 +73,7 @@ def install(source: str, sha256: str = "", name: str = "", force: bool = False) 
         raise RequestError(
             f"name: {name!r} cannot be the name of a site", hint="give another with --name", code="JRM-Q26"
         )
-    path = directory() / f"{name}.toml"
-    if path.exists() and not force:
-        raise RequestError(f"name: {path} is there already", hint="choose another name, or --force", code="JRM-Q26")
-    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    part = path.with_name(f".{name}.part.toml")
-    try:
-        part.touch(mode=0o600)
-        part.write_bytes(body)
-        wrong = check_file(part, search_path())
-        if wrong:
-            raise RequestError(
-                f"{source}: {wrong[0].path}: expected {wrong[0].expected}, found {wrong[0].found}",
-                hint="tell its publisher; nothing was written",
-                code="JRM-Q26",
-            )
-        part.replace(path)
-    finally:
-        part.unlink(missing_ok=True)
-    return path
+    return put(name, body, force, source)
 
 
 # ------------------------------------------------------------ what lies there

@@ -212,6 +212,20 @@ def new(name: str, url: str, title: str = "", defaults: Mapping[str, Any] | None
         raise RequestError(
             f"url: {url!r} does not say which batch system", hint=f"find out with: jrm site try {url}", code="JRM-Q26"
         )
+    body = text_of(place.system, url, title, defaults).encode()
+    return put(name, body, force, system=place.system)
+
+
+def put(name: str, body: bytes, force: bool, source: str = "", system: str = "") -> Path:
+    """Write a site file of the user; nothing is written when anything is wrong with it.
+
+    Args:
+        name: of the site; body: the file; force: replace an old one; source: where it is from, or system: what the
+            file that was made here extends.
+
+    Raises:
+        RequestError: JRM-Q26, there is such a file already, or it is wrong.
+    """
     path = directory() / f"{name}.toml"
     if path.exists() and not force:
         raise RequestError(f"name: {path} is there already", hint="choose another name, or --force", code="JRM-Q26")
@@ -219,12 +233,13 @@ def new(name: str, url: str, title: str = "", defaults: Mapping[str, Any] | None
     part = path.with_name(f".{name}.part.toml")
     try:
         part.touch(mode=0o600)
-        part.write_text(text_of(place.system, url, title, defaults), encoding="utf-8")
-        found = check_file(part, search_path())
-        if found:
+        part.write_bytes(body)
+        wrong = check_file(part, search_path())
+        if wrong:
+            origin = f"{source}: " if source else ""
             raise RequestError(
-                f"{found[0].path}: expected {found[0].expected}, found {found[0].found}",
-                hint=f"see: jrm site show {place.system}",
+                f"{origin}{wrong[0].path}: expected {wrong[0].expected}, found {wrong[0].found}",
+                hint=f"see: jrm site show {system}" if system else "tell its publisher; nothing was written",
                 code="JRM-Q26",
             )
         part.replace(path)
