@@ -238,15 +238,18 @@ class Carrier:
         if errand.site in SITES:
             self._there(errand, here)
             return
-        made: list[Path] = []
+        self._send(errand, here)
+
+    def _send(self, errand: Errand, here: dict[str, Found]) -> None:
+        """Bring files to a site's store."""
+        made: list[Path] = []  # archives of directories
         try:
-            self._send(errand, here, made)
+            self._send_all(errand, here, made)
         finally:
             for path in made:
                 path.unlink(missing_ok=True)
 
-    def _send(self, errand: Errand, here: dict[str, Found], made: list[Path]) -> None:
-        """Bring files to a site's store; ``made`` gets the archives that were made for it."""
+    def _send_all(self, errand: Errand, here: dict[str, Found], made: list[Path]) -> None:
         kinds: dict[str, Found] = {}
         contents: dict[str, Content] = {}
         lost = {source: found for source, found in here.items() if not found.path}

@@ -56,15 +56,6 @@ class _Loader(Carrier):
         del errand
         self.found |= found
 
-    def load(self, errand: Errand, here: dict[str, Found]) -> None:
-        """Send what is here."""
-        made: list[Path] = []
-        try:
-            self._send(errand, here, made)
-        finally:
-            for path in made:
-                path.unlink(missing_ok=True)
-
 
 def _wanted(orders: Sequence[bytes]) -> dict[int, dict[str, Directive]]:
     """Return what the tasks of each bulk take from this machine, by source."""
@@ -137,7 +128,7 @@ def loaded(
     loader = _Loader(connection, scratch, say)
     first = next(order for body in orders if isinstance(order := codec.orders.decode(body), Assign))
     assert first.template is not None, "a parcel names every template once"
-    loader.load(_errand(first, first.template), here)
+    loader._send(_errand(first, first.template), here)
     kept = _keep(connection, place, loader.found)
     more = [Deliver(bulk, {source: kept[source] for source in sources}) for bulk, sources in wanted.items()]
     return (*orders, *map(codec.encode, more))
