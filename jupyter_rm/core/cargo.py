@@ -20,6 +20,7 @@ from ..model.messages import Deliver, Staging
 from ..model.staging import from_client, to_client
 from ..model.states import Cause, PilotState, TaskState
 from .books import Books
+from .endings import ends_of
 from .port import Port
 
 TEXT_MOST = 300
@@ -181,7 +182,7 @@ class Cargo(Books):
         if len(well):
             picks = Picks.of(well)
             state = np.where(table.cause[well] == Cause.NONE, TaskState.DONE, TaskState.FAILED)
-            ends = _as_known(table, well)
+            ends = ends_of(table, well)
             pilot = int(table.pilot[well[0]])
             attempt = pack(table.attempt[well], "<u2")
             self._fact(TasksEnded(news.bulk, picks, pilot, attempt, pack(state, "<u1"), ends))
@@ -201,7 +202,7 @@ class Cargo(Books):
             if not len(mine):
                 continue
             notes = {at: news.notes[int(place)] for at, place in enumerate(where[mask].tolist())}
-            ends = msgspec.structs.replace(_as_known(table, mine), cause=bytes([Cause.STAGE_OUT_FAILED]), notes=notes)
+            ends = msgspec.structs.replace(ends_of(table, mine), cause=bytes([Cause.STAGE_OUT_FAILED]), notes=notes)
             picks, attempt, pilot = Picks.of(mine), pack(table.attempt[mine], "<u2"), int(table.pilot[mine[0]])
             if more:
                 self._fact(AttemptsEnded(news.bulk, picks, pilot, attempt, ends))
@@ -224,20 +225,6 @@ def _failed_with_files(template: Template, state: Array, started: Array) -> Arra
     if not template.stage_on_error:
         return np.zeros(len(state), np.bool_)
     return np.asarray((state == TaskState.FAILED) & (started > 0))
-
-
-def _as_known(table: BulkTable, index: Array) -> Ends:
-    """Return how tasks ended, from what the ledger has taken down already."""
-    return Ends(
-        pack(table.cause[index], "<u1"),
-        pack(table.code[index], "<i4"),
-        pack(table.node[index], "<u4"),
-        pack(table.started[index], "<f8"),
-        pack(table.ended[index], "<f8"),
-        pack(table.user[index], "<f4"),
-        pack(table.sys[index], "<f4"),
-        pack(table.rss[index], "<u4"),
-    )
 
 
 def cut_ends(picks: Picks, attempt: bytes, ends: Ends, mask: Array) -> tuple[Picks, bytes, Ends]:

@@ -15,6 +15,7 @@ from ..model.columns import Array, Column, Picks, pack
 from ..model.describe import Template
 from ..model.effects import Finished, Tokens
 from ..model.facts import Ends
+from ..model.ledger import BulkTable
 from ..model.states import HOPELESS, INFRASTRUCTURE, Cause, TaskState
 
 # An attempt that infrastructure ended is not the task's fault, but a task that ends every pilot it meets must end too.
@@ -38,7 +39,9 @@ def deserves_another(template: Template, state: Array, cause: Array, failures: A
     return np.asarray(again & ~lost if template.restart == "never" else again | lost)
 
 
-def ends_of(news: Finished, part: Any, values: Column | None, notes: dict[int, str]) -> Ends:
+def ends_of(
+    news: Finished | BulkTable, part: Any, values: Column | None = None, notes: dict[int, str] | None = None
+) -> Ends:
     """Return the ends at the places ``part`` (an index expression) as facts name them, with values and notes of it."""
     return Ends(
         pack(news.cause[part], "<u1"),
@@ -50,7 +53,7 @@ def ends_of(news: Finished, part: Any, values: Column | None, notes: dict[int, s
         pack(news.sys[part], "<f4"),
         pack(news.rss[part], "<u4"),
         values,
-        notes,
+        notes or {},
     )
 
 
