@@ -158,6 +158,7 @@ def daemon_pid(trial: Trial, name: str) -> int:
 
 
 def pause(seconds: float) -> None:
+    """Let a fault last: how long it does is part of the fault."""
     end = time.monotonic() + seconds
     until(lambda: time.monotonic() >= end, "", seconds + 30)
 
