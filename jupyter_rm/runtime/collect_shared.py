@@ -139,7 +139,7 @@ class SharedPlace:
 
     def _run(self, words: list[str], stdin: bytes = b"") -> tuple[_Answer, bytes]:
         """Run our program there and return its answer; what is no answer is trouble, too."""
-        argv = [self._python, "-I", "-c", PROGRAM.read_text("utf-8"), *words]
+        argv = [self._python, "-I", "-S", "-c", PROGRAM.read_text("utf-8"), *words]
         try:
             done = self._connection.run(argv, stdin=stdin, timeout=RUN_S)
         except JrmError as error:

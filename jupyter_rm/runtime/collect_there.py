@@ -1,9 +1,10 @@
 """The part of a shared collection that runs at the site: looks at a directory, gives out turns, puts a document there.
 
-Sent as constant text to any Python 3 there: ``python3 -I -c THIS look|put DIRECTORY PART ...``. A file counts only when
-it is a plain one of the account that its name holds and nobody else may write it; of several the youngest. Who is to
-collect next is settled by making a file that only one can make, one in each slot of time: no lock is ever left behind
-that somebody must break. It reads no document and believes no name. Read next: :mod:`.collect_shared`, who calls it.
+Sent as constant text to any Python 3 there: ``python3 -I -S -c THIS look|put DIRECTORY PART ...``. A file counts only
+when it is a plain one of the account that its name holds and nobody else may write it; of several the youngest. Who is
+to collect next is settled by making a file that only one can make, one in each slot of time: no lock is ever left
+behind that somebody must break. It reads no document and believes no name. Read next: :mod:`.collect_shared`, who
+calls it.
 """
 
 from __future__ import annotations
