@@ -20,10 +20,10 @@ import numpy.typing as npt
 
 from ..core.holdings import HeldBulk
 from ..model.columns import Picks, Scalar
-from ..model.describe import Template
+from ..model.describe import PREPARED, Template
 from ..model.errors import RequestError
 from ..model.hooks import lines as hook_lines
-from ..model.ids import INDEX_BITS
+from ..model.ids import INDEX_BITS, NAME
 from ..model.late import Unknown, Value, filled
 from ..model.resources import Node
 from ..model.states import Cause
@@ -69,7 +69,8 @@ class Site:
     ``here``: number of the node on which it starts processes, of several (None: there is but one). ``spread``: the
     nodes of an allocation of which only the ranks here are known. ``methods``: launch methods of the site, the best
     first; ``launch``: the one that was asked for. ``hooks``: lines of site and pilot by moment, before those of each
-    task. ``facts``: what ``${facts.NAME}`` stands for. ``envs``: paths of named environments.
+    task. ``facts``: what ``${facts.NAME}`` stands for. ``envs``: paths of named environments; under the empty name,
+    the directory of those that were prepared for all pilots of the account.
     """
 
     sandbox: str
@@ -88,11 +89,17 @@ class Site:
 
     def environment(self, name: str) -> str:
         """Return the path of a named environment, empty for none; Unstartable when the pilot has none of that name."""
+        if not name:
+            return ""
         path = self.envs.get(name, name)
         if path.startswith("~/"):
             path = os.path.expanduser(path)  # noqa: PTH111 (text as the user's shell would make it)
-        if path and not path.startswith("/"):
-            known = ", ".join(sorted(self.envs)) or "none"
+        if not path.startswith("/"):
+            prepared = Path(self.envs.get("") or f"~/.jupyter_rm/{PREPARED}").expanduser()
+            if NAME.fullmatch(path) and (prepared / path / "bin").is_dir():
+                return str((prepared / path).resolve())  # its name may lead to another one tomorrow
+            there = [each.name for each in prepared.iterdir() if each.is_symlink()] if prepared.is_dir() else []
+            known = ", ".join(sorted({*self.envs, *there} - {""})) or "none"
             raise Unstartable(
                 f"named_env: this pilot has no environment {name!r}; known: {known}; or give a path", Cause.ENV_FAILED
             )

@@ -12,9 +12,11 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from ..model.errors import ErrorForm, JrmError, LinkError, ProtocolError, RequestError
+from ..model.facts import PilotSpec
 from ..model.messages import FetchFiles, FilesMoved, FilesRead, Message, MoveFiles, Refused
 from ..runtime.connect import Connections, Nobody
 from ..runtime.depot import Content, Depot, Sums
+from . import prepare
 from .sites import parse
 
 MOST_BYTES = 8 << 20  # of one answer
@@ -62,20 +64,28 @@ class Fetcher:
         self._connections, self._scratch = connections, scratch
         self._sums = Sums()
         self._threads = ThreadPoolExecutor(2, "fetch")
+        self._slow = ThreadPoolExecutor(2, "prepare")  # an environment takes minutes: nobody waits behind it
 
-    def read(self, site: str, asked: FetchFiles | MoveFiles, answer: Callable[[Message], None]) -> None:
-        """Read or move files, and call ``answer`` with the reply on another thread."""
+    def read(self, spec: PilotSpec, asked: FetchFiles | MoveFiles, answer: Callable[[Message], None]) -> None:
+        """Read or move files at a pilot's site, and call ``answer`` with the reply on another thread."""
+        site = spec.site
+        slow = isinstance(asked, MoveFiles) and asked.what in prepare.WORDS
 
         def work() -> None:
             try:
-                answer(self._read(site, asked) if isinstance(asked, FetchFiles) else self._move(site, asked))
+                if isinstance(asked, FetchFiles):
+                    answer(self._read(site, asked))
+                elif slow:
+                    answer(FilesMoved(asked.req, prepare.carry_out(self._connections, spec, asked)))
+                else:
+                    answer(self._move(site, asked))
             except JrmError as error:
                 answer(Refused(asked.req, ErrorForm.of(error)))
             except Exception as error:  # somebody waits for an answer
                 broken = ProtocolError(f"files at {site}: {type(error).__name__}: {error}", code="JRM-N05")
                 answer(Refused(asked.req, ErrorForm.of(broken)))
 
-        self._threads.submit(work)
+        (self._slow if slow else self._threads).submit(work)
 
     def _read(self, site: str, asked: FetchFiles) -> FilesRead:
         if len(asked.paths) > MOST_PATHS or not 0 < asked.size * max(1, len(asked.paths)) <= MOST_BYTES:
@@ -144,4 +154,5 @@ class Fetcher:
 
     def close(self) -> None:
         """Take no more requests."""
-        self._threads.shutdown(wait=False, cancel_futures=True)
+        for threads in (self._threads, self._slow):
+            threads.shutdown(wait=False, cancel_futures=True)

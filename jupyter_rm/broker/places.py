@@ -15,6 +15,7 @@ from typing import Any
 import msgspec
 import zmq
 
+from ..model.describe import PREPARED
 from ..model.effects import StartPilot
 from ..model.facts import PilotSpec
 from ..runtime.home import Home, private_directory, write_private
@@ -153,7 +154,8 @@ def spec_of(
         "launches": list(launch),
         "requeue": wants_requeue(spec),
         "hooks": spec.hooks,
-        "envs": spec.envs,
+        # Under the empty name: where those lie that are prepared for all pilots of the account.
+        "envs": {"": f"{spec.env_base}/{PREPARED}", **spec.envs} if spec.env_base else spec.envs,
         "bundle": spec.bundle,
         "place": record.place,
         "sandbox": record.sandbox,

@@ -123,13 +123,13 @@ class RemoteJobs:
         """Return the connections of all sites (in the loop)."""
         return self._shared()
 
-    def files(self, site: str, asked: FetchFiles | MoveFiles, answer: Callable[[Message], object]) -> None:
-        """Read or move files at a site; ``answer`` is called from the loop."""
+    def files(self, spec: PilotSpec, asked: FetchFiles | MoveFiles, answer: Callable[[Message], object]) -> None:
+        """Read or move files at a pilot's site; ``answer`` is called from the loop."""
         from .fetch import Fetcher
 
         if self._fetcher is None:
             self._fetcher = Fetcher(self._shared(), lambda: private_directory(self._home.state / "cargo"))
-        self._fetcher.read(site, asked, lambda message: self._drive.call(lambda: _call(answer, message)))
+        self._fetcher.read(spec, asked, lambda message: self._drive.call(lambda: _call(answer, message)))
 
     def _site(self, text: str) -> Site:
         from .places import Places

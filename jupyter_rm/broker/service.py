@@ -411,7 +411,7 @@ class Broker:
         pilots = self.machine.find(message.session).ledger.pilots
         if not 0 <= message.pilot < len(pilots):
             raise RequestError(f"files: there is no pilot {message.pilot}", hint="see: jrm pilots", code="JRM-Q03")
-        self.remote.files(pilots[message.pilot].spec.site, message, lambda told: self._to_client(client, told))
+        self.remote.files(pilots[message.pilot].spec, message, lambda told: self._to_client(client, told))
 
     def _ask_site(self, client: bytes, message: AskSite) -> None:
         session = self.machine.find(message.session)

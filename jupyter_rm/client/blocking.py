@@ -180,3 +180,13 @@ def until(watch: Callable[[Callable[[], None]], None], replica: Replica) -> Gene
         yield from woken
     finally:
         worry.cancel()
+
+
+class Until:
+    """Awaited, it waits until ``ready()`` is true in a replica."""
+
+    def __init__(self, replica: Replica, ready: Callable[[], bool]) -> None:
+        self._replica, self._ready = replica, ready
+
+    def __await__(self) -> Generator[Any, None, None]:
+        yield from until(lambda call: self._replica.when(self._ready, call), self._replica)

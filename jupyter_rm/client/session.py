@@ -11,7 +11,7 @@ import os
 import re
 import sys
 import threading
-from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, overload
@@ -40,12 +40,14 @@ from .functions import Functions, dump_arguments, dump_items
 from .grouping import array, group
 from .order import after as after_of
 from .pilot import Pilot, Pilots, refresh
-from .replica import Replica
 from .task import TaskHandle
 
 if TYPE_CHECKING:
+    from typing_extensions import Unpack
+
     from .bundle import Bundle
     from .fs import SiteFiles
+    from .prepared import PreparedEnvs, Sources
     from .script import Job, Jobs
 
 PAYLOAD_PART = 64 << 20  # bytes of arguments in one submission
@@ -445,7 +447,7 @@ class Session:
 
     async def wait_async(self) -> bool:
         """Wait until all tasks have ended without blocking the running event loop."""
-        await _Until(self._replica, self._all_ended)
+        await blocking.Until(self._replica, self._all_ended)
         return True
 
     def _retry(self, bulk: Bulk) -> Bulk:
@@ -519,6 +521,23 @@ class Session:
             raise RequestError(f"{task}: not one task", hint="name one, such as t.3.0", code="JRM-Q03")
         return staging.bring(found, patterns, to)
 
+    def prepare_env(
+        self, name: str, requirements: str | os.PathLike[str] | Iterable[str], **how: Unpack[Sources]
+    ) -> PreparedEnvs:
+        """Make an environment for tasks at the pilots' sites from wheels sent from here: ``named_env=NAME`` is it.
+
+        Args:
+            requirements: as pip takes them (``["numpy==2.*"]``), or the path of a file of them.
+            **how: ``pilot`` (only at its site), ``wheels`` (a directory here to take all from), ``index_url``,
+                ``find_links`` (of pip), ``update`` (resolve again although the answer is known).
+
+        Raises:
+            RequestError: JRM-B11, no such wheels; JRM-Q14, no pilot. SiteError, LinkError: it failed there.
+        """
+        from .prepared import prepare
+
+        return prepare(self, name, requirements, **how)
+
     def fs(self, where: Pilot | str) -> SiteFiles:
         """Return the files at a pilot's site: ``ls``, ``get``, ``put``, ``read``, ``mkdir``, ``remove``.
 
@@ -545,15 +564,6 @@ class Session:
 
     def _repr_mimebundle_(self, **_: Any) -> dict[str, Any]:
         return show.session_bundle(self)
-
-
-class _Until:
-    def __init__(self, replica: Replica, ready: Callable[[], bool]) -> None:
-        self._replica = replica
-        self._ready = ready
-
-    def __await__(self) -> Generator[Any, None, None]:
-        yield from blocking.until(lambda call: self._replica.when(self._ready, call), self._replica)
 
 
 _KEY = re.compile(r"[0-9]+-" + NAME.pattern)

@@ -23,6 +23,8 @@ from .staging import Directive, directives, texts
 from .units import duration_s, gpu_share, memory_mib, whole
 
 MODES = ("executable", "shell", "call")
+# Below ~/.jupyter_rm of an account: the environments that were made there for tasks, by name.
+PREPARED = "envs"
 _PLACEHOLDER = re.compile(r"\{[A-Za-z_]\w*(:[0-9A-Za-z.]*)?\}")
 
 

@@ -31,16 +31,7 @@ def choose(connection: Runs, facts: SiteFacts, want: Wanted, tell: Tell) -> tupl
     Raises:
         SiteError: JRM-B04, no interpreter will do; JRM-B05, there are no packages for any.
     """
-    usable = [(path, version) for path, version in facts.pythons if version[:2] >= OLDEST]
-    if chosen := named(connection, facts, want.python) or facts.linked:
-        usable = [(path, version) for path, version in usable if path == chosen] or [_asked(connection, facts, chosen)]
-    if not usable:
-        raise SiteError(
-            f"{facts.host}: no Python 3.10 or later; found: {found(facts)}",
-            code="JRM-B04",
-            hint="install one there (conda, uv and pyenv need no administrator); on no path? ln -s it to "
-            "~/.jupyter_rm/python",
-        )
+    usable = _usable(connection, facts, want.python)
     if want.source == "index":
         return (*_nearest(usable)[0], "index")
     here = sys.version_info[1]
@@ -62,6 +53,29 @@ def choose(connection: Runs, facts: SiteFacts, want: Wanted, tell: Tell) -> tupl
         code="JRM-B05",
         hint=f"install Python 3.{here} there, let this machine reach a package index, or use source 'index'",
     )
+
+
+def plain(connection: Runs, facts: SiteFacts, python: str) -> Interpreter:
+    """Return an interpreter that needs no packages of ours: the one named, else linked, else nearest to this one.
+
+    Raises:
+        SiteError: JRM-B04, no interpreter will do.
+    """
+    return _nearest(_usable(connection, facts, python))[0]
+
+
+def _usable(connection: Runs, facts: SiteFacts, python: str) -> list[Interpreter]:
+    usable = [(path, version) for path, version in facts.pythons if version[:2] >= OLDEST]
+    if chosen := named(connection, facts, python) or facts.linked:
+        usable = [(path, version) for path, version in usable if path == chosen] or [_asked(connection, facts, chosen)]
+    if not usable:
+        raise SiteError(
+            f"{facts.host}: no Python 3.10 or later; found: {found(facts)}",
+            code="JRM-B04",
+            hint="install one there (conda, uv and pyenv need no administrator); on no path? ln -s it to "
+            "~/.jupyter_rm/python",
+        )
+    return usable
 
 
 def named(connection: Runs, facts: SiteFacts, text: str) -> str:

@@ -38,6 +38,7 @@ class Installing:
     def __init__(self, connection: Runs, facts: SiteFacts, tell: Tell) -> None:
         self._connection, self._facts, self._tell = connection, facts, tell
         self.step = ""
+        self.sent = 0  # bytes
 
     def begin(self, step: str, text: str = "") -> None:
         """Say that a step begins, and that the one before it is done."""
@@ -129,6 +130,7 @@ class Installing:
                     raise
                 raise self._no_room(order["cache"], total >> 20, -1, error.message) from None
             before += part.size
+            self.sent += part.size
 
     def _failed(self, news: dict[str, Any], order: dict[str, Any]) -> SiteError:
         """Return what a failure there means to a person."""

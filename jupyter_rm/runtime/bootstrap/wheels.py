@@ -93,6 +93,13 @@ def _resolved(tag: str, arch: str, libc: str) -> tuple[str, dict[str, str]]:
     return key, versions
 
 
+def download(tag: str, tags: list[str]) -> list[str]:
+    """Return the command that downloads wheels for a Python and platforms; requirements and options follow."""
+    argv = [sys.executable, "-m", "pip", "download", "--only-binary=:all:", "--no-input", "-q"]
+    argv += ["--disable-pip-version-check", "--implementation", "cp", "--python-version", tag[2:], "--abi", tag]
+    return argv + ["--abi", "abi3", "--abi", "none"] + [word for one in tags for word in ("--platform", one)]
+
+
 def _files(root: Path) -> Iterator[pack.Entry]:
     for path in sorted(root.rglob("*")):
         name = str(path.relative_to(root))
@@ -105,9 +112,7 @@ def _download(tag: str, arch: str, libc: str, scratch: Path) -> list[Path]:
     tags = platforms(arch, libc)
     if not tags:
         raise SiteError(f"no wheels for the C library {libc!r} on {arch}", code="JRM-B05", hint="use source 'index'")
-    argv = [sys.executable, "-m", "pip", "download", "--only-binary=:all:", "--no-deps", "--no-input", "-q"]
-    argv += ["--disable-pip-version-check", "--implementation", "cp", "--python-version", tag[2:], "--abi", tag]
-    argv += ["--abi", "abi3", "--abi", "none"] + [word for one in tags for word in ("--platform", one)]
+    argv = [*download(tag, tags), "--no-deps"]
     here = pack.base_versions()
     wanted = {name: _range(name) for name in pack.base_names(tag)}
     same = {name: f"=={here[name]}" if name in here else wanted[name] for name in wanted}

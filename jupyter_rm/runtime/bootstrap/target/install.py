@@ -178,10 +178,12 @@ def make(order: Order, root: str) -> Order:
     python = os.path.realpath(sys.executable)
     packages = layout(order, root, python)
     own = os.path.join(root, "bin", "python")
+    if "wheels" in order:
+        from_wheels(order, root, own)
+        return {**order["record"], "base_python": python, "at": time.time()}
     say("step", step="install" if order["pip"] else "unpack")
     if order["pip"]:
-        clean = {name: value for name, value in os.environ.items() if not name.startswith("PYTHON")}
-        command("install", [sys.executable, "-m", "pip", *order["pip"], "--target", packages], 1800, clean)
+        command("install", [sys.executable, "-m", "pip", *order["pip"], "--target", packages], 1800, clean())
     else:
         archives = [os.path.join(order["cache"], part["file"]) for part in order["parts"]]
         unpack(archives, packages, sum(part["unpacked"] for part in order["parts"]))
@@ -190,6 +192,39 @@ def make(order: Order, root: str) -> Order:
     write(os.path.join(root, "start.py"), order["texts"]["start.py"])
     versions = {**order["record"]["versions"], **facts.pop("versions")}
     return {**order["record"], **facts, "versions": versions, "base_python": python, "at": time.time()}
+
+
+def clean() -> dict[str, str]:
+    """Return the environment for pip, without the user's settings of Python."""
+    return {name: value for name, value in os.environ.items() if not name.startswith("PYTHON")}
+
+
+def from_wheels(order: Order, root: str, own: str) -> None:
+    """Install the wheels of a lock, each checked by its hash, with the pip that was sent along."""
+    say("step", step="install")
+    os.symlink("python", os.path.join(root, "bin", "python3"))
+    write(os.path.join(root, "lock.txt"), order["lock"])
+    wheels = os.path.join(root, ".wheels")
+    os.mkdir(wheels)
+    for wheel in order["wheels"]:
+        os.symlink(os.path.join(order["cache"], wheel["sha256"]), os.path.join(wheels, wheel["file"]))
+    env = {name: value for name, value in clean().items() if not name.startswith("PIP_")}
+    env["PIP_CONFIG_FILE"] = os.devnull
+    pip = [own, "-I", os.path.join(order["cache"], order["installer"])]
+    quiet = ["--no-input", "--disable-pip-version-check", "--no-cache-dir", "--no-warn-script-location"]
+    offline = ["--no-index", "--find-links", wheels, "--require-hashes", "-r", os.path.join(root, "lock.txt")]
+    command("install", [*pip, "install", *quiet, *offline], 1800, env)
+    say("step", step="verify")
+    command("verify", [*pip, "check", "--disable-pip-version-check"], 300, env)
+    shutil.rmtree(wheels)
+    # Its programs name the interpreter by where it was made; that is about to get its name.
+    for entry in os.scandir(os.path.join(root, "bin")):
+        if entry.is_file(follow_symlinks=False) and entry.name != "isolated":
+            with open(entry.path, "rb") as file:
+                text = file.read()
+            if text.startswith(b"#!"):
+                with open(entry.path, "wb") as file:
+                    file.write(text.replace(os.fsencode(root), os.fsencode(order["goal"])))
 
 
 def local_only(order: Order, root: str) -> Order:
@@ -260,6 +295,7 @@ def main(order: Order) -> None:
     record = read(os.path.join(order["goal"], "environment.json"))
     usable = record is not None and record.get("key") == order["key"] and not order["anew"]
     if usable and os.access(os.path.join(order["goal"], "bin", "python"), os.X_OK):
+        os.utime(os.path.join(order["goal"], "environment.json"))  # in use: see sweep()
         lead_name(order)
         say("ok", record=record, how="found")
         return
