@@ -147,6 +147,13 @@ def _pilot_dict(pilot: Any) -> dict[str, Any]:
     }
 
 
+# What is done to the job of a pilot: methods of it.
+_JOB_WORDS = {
+    "hold": "keep a pilot's job from starting",
+    "release": "let a held job wait for its turn again",
+    "suspend": "stop a pilot's running job for a while",
+    "resume": "let a suspended job go on",
+}
 _PILOT_NUMBERS = ("cores", "gpus", "nodes", "backup", "partitions", "renew")
 _PILOT_TEXTS = (
     *("mem", "walltime", "queue", "project", "name", "sandbox", "qos", "reservation", "constraint"),
@@ -183,7 +190,7 @@ def _job(options: argparse.Namespace) -> int:
     pilot = _session(options)[options.uid]
     if not isinstance(pilot, Pilot):
         raise RequestError(f"{options.uid}: not a pilot", hint="name one, such as p.0", code="JRM-Q03")
-    (pilot.hold if options.verb == "hold" else pilot.release)()
+    getattr(pilot, options.verb)()
     _say(options, _pilot_dict(pilot), repr(pilot))
     return 0
 
@@ -424,8 +431,7 @@ def parser() -> argparse.ArgumentParser:
         verb(name, command, text, shared).add_argument("session", nargs="?", default="default")
     made = verb("status", _status, "show a session")
     made.add_argument("--refresh", action="store_true", help="ask the batch systems now how the pilots stand")
-    for name in ("hold", "release"):
-        text = "keep a pilot's job from starting" if name == "hold" else "let a held job wait for its turn again"
+    for name, text in _JOB_WORDS.items():
         verb(name, _job, text).add_argument("uid", help="such as p.0")
     verb("wait", _wait, "wait until all tasks have ended").add_argument("--timeout", type=float)
     made = verb("pilot", _pilot, "ask a site for a pilot")

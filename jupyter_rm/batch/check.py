@@ -36,6 +36,8 @@ OPS: dict[str, str] = {
     "cancel": "",
     "hold": "",
     "release": "",
+    "suspend": "",
+    "resume": "",
     "queues": "queue",
     "nodes": "node",
     "version": "",

@@ -187,7 +187,7 @@ class Submitted(msgspec.Struct, frozen=True):
 
 
 class Acknowledged(msgspec.Struct, frozen=True):
-    """A cancel, hold or release was taken; ``missing`` are jobs that the batch system does not know (any more)."""
+    """A cancel, hold, release, suspend or resume was taken; ``missing`` are jobs that the batch system does not know (any more)."""
 
     missing: tuple[str, ...] = ()
     text: str = ""

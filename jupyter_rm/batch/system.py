@@ -116,7 +116,8 @@ class BatchSystem:
         """Return the command for an operation.
 
         Args:
-            op: ``submit, script, status, final, ended, find, estimate, cancel, hold, release, queues, nodes, version``.
+            op: ``submit, script, status, final, ended, find, estimate, cancel, hold, release, suspend,
+                resume, queues, nodes, version``.
                 A user's own ``script`` is asked for with what is given and nothing else: no defaults.
             values: by attribute name; ``ids`` is the list of job ids, ``user`` the account on the machine.
             choices: discovered choices by attribute.

@@ -1,4 +1,4 @@
-"""What a person asks of the sites of a session at once: how its jobs stand now, to hold one back, to let it go.
+"""What a person asks of the sites of a session at once: how its jobs stand now, to hold or stop one, to let it go.
 
 Each site does its part in its own thread; here they are asked side by side and waited for together. One that says
 nothing in time is named, and the others' word stands. Read next: :mod:`jupyter_rm.broker.site`.
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 # For so long all sites together are waited for, s.
 PATIENCE_S = 20.0
 # What may be asked of the job of one pilot.
-JOB_WORDS = ("hold", "release")
+JOB_WORDS = ("hold", "release", "suspend", "resume")
 
 
 class _Round:
@@ -76,18 +76,18 @@ def ask(sites: Mapping[Key, Site], session: str, message: AskSite, answer: Calla
             site.ask_now(partial(gathered.heard, name))
         return
     if message.what not in JOB_WORDS:
-        raise RequestError(f"{message.what!r}: no site knows that", hint="status, hold or release", code="JRM-Q29")
+        raise RequestError(
+            f"{message.what!r}: no site knows that", hint="status, " + ", ".join(JOB_WORDS), code="JRM-Q29"
+        )
     one = sites.get((session, message.pilot))
     if one is None:
         raise RequestError(
-            f"{message.what}: {pilot_uid(message.pilot)} has no job that waits at a batch system",
-            hint="only a job in a queue can be held back; see: jrm queue",
+            f"{message.what}: {pilot_uid(message.pilot)} has no job at a batch system",
+            hint="only such a job can be held back or stopped; see: jrm queue",
             code="JRM-Q29",
         )
 
     def done(said: JrmError | str) -> None:
-        answer(
-            Refused(message.req, ErrorForm.of(said)) if isinstance(said, JrmError) else Explained(message.req, said)
-        )
+        answer(Refused(message.req, ErrorForm.of(said)) if isinstance(said, JrmError) else Explained(message.req, said))
 
     one.tell_job((session, message.pilot), message.what, done)

@@ -219,7 +219,7 @@ class OwnScript(Faraway):
             return
         self._finals = 0
         if said.state is JobState.QUEUED:
-            if said.detail == "requeued" or self._began:
+            if said.detail == "requeued" or self.began:
                 self.step("queue", "progress", f"job {said.id} was requeued; it waits again")
             self._state(PilotState.QUEUED, f"job {said.id} waits at {self._site.system.title}")
             position, length, believed = self._site.place_of(said.id)
@@ -228,9 +228,10 @@ class OwnScript(Faraway):
             reason = said.reason_text or said.reason
             self._site.tell(QueueSeen(*self.key, said.position or position, length, estimate, source, reason))
         else:
-            self._began = True
+            self.began = True
             where = ", ".join(said.nodes[:4]) + (", ..." if len(said.nodes) > 4 else "")
             self._state(PilotState.ACTIVE, f"job {said.id} runs{f' on {where}' if where else ''}")
+            self._stands(said)
 
     def _proven(self) -> bool:
         """Say whether something knows how it ended."""

@@ -26,7 +26,7 @@ MOST_OTHERS, MOST_NODES, MOST_QUEUES = 500, 5000, 200
 MOST_HOSTS = 2000  # characters of a job's list of hosts
 
 
-def view_of(site: str, title: str, picture: SitePicture) -> SiteView:
+def view_of(site: str, title: str, picture: SitePicture, ops: tuple[str, ...] = ()) -> SiteView:
     """Return a picture as rows: own jobs, the first others in the line, the nodes that are ill first."""
     from ..batch.picture import in_line, turn
 
@@ -69,6 +69,7 @@ def view_of(site: str, title: str, picture: SitePicture) -> SiteView:
             )
             for one in picture.queues[:MOST_QUEUES]
         ),
+        ops,
     )
 
 

@@ -128,7 +128,7 @@ class Site(threading.Thread):
         self.post(take)
 
     def tell_job(self, key: Key, op: str, done: Callable[[JrmError | str], None]) -> None:
-        """Have the batch system ``hold`` or ``release`` the job of a pilot; ``done`` gets its words, or the error."""
+        """Have the batch system do a word of ``JOB_WORDS`` to a pilot's job; ``done`` gets its words, or the error."""
         self.post(lambda: self._tell_job(key, op, done))
 
     def person_came(self) -> None:
@@ -452,7 +452,8 @@ class Site(threading.Thread):
         picture = self._collector.picture
         if picture.number != self._shown:
             self._shown = picture.number
-            view, whose = view_of(self.site.text, self.system.title, picture), {key[0] for key in self._pilots}
+            view = view_of(self.site.text, self.system.title, picture, self.system.ops)
+            whose = {key[0] for key in self._pilots}
             self.call(lambda: self._seen.show(whose, view))
 
     def _answer_askers(self) -> None:
@@ -474,13 +475,16 @@ class Site(threading.Thread):
         try:
             if pilot is None or not pilot.record.job_id or self._batch is None:
                 raise RequestError(f"{op}: it was not submitted yet", hint="wait until it is queued", code="JRM-Q29")
-            if op == "hold" and pilot.linked:
-                raise RequestError(f"{op}: its job runs", hint="p.cancel(drain=True) lets it end", code="JRM-Q29")
             if not self._batch.can(op):
                 title = self.system.title
                 hint = f"see: jrm site show {self.site.system}"
                 raise RequestError(f"{op}: {title} cannot do that", hint=hint, code="JRM-Q29")
-            said = (self._batch.hold if op == "hold" else self._batch.release)([pilot.record.job_id])
+            if op == "hold" and pilot.linked:
+                hint = "p.cancel(drain=True) lets it end" + ("; p.suspend()" if self._batch.can("suspend") else "")
+                raise RequestError(f"{op}: its job runs", hint=hint, code="JRM-Q29")
+            if op == "suspend" and not pilot.began:
+                raise RequestError(f"{op}: its job does not run yet", hint="p.hold() keeps it back", code="JRM-Q29")
+            said = self._batch.tell(op, [pilot.record.job_id])
             if said.missing:
                 raise SiteError(
                     f"{op}: {self.system.title} does not know job {pilot.record.job_id}",
@@ -509,7 +513,7 @@ class Site(threading.Thread):
             for pilot in own.values():
                 if not pilot.linked:
                     pilot.step("queue", "progress", f"{error.message}; what was known stands")
-        calm = all(pilot.linked and not pilot.wants_end for pilot in own.values())
+        calm = all(pilot.linked and not (pilot.wants_end or pilot.suspended) for pilot in own.values())
         self._status_at = now + max(1.0, STATUS_CALM if calm else 0.0, self._collector.due())
         for record in heard:
             if record.id in own:

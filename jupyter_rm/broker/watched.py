@@ -49,6 +49,7 @@ class Watched:
 
     Attributes:
         key: (session, pilot). due: when to look again (monotonic s). wants_end: it is to be ended.
+        began: it was seen running. suspended: all that runs in its job stands still.
     """
 
     def __init__(self, site: Site, order: StartPilot, record: Record) -> None:
@@ -65,7 +66,8 @@ class Watched:
         self._finals = 0
         self._stumbles = 0
         self._looks = 0
-        self._began = False  # it was seen running
+        self.began = False  # it was seen running
+        self.suspended = False  # the batch system has stopped all that runs in its job
         self._asleep = False  # it was requeued: the contact of its earlier start leads nowhere
         self._again_at = 0.0
         self._contact: Contact | None = None
@@ -201,7 +203,7 @@ class Watched:
             self._asleep = False  # a start program removes the contact of the start before
         if (
             contact is not None
-            and not self._asleep
+            and not (self._asleep or self.suspended)
             and (contact != self._contact or time.monotonic() >= self._again_at)
         ):
             # A road that was cut mends by itself; another one is looked for when the agent moved, or after a while.
@@ -264,7 +266,7 @@ class Watched:
         if self._asleep:
             return
         self._drop_road()
-        self._asleep, self._began = True, False
+        self._asleep, self.began = True, False
         reason = f"{what}; what ran is run again, here or on another pilot [JRM-S30]"
         waits, cause = int(PilotState.QUEUED), int(Cause.PILOT_LOST)
         self.step("queue", "progress", reason)
@@ -277,8 +279,8 @@ class Watched:
         connection, _ = site.reached()
         self._drop_road()
         self._again_at = time.monotonic() + ROAD_AGAIN
-        if not self._began:
-            self._began = True
+        if not self.began:
+            self.began = True
             self._state(PilotState.STARTING, f"its agent starts on {contact.host}")
         self.step("link", "start", f"the way to its agent on {contact.host}")
         keys = Keys(self.record.public, self.record.secret, self.record.agent_public)
@@ -336,7 +338,7 @@ class Watched:
             return
         self._finals = 0
         if said.state is JobState.QUEUED:
-            if (self._began and not self.linked) or said.detail == "requeued":
+            if (self.began and not self.linked) or said.detail == "requeued":
                 self._parted(f"job {said.id} was requeued by {title}")
             elif not self._asleep:
                 self._state(PilotState.QUEUED, f"job {said.id} waits at {title}")
@@ -345,11 +347,26 @@ class Watched:
             source = self._site.system.name if estimate else ""
             position, reason = said.position or position, said.reason_text or said.reason
             self._site.tell(QueueSeen(*self.key, position, length, estimate, source, reason))
-        elif said.state is JobState.RUNNING and not self._began:
+            return
+        self._stands(said)
+        if said.state is JobState.RUNNING and not self.began:
             where = ", ".join(said.nodes[:4]) + (", ..." if len(said.nodes) > 4 else "")
             self._state(PilotState.STARTING, f"job {said.id} runs{f' on {where}' if where else ''}; its agent starts")
             self._pause = FIRST_LOOK
             self.due = 0.0
+
+    def _stands(self, said: JobRecord) -> None:
+        """Tell when its job is stopped, whoever did that, and when it goes on: until then nobody answers there."""
+        if (said.detail == "suspended") is self.suspended:
+            return
+        self.suspended = not self.suspended
+        if self.suspended:
+            why = f" ({said.reason_text or said.reason})" if said.reason_text or said.reason else ""
+            what = f"job {said.id} is suspended at {self._site.system.title}{why}; what runs in it stands still"
+            self.step("suspend", "progress", what)
+            return
+        self.step("suspend", "ok", f"job {said.id} goes on")
+        self._pause, self._again_at, self.due = FIRST_LOOK, 0.0, 0.0
 
     def _final(self, said: JobRecord) -> None:
         """The batch system calls the job over: heard twice, or from its accounting too, that is proof.

@@ -46,6 +46,11 @@ class Pilot(Requested):
         return row.silent and not row.state.final
 
     @property
+    def suspended(self) -> bool:
+        """True while the batch system says that its job is stopped: what runs in it stands still."""
+        return show.suspended(self._row())
+
+    @property
     def step(self) -> PilotStep | None:
         """Where the way to its agent stands (step, status, percent, text); None: there is nothing on the way."""
         return self._row().step
@@ -148,6 +153,17 @@ class Pilot(Requested):
     def release(self) -> None:
         """Let a held job wait for its turn again. Raises as :meth:`hold`."""
         _ask(self._session, "release", self._number)
+
+    def suspend(self) -> None:
+        """Stop its running job for a while: what runs there stands still, and nothing of it is lost.
+
+        Many batch systems allow this to operators only. Raises as :meth:`hold`.
+        """
+        _ask(self._session, "suspend", self._number)
+
+    def resume(self) -> None:
+        """Let a suspended job go on. Raises as :meth:`hold`."""
+        _ask(self._session, "resume", self._number)
 
     def renew(self) -> Pilot:
         """Ask for a pilot like this one that takes over; returns it at once.

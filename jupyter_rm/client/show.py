@@ -115,11 +115,21 @@ def reason_of(session: Session, table: BulkTable, index: int) -> str:
         if not any(not row.state.final and not row.spec.script for row in session._replica.ledger.pilots):
             return "waits: the session has no pilot" + again
         return _PLAIN[state] + again
+    pilot = int(table.pilot[index])
+    if state is TaskState.RUNNING and pilot >= 0 and suspended(session._replica.ledger.pilots[pilot]):
+        return f"stands still: {pilot_uid(pilot)} is suspended"
     return _PLAIN[state]
+
+
+def suspended(row: PilotRow) -> bool:
+    """Does the batch system say that its job is stopped for a while?"""
+    return not row.state.final and row.step is not None and (row.step.step, row.step.status) == ("suspend", "progress")
 
 
 def pilot_reason(row: PilotRow) -> str:
     """Return the reason of a pilot's state in words."""
+    if suspended(row) and row.step is not None:
+        return row.step.text
     if row.silent and not row.state.final:
         why = f" ({row.step.text})" if row.step is not None and row.step.status != "ok" and row.step.text else ""
         last = f"unreachable{why}, last known {row.state.name}"

@@ -181,12 +181,12 @@ class FetchFiles(Message, tag=18, frozen=True):
 
 
 class AskSite(Message, tag=19, frozen=True):
-    """What a person asks of sites: ``log in`` again, ``status`` now, ``hold`` or ``release`` the job of a pilot."""
+    """What a person asks of sites: ``log in``, ``status`` now; ``hold, release, suspend, resume`` the job of a pilot."""
 
     req: int
     session: str
     what: str = "log in"
-    pilot: int = -1  # -1: all; hold and release need one
+    pilot: int = -1  # -1: all; what is done to a job needs one
 
 
 class MoveFiles(Message, tag=20, frozen=True):

@@ -71,6 +71,7 @@ class SiteView(msgspec.Struct, frozen=True, omit_defaults=True):
         heard: when each part (jobs, queue, nodes, queues) was heard last; failures: why not since then, by part.
         number: of the collection that this is a picture of; it grows with every change.
         queues: where jobs can be put, with limits.
+        ops: what its batch system can be asked to do, such as ``hold`` and ``suspend``.
     """
 
     site: str
@@ -85,6 +86,7 @@ class SiteView(msgspec.Struct, frozen=True, omit_defaults=True):
     failures: dict[str, str] = {}
     number: int = 0
     queues: tuple[SiteQueue, ...] = ()
+    ops: tuple[str, ...] = ()
 
     def __repr__(self) -> str:
         own = sum(job.mine for job in self.jobs)

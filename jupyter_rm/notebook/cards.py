@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import functools
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -16,6 +16,8 @@ import numpy as np
 from ..client import show
 from ..client.bulk import Bulk
 from ..model.errors import JrmError
+from ..model.ledger import PilotRow
+from ..model.states import PilotState
 from ..model.units import human_s
 from ..views.texts import line
 from . import widgets
@@ -114,6 +116,28 @@ def _rows(*rows: tuple[str, Any]) -> list[list[str]]:
     return [[label, line(str(value))] for label, value in rows if value not in ("", None)]
 
 
+# What may be done to a pilot's job: the word, its label, what it does, what the card says once it was done.
+_JOB = (
+    ("hold", "Hold", "keep its job from starting", "it is held"),
+    ("release", "Release", "let it wait for its turn again", "it waits for its turn"),
+    ("suspend", "Suspend", "stop what runs in its job for a while", "it is suspended"),
+    ("resume", "Resume", "let it go on", "it goes on"),
+)
+
+
+def _job_buttons(row: PilotRow, ops: Collection[str]) -> list[dict[str, str]]:
+    """Return the buttons for what the batch system of a pilot can do to its job; none where it can do nothing."""
+    runs = row.state in (PilotState.STARTING, PilotState.ACTIVE, PilotState.DRAINING)
+    stopped = show.suspended(row)
+    why = {
+        "hold": "" if row.state is PilotState.QUEUED else "it does not wait in a queue",
+        "release": "" if row.state is PilotState.QUEUED else "it does not wait in a queue",
+        "suspend": "its job does not run" if not runs else "it is suspended" if stopped else "",
+        "resume": "" if stopped else "it is not suspended",
+    }
+    return [{"op": op, "label": label, "why": why[op], "help": help_} for op, label, help_, _ in _JOB if op in ops]
+
+
 def of_pilot(pilot: Pilot) -> Card:
     """Return the card of a pilot."""
     session = pilot._session
@@ -122,6 +146,7 @@ def of_pilot(pilot: Pilot) -> Card:
         row = pilot._row()
         final = row.state.final
         why = f"it has ended: {row.state.name}" if final else ""
+        seen = session._replica.sites.get(row.spec.site)
         return {
             "title": f"pilot {pilot.uid} at {row.spec.site}" + (f" · {row.spec.name}" if row.spec.name else ""),
             "state": row.state.name,
@@ -133,12 +158,17 @@ def of_pilot(pilot: Pilot) -> Card:
                 ("since", show.stamp(row.since)),
             ),
             "buttons": [
+                *(_job_buttons(row, seen.ops) if seen is not None and not final else ()),
                 {"op": "drain", "label": "Let it drain", "why": why, "help": "what runs may end, nothing new starts"},
                 {"op": "cancel", "label": "Cancel", "why": why, "help": "end it now; its tasks go back"},
             ],
         }
 
     def act(op: str) -> str:
+        for word, _, _, told in _JOB:
+            if op == word:
+                getattr(pilot, word)()
+                return told
         pilot.cancel(drain=op == "drain")
         return "it drains" if op == "drain" else "it is being ended"
 
@@ -182,4 +212,3 @@ def of_task(task: TaskHandle) -> Card:
         return f"submitted again as {again[0].uid}"
 
     return Card(task._session, draw, task.done, act, task._repr_mimebundle_)
-

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from ..client.session import _open
 from ..model.errors import JrmError
 from ..model.states import TaskState
-from .words import CELL_PARSERS, LINE_PARSERS, NAME_VERBS, UID_VERBS, options
+from .words import CELL_PARSERS, JOB_VERBS, LINE_PARSERS, NAME_VERBS, UID_VERBS, options
 
 if TYPE_CHECKING:
     from ..client.session import Session
@@ -55,7 +55,7 @@ def _values(words: list[str], magics: Magics) -> list[str]:
     if session is None:
         return []
     ledger = session._replica.ledger
-    if last == "--pilot":
+    if last == "--pilot" or (verb in JOB_VERBS and len(words) == 1):
         return [f"p.{row.number}" for row in ledger.pilots]
     if verb in UID_VERBS or last == "--after":
         uids = [f"t.{number}" for number in range(len(ledger.bulks) - 1, -1, -1)]

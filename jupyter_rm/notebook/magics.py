@@ -197,19 +197,14 @@ class Magics:
     def _pilots(self, _: Namespace) -> Any:
         return self.session.pilots()
 
-    def _hold(self, options: Namespace) -> Pilot:
+    def _job(self, options: Namespace) -> Pilot:
         pilot = self.session[options.uid]
         if not isinstance(pilot, Pilot):
             raise RequestError(f"{options.uid}: not a pilot", hint="name one, such as p.0", code="JRM-Q03")
-        pilot.hold()
+        getattr(pilot, options.verb)()
         return pilot
 
-    def _release(self, options: Namespace) -> Pilot:
-        pilot = self.session[options.uid]
-        if not isinstance(pilot, Pilot):
-            raise RequestError(f"{options.uid}: not a pilot", hint="name one, such as p.0", code="JRM-Q03")
-        pilot.release()
-        return pilot
+    _hold = _release = _suspend = _resume = _job
 
     def _form(self, options: Namespace) -> Any:
         from .launch import Launch

@@ -63,6 +63,8 @@ _LINE: dict[str, str] = {
     "status": "show the current session",
     "hold": "keep a pilot's job from starting",
     "release": "let a held job wait for its turn again",
+    "suspend": "stop a pilot's running job for a while",
+    "resume": "let a suspended job go on",
     "tasks": "list tasks",
     "nodes": "show the nodes of the pilots",
     "queue": "show what waits, and where the pilots stand in their queues",
@@ -92,6 +94,7 @@ _CELL = {
     "sh": "run the cell in a shell on another machine that keeps directory and variables",
     "script": "submit the cell as a batch script, as it is",
 }
+JOB_VERBS = ("hold", "release", "suspend", "resume")
 UID_VERBS = ("log", "follow", "story", "explain", "cancel")
 NAME_VERBS = ("open", "attach")
 VIEW_VERBS = ("tasks", "nodes", "queue", "timeline", "usage")
@@ -179,8 +182,9 @@ def _build(verb: str, cell: bool) -> Parser:
         add("-o", "--out", default="", help="store it under this name")
     elif verb == "status":
         add("--refresh", action="store_true", help="ask the batch systems now how the pilots stand")
-    elif verb in ("hold", "release"):
+    elif verb in JOB_VERBS:
         add("uid", help="such as p.0")
+        parser.set_defaults(verb=verb)
     elif verb == "wait":
         add("--timeout", type=float)
     elif verb == "sql":

@@ -229,21 +229,17 @@ class BatchSite:
             # Not every batch system says which numbers it does not know.
             missing = [record.id for record in self.status(wanted, tokens) if record.state is JobState.UNKNOWN]
             wanted = [id for id in wanted if id not in missing]
-        said = self._tell("cancel", wanted)
+        said = self.tell("cancel", wanted)
         return Acknowledged((*missing, *said.missing), said.text)
 
-    def hold(self, ids: Iterable[str]) -> Acknowledged:
-        """Keep waiting jobs from starting. Raises as ``cancel``; RequestError where this is not possible."""
-        return self._tell("hold", list(dict.fromkeys(ids)))
+    def tell(self, op: str, ids: Iterable[str]) -> Acknowledged:
+        """Keep waiting jobs from starting (``hold``, ``release``), or stop running ones (``suspend``, ``resume``).
 
-    def release(self, ids: Iterable[str]) -> Acknowledged:
-        """Let held jobs wait for their turn again. Raises as ``hold``."""
-        return self._tell("release", list(dict.fromkeys(ids)))
-
-    def _tell(self, op: str, ids: list[str]) -> Acknowledged:
+        Raises as ``cancel``; RequestError where this is not possible.
+        """
         missing: list[str] = []
         texts: list[str] = []
-        for some in self._portions(op, ids):
+        for some in self._portions(op, list(dict.fromkeys(ids))):
             said = self._ask(op, {"ids": some, "user": self._who(op)}, some)
             assert isinstance(said, Acknowledged)
             missing += said.missing

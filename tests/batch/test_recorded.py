@@ -194,6 +194,26 @@ def test_cancel_hold_release() -> None:
     assert isinstance(answer, Acknowledged) and "alice has deleted job 8" in answer.text
 
 
+def test_suspend_and_resume() -> None:
+    done = read(SGE, "suspend", "sge-8.1.9/suspend")
+    assert isinstance(done, Acknowledged) and done.text == "alice - suspended job 2"
+    for system, op, name, id in (
+        (SGE, "resume", "sge-8.1.9/resume-unknown", "999999"),
+        (SLURM, "suspend", "slurm-22.05/suspend-over", "5"),
+    ):
+        answer = read(system, op, name)
+        assert isinstance(answer, Acknowledged) and answer.missing == (id,)
+    for system, op, name, words in (
+        (SLURM, "suspend", "slurm-22.05/suspend-denied", "only an operator may suspend"),
+        (SLURM, "suspend", "slurm-22.05/suspend-waiting", "only a running job can be suspended"),
+        (SLURM, "resume", "slurm-22.05/resume-running", "only a suspended one resumed"),
+        (SGE, "suspend", "sge-8.1.9/suspend-denied", "only its owner"),
+    ):
+        with pytest.raises(BatchError) as caught:
+            read(system, op, name)
+        assert words in caught.value.translation and caught.value.raw in str(caught.value)
+
+
 def test_grid_engine_states() -> None:
     found = jobs(SGE, "status", "sge-8.1.9/status", asked=["1", "3", "4", "8"], utc_offset_s=3600)
     assert found["1"].state is JobState.RUNNING and found["1"].nodes == ("vm",) and found["1"].queue == "batch.q"

@@ -41,7 +41,7 @@ def test_a_job_is_held_and_released(far: Far, study: Session) -> None:
         pilot.hold()
     assert pilot.refresh() == "ACTIVE"
     here = study.pilot("local", cores=1)
-    with pytest.raises(jrm.RequestError, match="no job that waits"):
+    with pytest.raises(jrm.RequestError, match="no job at a batch system"):
         here.hold()
     assert here.wait("ACTIVE", 60) == "ACTIVE"
     assert here.refresh() == "ACTIVE"

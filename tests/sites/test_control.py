@@ -80,7 +80,7 @@ def test_held_released_and_seen_in_the_queue(there: Hand) -> None:
     assert held.detail == "held"
     picture = site.queue()
     assert [one.id for one in picture.mine] == [job.id] and job.id not in picture.places, "held: in no line"
-    assert site.release([job.id]).missing == ()
+    assert site.tell("release", [job.id]).missing == ()
     job.up()
     assert job.becomes(JobState.RUNNING).reason_text == "" or job.seen().reason
     picture = site.queue()
@@ -177,6 +177,6 @@ def test_the_name_that_another_file_gives(far: Hand, tmp_path_factory: pytest.Te
     job = far.submit(other, hold=True)
     if name == "slurm":
         assert job.seen().queue == queue
-    other.release([job.id])
+    other.tell("release", [job.id])
     job.up()
     assert job.becomes(JobState.RUNNING).queue == queue
