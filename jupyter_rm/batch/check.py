@@ -229,6 +229,20 @@ class _Checker:
                 except JrmError as error:
                     self.add(path, "a value that fits the attribute", error.message)
 
+    def collect(self, said: dict[str, str]) -> None:
+        """Check where one collection for all users lies."""
+        path, owner, url = (said.get(name, "") for name in ("shared", "owner", "url"))
+        if "shared" in said and not (path.startswith("/") and path.isprintable()):
+            self.add("collect.shared", "the full path of a directory there", path)
+        if "owner" in said and not re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,63}", owner):
+            self.add("collect.owner", "the name of an account there", owner)
+        if owner and not path:
+            self.add("collect.owner", "shared beside it", "none")
+        if "url" in said and not re.fullmatch(r"https://[A-Za-z0-9.\[\]:-]+(/[!-~]*)?", url):
+            self.add("collect.url", "an address that begins with https://, without name and password", url)
+        if path and url:
+            self.add("collect.url", "shared or url, not both", url)
+
     def probes(self, tree: dict[str, Any]) -> None:
         """Check what is to be asked of the site for its pilots' facts."""
         for name, probe in tree.items():
@@ -304,4 +318,5 @@ def problems_of(loaded: Loaded) -> list[Problem]:
         checker.operations(tree, attributes)
         checker.site(tree.get("site", {}), attributes)
     checker.probes(tree.get("probe", {}))
+    checker.collect(tree.get("collect", {}))
     return checker.problems

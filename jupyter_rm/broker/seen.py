@@ -70,6 +70,7 @@ def view_of(site: str, title: str, picture: SitePicture, ops: tuple[str, ...] = 
             for one in picture.queues[:MOST_QUEUES]
         ),
         ops,
+        sources={name: part.source for name, part in picture.parts.items() if part.source},
     )
 
 

@@ -21,6 +21,7 @@ from ..model.states import Cause
 from ..runtime.batchsite import BatchSite
 from ..runtime.bootstrap import SiteFacts, prepare, survey
 from ..runtime.collect import Collector
+from ..runtime.collect_shared import shared_of
 from ..runtime.connect import Connection, Connections, Event, Question
 from .faraway import Faraway
 from .lastword import stumbled, told
@@ -364,7 +365,9 @@ class Site(threading.Thread):
             user = self._facts.user
             self._batch = BatchSite(connection, system, user, float(self._facts.utc_offset_s), self._paths())
             self._system = system
-            self._collector = Collector(self._batch, polite=system.name != PLAIN)
+            pythons = [self._facts.linked, *(path for path, _ in self._facts.pythons)]
+            shared = shared_of(system, connection, [*filter(None, pythons)])
+            self._collector = Collector(self._batch, polite=system.name != PLAIN, shared=shared)
 
     def _paths(self) -> dict[str, str]:
         """Commands of a batch system are often found in login shells only."""

@@ -72,6 +72,7 @@ class SiteView(msgspec.Struct, frozen=True, omit_defaults=True):
         number: of the collection that this is a picture of; it grows with every change.
         queues: where jobs can be put, with limits.
         ops: what its batch system can be asked to do, such as ``hold`` and ``suspend``.
+        sources: by part, where it is from at a site with a collection for all its users.
     """
 
     site: str
@@ -87,6 +88,7 @@ class SiteView(msgspec.Struct, frozen=True, omit_defaults=True):
     number: int = 0
     queues: tuple[SiteQueue, ...] = ()
     ops: tuple[str, ...] = ()
+    sources: dict[str, str] = {}
 
     def __repr__(self) -> str:
         own = sum(job.mine for job in self.jobs)
@@ -98,5 +100,6 @@ class SiteView(msgspec.Struct, frozen=True, omit_defaults=True):
             lines.append(
                 f"  {'*' if job.mine else ' '} {job.id:<10} {job.user:<10} {job.state:<18} {line} {job.reason}"
             )
+        lines += [f"  {part}: {source}" for part, source in self.sources.items()]
         lines += [f"  {part}: {why}" for part, why in self.failures.items()]
         return "\n".join(lines)
