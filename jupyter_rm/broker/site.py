@@ -510,7 +510,9 @@ class Site(threading.Thread):
             return
         tokens = {id: pilot.record.token if self.checks_tokens else "" for id, pilot in own.items()}
         try:
-            heard = self._collector.status(tokens, asked)
+            # An older word of others must not make one that ran look as if it waited again.
+            borrow = not any(pilot.began for pilot in own.values())
+            heard = self._collector.status(tokens, asked, borrow)
         except BatchError as error:
             heard = []
             for pilot in own.values():

@@ -24,7 +24,7 @@ JOB_COLUMNS = (
 )
 PLACE_COLUMNS = (
     *("key", "title", "jobs", "others", "nodes", "up", "free", "mixed", "busy", "drained", "down", "unknown"),
-    *("heard_queue", "heard_nodes", "number", "failure"),
+    *("heard_queue", "heard_nodes", "number", "failure", "source"),
 )
 LINE_COLUMNS = ("key", "x", "x1", "y", "y1", "color", "hatch", "lit", "state", "uid", "text")
 ROW_COLUMNS = ("key", "y", "label")
@@ -225,4 +225,13 @@ def _place(name: str, view: SiteView) -> list[Any]:
         *(states.get(state, 0) if total else None for state in ("free", "mixed", "busy", "drained", "down", "unknown")),
         *(view.heard.get("queue") or view.heard.get("jobs"), view.heard.get("nodes"), view.number or None),
         line("; ".join(f"{part}: {why}" for part, why in view.failures.items())),
+        line(sources(view)),
     ]
+
+
+def sources(view: SiteView) -> str:
+    """Return where the parts of a view are from, each source once; empty: one's own commands."""
+    said: dict[str, list[str]] = {}
+    for part, source in view.sources.items():
+        said.setdefault(source, []).append(part)
+    return "; ".join(f"{', '.join(parts)}: {source}" for source, parts in said.items())

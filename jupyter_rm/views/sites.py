@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from ..model.sites import SiteView
+from .lines import sources
 from .pictures import Picture, Table, head
 from .tables import Source
 from .texts import line
@@ -16,7 +17,7 @@ from .windows import Window
 
 SITE_COLUMNS = (
     *("site", "title", "jobs", "others", "nodes", "free", "busy", "mixed", "offline", "heard_jobs", "heard_queue"),
-    *("heard_nodes", "failure"),
+    *("heard_nodes", "failure", "source"),
 )
 JOB_COLUMNS = (
     *(
@@ -89,6 +90,7 @@ def _site(view: SiteView) -> list[object]:
         *(sum(states.values()) or None, *(states.get(name, 0) for name in ("free", "busy", "mixed", "offline"))),
         *(view.heard.get(part) for part in ("jobs", "queue", "nodes")),
         line("; ".join(f"{part}: {why}" for part, why in view.failures.items())),
+        line(sources(view)),
     ]
 
 

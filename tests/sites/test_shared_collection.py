@@ -1,4 +1,4 @@
-"""One collection for all users of a site: how often it asks, whom it believes, and what takes over when it is no good."""
+"""One collection for all users of a site: how often it asks, whom it believes, what takes over when it is no good."""
 
 from __future__ import annotations
 

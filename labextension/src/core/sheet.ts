@@ -62,6 +62,7 @@ const PLACES: Sheet = {
     { name: 'down', title: trans => trans.__('Down'), kind: 'number' },
     { name: 'heard_queue', title: trans => trans.__('Jobs heard'), kind: 'age' },
     { name: 'heard_nodes', title: trans => trans.__('Nodes heard'), kind: 'age' },
+    { name: 'source', title: trans => trans.__('Heard from') },
     { name: 'number', title: trans => trans.__('Collection'), kind: 'number' },
     { name: 'failure', title: trans => trans.__('What failed since') }
   ]
