@@ -22,7 +22,7 @@ from ..model.columns import Column
 from ..model.describe import Shell, Task
 from ..model.errors import RequestError
 from ..model.messages import Accepted, Submit, SubmitBundle
-from . import blocking, capacity, grouping
+from . import blocking, capacity, grouping, here
 from .bulk import Bulk, joined
 from .functions import dump_arguments
 from .pilot import Pilot
@@ -234,7 +234,7 @@ def read(path: str | os.PathLike[str]) -> tuple[str, tuple[Any, ...], dict[str, 
     """
     path = Path(path)
     try:
-        said: dict[str, Any] = _toml.loads(path.read_text(encoding="utf-8"))
+        said: dict[str, Any] = _toml.loads(here.path(path, "file").read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, _toml.TOMLDecodeError) as error:
         why = getattr(error, "strerror", "") or str(error)
         hint = "jrm bundle make FILE writes one to start from"

@@ -18,7 +18,7 @@ from ..model.ids import parse_task
 from ..model.messages import FilesMoved, MoveFiles
 from ..model.staging import ON_TARGET, base_name, spaces, split
 from ..runtime.depot import copy_here
-from . import distant
+from . import distant, here
 
 if TYPE_CHECKING:
     from .pilot import Pilot
@@ -67,7 +67,7 @@ class SiteFiles:
             why = "holds a line break, a NUL or what is no character"
             raise RequestError(f"path: {text!a} {why}", hint="rename the file", code="JRM-Q92")
         if text == "~" or text.startswith(("/", "~/")):
-            return text if self._far else str(Path(text).expanduser())
+            return text if self._far else str(here.path(text, "path"))
         scheme, owner, path = split(text)
         if "://" in text and scheme not in ON_TARGET:
             raise RequestError(f"path: {text!r} is no place there", hint=f"use {', '.join(ON_TARGET)}", code="JRM-Q92")
@@ -114,7 +114,7 @@ class SiteFiles:
         Raises:
             SiteError, LinkError: it cannot be had.
         """
-        where, goal = self.path(path), Path(to).expanduser().resolve()
+        where, goal = self.path(path), here.path(to, "to").resolve()
         if goal.is_dir():
             goal /= base_name(where)
         if self._far:
@@ -135,8 +135,8 @@ class SiteFiles:
         Raises:
             RequestError: JRM-Q73, it is not here. SiteError, LinkError: it did not arrive.
         """
-        source = Path(local).expanduser().resolve()
-        if not source.exists():
+        source = here.path(local, "local").resolve()
+        if not here.exists(source):
             raise RequestError(f"local: {os.fspath(local)!r} is not there", hint="check the path", code="JRM-Q73")
         goal = self.path(to)
         if not os.fspath(to) or os.fspath(to).endswith("/"):

@@ -37,7 +37,12 @@ def after(session: Session, given: object) -> tuple[tuple[int, Picks], ...]:
         elif isinstance(item, Bulk):
             out += [(number, picks) for number, _, picks, _ in item.parts()]
         elif isinstance(item, str):
-            out += [(number, picks) for number, _, picks, _ in _parts(session[item])]
+            try:
+                named = session[item]
+            except RequestError as error:
+                error.message = f"after: {error.message}"
+                raise
+            out += [(number, picks) for number, _, picks, _ in _parts(named)]
         else:
             raise RequestError(f"after: {item!r} is no task", hint="give handles, bulks or uids", code="JRM-Q52")
     return tuple(out)

@@ -20,7 +20,7 @@ from ..model.facts import PilotSpec
 from ..model.ledger import PilotRow
 from ..model.messages import Accepted, CancelPilot, RequestPilot
 from ..model.states import PilotState
-from . import blocking, capacity, distant, show
+from . import blocking, capacity, distant, here, show
 from .named import StateName, names
 from .requested import Requested
 
@@ -251,7 +251,7 @@ def _body(script: object) -> tuple[str, bytes]:
         raise RequestError(
             f"script: {type(script).__name__} is no script", hint="give a path or the text of a script", code="JRM-Q28"
         )
-    path = Path(script).expanduser()
+    path = here.path(script, "script")
     try:
         return path.name, path.read_bytes()
     except OSError as error:

@@ -20,6 +20,7 @@ from ..broker.sites import parse
 from ..model.errors import RequestError, SiteError
 from ..model.units import human_mib
 from ..runtime.connect import Asker, ConnectSettings, connect
+from . import here
 from .sites import _NAME, _RESERVED, Person, _settings, put
 
 MOST_BYTES = 1 << 20
@@ -33,7 +34,7 @@ def _fetched(source: str) -> bytes:
             with urllib.request.urlopen(source, timeout=WAIT_S) as answer:  # noqa: S310 (of these two schemes)
                 body: bytes = answer.read(MOST_BYTES + 1)
         else:
-            with Path(source).expanduser().open("rb") as file:
+            with here.path(source, "source").open("rb") as file:
                 body = file.read(MOST_BYTES + 1)
     except (OSError, urllib.error.URLError, ValueError) as error:
         raise RequestError(f"{source}: {error}", hint="check the address", code="JRM-Q36") from None

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 from ..model.errors import LinkError, RequestError, SiteError
 from ..model.messages import FilesMoved, MoveFiles
 from ..model.staging import SHARED, SPACES, hidden, spaces
-from . import distant, files
+from . import distant, files, here
 
 if TYPE_CHECKING:
     from .pilot import Pilot
@@ -78,7 +78,7 @@ def bring(task: TaskHandle, patterns: Sequence[str], to: str | os.PathLike[str])
     sandbox = files.sandbox_of(task)
     if sandbox is None:
         return []
-    goal = Path(to).expanduser().resolve()
+    goal = here.path(to, "to").resolve()
     far = files.is_far(task, sandbox / "stdout")
     number = task._pilot_number()
     if far:
@@ -102,8 +102,8 @@ def bring(task: TaskHandle, patterns: Sequence[str], to: str | os.PathLike[str])
 
 
 def _found(path: str | os.PathLike[str]) -> Path:
-    found = Path(path).expanduser().resolve()
-    if not found.exists():
+    found = here.path(path, "stage").resolve()
+    if not here.exists(found):
         raise RequestError(f"stage: {os.fspath(path)!r} is not there", hint="check the path", code="JRM-Q73")
     return found
 
