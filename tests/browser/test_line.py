@@ -84,9 +84,9 @@ def test_a_person_sees_the_line(
     sites = queue.get_by_role("region", name="Sites, as they were heard of last")
     assert "Slurm" in sites.inner_text() and "ago" in sites.inner_text()
     queue.locator(".bk-Figure").nth(4).wait_for(state="visible", timeout=60_000)  # the line is seen once it has jobs
-    page.wait_for_timeout(1000)
+    until(page, lambda: "200 of 202 jobs" in queue.inner_text(), "how many jobs there are is not told")
+    page.evaluate("() => new Promise(done => requestAnimationFrame(() => requestAnimationFrame(done)))")
     shoot(page, "queue-line")
-    assert "200 of 202 jobs" in queue.inner_text()
     queue.get_by_label("Jobs", exact=True).fill("running")
     until(page, lambda: jobs.locator("tbody tr").count() == 1, "the search finds more than the job that runs")
     # A job that is chosen in the list is marked in the list, in the line and on the map.
