@@ -28,12 +28,14 @@ class Abroad:
 
     Attributes:
         known: its batch system tells of this host, shape (n,), bool; busy: how far jobs fill it, 0 to 1, shape (n,).
+        amounts: cores, GPUs and memory (GiB) of hosts that no pilot holds, 0 where not told, shape (3, n).
         user: place in ``users`` of whose jobs are the most there, -1: nobody's, shape (n,).
         users: (name, colour key). jobs: host's place -> what runs there, in words.
     """
 
     known: Array
     busy: Array
+    amounts: Array
     user: Array
     users: list[tuple[str, str]]
     jobs: dict[int, str]
@@ -55,6 +57,7 @@ def abroad(plan: Chart, sites: Mapping[str, SiteView]) -> Abroad:
     """Return what others do on the hosts of a chart; hosts that a pilot holds are one's own."""
     size = len(plan)
     known, busy, user = np.zeros(size, bool), np.zeros(size), np.full(size, -1, np.int64)
+    amounts = np.zeros((3, size))
     users: list[tuple[str, str]] = [(YOU, MINE)]
     number: dict[str, int] = {}
     jobs: dict[int, str] = {}
@@ -64,6 +67,7 @@ def abroad(plan: Chart, sites: Mapping[str, SiteView]) -> Abroad:
         for node in view.nodes:
             for place in where(node.name):
                 known[place], busy[place] = True, _BUSY.get(node.state, 0.0)
+                amounts[:, place] = node.cores, node.gpus, node.mem / 1024
         for host, some in runs(view).items():
             whose = Counter(YOU if job.mine else job.user for job in some).most_common(1)[0][0]
             if whose not in number:
@@ -72,8 +76,9 @@ def abroad(plan: Chart, sites: Mapping[str, SiteView]) -> Abroad:
             for place in where(host):
                 user[place], busy[place] = number[whose], busy[place] or 1.0
                 jobs[place] = _told(f"job {job.id} of {YOU if job.mine else job.user}" for job in some)
-    user[plan.pilot >= 0] = 0
-    return Abroad(known, busy, user, users, jobs)
+    own = plan.pilot >= 0
+    user[own], amounts[:, own] = 0, 0.0
+    return Abroad(known, busy, amounts, user, users, jobs)
 
 
 def _told(jobs: Iterable[str]) -> str:

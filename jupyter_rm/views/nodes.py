@@ -210,11 +210,14 @@ def _map(
     gpu_share = np.divide(busy[1], held[1], out=np.zeros(len(parts)), where=held[1] > 0)
     share = np.clip(np.maximum(share, gpu_share), 0.0, 1.0)
     known = np.zeros(len(parts))
+    there, used = held, busy  # in a cell, whoever holds it
     if around is not None:
         # What no pilot holds is as busy as its batch system says.
         known = sums(around.known)
         theirs = np.divide(sums(around.busy), np.diff(edges), out=np.zeros(len(parts)), where=np.diff(edges) > 0)
         share = np.where(held[0] > 0, share, theirs)
+        there = [own + sums(each) for own, each in zip(held, around.amounts, strict=True)]
+        used = [own + sums(each * around.busy) for own, each in zip(busy, around.amounts, strict=True)]
     states = _states(stage, window.at, marks)
     special = {name: sums(mask) for name, mask in states.items()}
     lit = sums(_lit(stage, window.select, chosen)) if window.select else np.zeros(len(parts))
@@ -237,7 +240,7 @@ def _map(
         fill = 1.0 if whole or color == "load" else float(filled[i])
         counts = int(running[i]), int(done[i]), int(failed[i])
         elsewhere = held[0][i] <= 0 and known[i] > 0
-        amounts = [number for kind in range(3) for number in (_short(held[kind][i]), _short(busy[kind][i]))]
+        amounts = [number for kind in range(3) for number in (_short(there[kind][i]), _short(used[kind][i]))]
         rows.append(
             [
                 *(part.key, part.label, x, w, y, round(y + h, 1), round(y + fill * h, 1), key),

@@ -138,6 +138,9 @@ def test_the_map_shows_whose_jobs_are_on_the_nodes_in_the_colours_of_the_queue()
     assert len(cells) == 8 and cells["n01"]["color"] == cells["n02"]["color"] == colors["bob"] == hue("bob")
     assert cells["n01"]["tasks"] == "job 1 of bob" and cells["n01"]["fill"] == cells["n01"]["top"]
     assert cells["n02"]["fill"] < cells["n02"]["top"], "mixed: not full"
+    amounts = {name: (cells[name]["cores"], cells[name]["busy"]) for name in ("n01", "n02", "n03", "n05")}
+    assert amounts == {"n01": (8, 8), "n02": (8, 4), "n03": (8, 0), "n05": (8, 0)}, "held by no pilot"
+    assert made.values["cores"] == [0, 0], "the session holds nothing"
     assert [cells[name]["state"] for name in ("n03", "n04", "n05")] == ["DOWN", "DRAINED", "IDLE"]
     assert "bob" in {row["text"] for row in records(made, "legend")}
     lit = {cell["label"] for cell in records(show(held, "nodes", layout="site", select=job_key(SITE, "1")), "cells")
@@ -155,4 +158,6 @@ def test_a_job_is_highlighted_in_every_layout_and_one_s_own_nodes_are_one_s_own(
         )
         assert next(cell["key"] for cell in cells if cell["lit"]) == name, layout
         assert {cell["color"] for cell in cells if cell["label"].endswith(("n01", "n05"))} == {MINE}
+        own = [(cell["cores"], cell["busy"]) for cell in cells if cell["label"].endswith(("n01", "n05"))]
+        assert own == [(8, 0), (8, 0)], "what a pilot holds is counted once, and no task runs on it"
     assert show(held, "timeline", select=job_key(SITE, "1")).tables["bars"] is not None
