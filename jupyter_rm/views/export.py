@@ -98,8 +98,12 @@ def page(view: str, picture: Picture, theme: str = "light", at: float | None = N
         "when": time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(at)),
         "loader": offline.loader(),
         "drawing": offline.drawing(made, themed=False),
-        "table": "".join(_text(name, picture.tables[name]) for name in _TOLD if name in picture.tables),
+        "table": "".join(_text(name, picture.tables[name]) for name in _TOLD if _has(picture, name)),
     }
+
+
+def _has(picture: Picture, name: str) -> bool:
+    return name in picture.tables and bool(picture.tables[name].rows)
 
 
 def _cell(column: str, value: Any) -> str:

@@ -78,11 +78,17 @@ def head(ledger: Ledger) -> dict[str, Any]:
 # ------------------------------------------------------------ summary
 
 
+def name_of(row: PilotRow) -> str:
+    """Return the name given to a pilot; a script of one's own is called one."""
+    spec = row.spec
+    return f"script {spec.name or spec.script_name}".rstrip() if spec.script else spec.name
+
+
 def pilot_row(row: PilotRow, running: int, reason: PilotReason) -> list[Any]:
     """Return the cells of a pilot, as in :data:`PILOT_COLUMNS`; times are seconds since 1970."""
     return [
         pilot_uid(row.number),
-        row.spec.name,
+        name_of(row),
         row.spec.site,
         row.state.name,
         row.silent,

@@ -21,7 +21,7 @@ from .axis import Axis
 from .grid import LEGEND_COLUMNS, UNITS, legend, pixels
 from .lines import MOST_JOBS, Lines, node_states
 from .palette import MARKS
-from .pictures import Picture, PilotReason, Table, Words, head
+from .pictures import Picture, PilotReason, Table, Words, head, name_of
 from .tables import Source
 from .texts import line
 from .windows import Window
@@ -74,7 +74,7 @@ def queue(source: Source, words: Words, window: Window, now: float) -> Picture:
     for number, row in enumerate(rows):
         low, high = _lane(number, len(rows))
         lit = int(row.number == chosen)
-        label = line(f"{pilot_uid(row.number)} {row.spec.name or place_of(row.spec.site)}", 20)
+        label = line(f"{pilot_uid(row.number)} {name_of(row) or place_of(row.spec.site)}", 20)
         lanes.append([pilot_uid(row.number), round((low + high) / 2, 1), label])
         bars += _life(row, edge, axis, (low, high), lit)
         sparks += _spark(row, edge, axis, (low, high))
@@ -171,7 +171,7 @@ def _line(row: PilotRow, reason: PilotReason, now: float) -> list[Any]:
     started = row.times.get(int(PilotState.STARTING)) or row.times.get(int(PilotState.ACTIVE))
     earliest, latest, certainty = _sure(row, now) if waits else (0.0, 0.0, "")
     return [
-        *(pilot_uid(row.number), row.spec.name, line(row.spec.site), row.state.name, row.silent),
+        *(pilot_uid(row.number), name_of(row), line(row.spec.site), row.state.name, row.silent),
         line(f"{step.step}: {step.text or step.status}") if step is not None and not row.state.final else "",
         *(line(reason(row)), row.cause.name if row.cause is not Cause.NONE else None, line(row.job_id)),
         line(row.spec.queue),

@@ -9,7 +9,7 @@ from ledger_kit import BEGIN, WORDS, Held
 from jupyter_rm.model import facts as f
 from jupyter_rm.model.ledger import MOST_PLACES, Ledger
 from jupyter_rm.model.states import Cause, PilotState
-from jupyter_rm.views import catalog
+from jupyter_rm.views import catalog, export
 from jupyter_rm.views.pictures import Picture
 from jupyter_rm.views.queue import place_of
 from jupyter_rm.views.windows import Window
@@ -101,6 +101,24 @@ def test_places_are_kept_bounded_and_through_a_snapshot() -> None:
     kept = held.ledger.pilots[0].places
     assert len(kept) <= MOST_PLACES + 1
     assert Ledger.load(held.ledger.dump()).pilots[0].places == kept
+
+
+def test_a_script_is_called_one() -> None:
+    held = Held()
+    ask(held, site="slurm+ssh://me@login", script=b"#!/bin/sh\ntrue\n", script_name="relax.sh")
+    ask(held, site="slurm+ssh://me@login", script=b"#!/bin/sh\ntrue\n")
+    ask(held, site="slurm+ssh://me@login", name="big")
+    made = show(held)
+    assert [row["name"] for row in records(made, "queue")] == ["big", "script", "script relax.sh"]
+    assert [row["label"] for row in records(made, "lanes")] == ["p.2 big", "p.1 script", "p.0 script relax.sh"]
+    summary = catalog.picture("summary", held, WORDS, Window(), NOW)
+    assert [row["name"] for row in records(summary, "pilots")] == ["big", "script", "script relax.sh"]
+
+
+def test_an_exported_queue_has_no_empty_tables() -> None:
+    page = export.page("queue", show(waiting()))
+    assert "<caption>queue</caption>" in page
+    assert "<caption>jobs</caption>" not in page and "<caption>places</caption>" not in page
 
 
 def test_sites_are_named_shortly() -> None:
