@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 from .cli_jobs import add_jobs
 from .cli_site import add_site
 from .cli_tunnel import add_tunnel
+from .client.prepared import add_words
 from .model.errors import JrmError, LinkError, ProtocolError, RequestError, SiteError, TaskError
 
 if TYPE_CHECKING:
@@ -192,6 +193,16 @@ def _job(options: argparse.Namespace) -> int:
         raise RequestError(f"{options.uid}: not a pilot", hint="name one, such as p.0", code="JRM-Q03")
     getattr(pilot, options.verb)()
     _say(options, _pilot_dict(pilot), repr(pilot))
+    return 0
+
+
+def _prepare(options: argparse.Namespace) -> int:
+    from dataclasses import asdict
+
+    from .client.prepared import from_words
+
+    made = from_words(_session(options), options)
+    _say(options, [asdict(each) for each in made], repr(made))
     return 0
 
 
@@ -446,6 +457,8 @@ def parser() -> argparse.ArgumentParser:
         "--set", dest="options", action="append", metavar="NAME=VALUE", help="another attribute of the site"
     )
     made.add_argument("--wait", action="store_true", help="block until it is active; asks what the login asks")
+    made = verb("prepare", _prepare, "make an environment for tasks at the pilots' sites from wheels sent from here")
+    add_words(made)
     verb("pilots", _pilots, "list the pilots")
     for name, command, text in (
         ("run", _run, "run a command as a task, wait, pass on its output and exit code"),

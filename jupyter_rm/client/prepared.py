@@ -6,6 +6,7 @@ index nor pip. Read next: :mod:`jupyter_rm.runtime.bootstrap.lock` (what is take
 
 from __future__ import annotations
 
+import argparse
 import html
 import json
 import os
@@ -14,16 +15,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypedDict
 
-import msgspec
-
 from ..model.errors import RequestError
 from ..model.ids import check_name
-from ..model.messages import FilesMoved, MoveFiles
-from ..runtime.bootstrap.lock import Python, Requirements, locked, pip
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
 
+    from ..model.messages import FilesMoved
     from .pilot import Pilot
     from .session import Session
 
@@ -79,6 +77,11 @@ def prepare(
     session: Session, name: str, requirements: str | os.PathLike[str] | Iterable[str], **how: Unpack[Sources]
 ) -> PreparedEnvs:
     """Make an environment at every account at which a pilot lives; see :meth:`Session.prepare_env`."""
+    # Only here: whoever builds a parser waits for none of it.
+    import msgspec
+
+    from ..runtime.bootstrap.lock import Python, Requirements, locked, pip
+
     check_name(name, "name")
     if unknown := set(how) - set(Sources.__annotations__):
         hint = "known: " + ", ".join(Sources.__annotations__)
@@ -107,11 +110,45 @@ def prepare(
     return made
 
 
+def add_words(parser: argparse.ArgumentParser) -> None:
+    """Give a parser the words of ``%jrm prepare`` and ``jrm prepare``."""
+    add = parser.add_argument
+    add("name", help="what tasks will call it: --named-env NAME")
+    add("requirements", nargs="*", help="as pip takes them, such as 'numpy==2.*'")
+    add("-r", "--file", default="", help="a requirements file instead")
+    add("--wheels", default="", help="a directory here to take all of them from")
+    add("--index-url", default="", help="another index than the one that pip is configured for")
+    add("--find-links", action="append", default=[], metavar="PLACE", help="a further directory or page with wheels")
+    add("--pilot", default="", help="only at the site of this pilot, such as p.0")
+    add("--update", action="store_true", help="resolve again although the answer is known")
+
+
+def from_words(session: Session, options: argparse.Namespace) -> PreparedEnvs:
+    """Do what such a line says.
+
+    Raises:
+        RequestError: also for a list beside a file, and for what is no pilot.
+    """
+    if options.file and options.requirements:
+        raise RequestError("prepare: a list and a file", hint="put all into the file", code="JRM-Q40")
+    how: Sources = {"find_links": options.find_links, "index_url": options.index_url, "update": options.update}
+    if options.wheels:
+        how["wheels"] = options.wheels
+    if options.pilot:
+        pilot = session[options.pilot] if options.pilot.startswith("p.") else None
+        if pilot is None:
+            raise RequestError(f"{options.pilot}: not a pilot", hint="name one, such as p.0", code="JRM-Q03")
+        how["pilot"] = pilot
+    return prepare(session, options.name, options.file or options.requirements, **how)
+
+
 def _full(path: str | os.PathLike[str]) -> str:
     return str(Path(path).expanduser().resolve())
 
 
 def _ask(session: Session, pilot: Pilot, what: str, *texts: str) -> dict[str, Any]:
+    from ..model.messages import MoveFiles
+
     connection = session._connection
     answer: FilesMoved = connection.request(
         MoveFiles(connection.number(), session.name, pilot._number, what, texts), MOST_S

@@ -206,6 +206,11 @@ class Magics:
 
     _hold = _release = _suspend = _resume = _job
 
+    def _prepare(self, options: Namespace) -> Any:
+        from ..client.prepared import from_words
+
+        return from_words(self.session, options)
+
     def _form(self, options: Namespace) -> Any:
         from .launch import Launch
 

@@ -9,6 +9,7 @@ import argparse
 import difflib
 from typing import Any, NoReturn
 
+from ..client.prepared import add_words
 from ..model.errors import RequestError
 
 
@@ -57,6 +58,7 @@ _LINE: dict[str, str] = {
     "sessions": "list all sessions",
     "pilot": "ask a site for a pilot",
     "pilots": "list the pilots",
+    "prepare": "make an environment for tasks at the pilots' sites from wheels sent from here",
     "bundle": "make, check or submit a file that holds a pilot and its work",
     "script": "submit a batch script of your own as it is",
     "jobs": "list the batch scripts",
@@ -134,6 +136,8 @@ def _build(verb: str, cell: bool) -> Parser:
         add("--sha256", default="", help="for install: of the file's bytes, as its publisher states it")
         add("--yes", action="store_true", help="for clean: remove what of ours lies there")
         add("--sandboxes", action="store_true", help="for clean: what tasks left behind too")
+    elif verb == "prepare":
+        add_words(parser)
     elif verb == "export":
         add("view", help="tasks, nodes, queue, timeline or usage")
         add("file", help="such as map.html or map.json")

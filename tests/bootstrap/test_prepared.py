@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import shlex
 import stat
 import tempfile
 import zipfile
@@ -16,9 +17,11 @@ from bootstrap_kit import PATIENT_S, Account
 from world_kit import end_world, set_home
 
 import jupyter_rm as jrm
+from jupyter_rm import cli
 from jupyter_rm.client import session as sessions
 from jupyter_rm.client.session import Session
 from jupyter_rm.model.errors import RequestError
+from jupyter_rm.notebook.magics import Magics
 
 
 def wheel(folder: Path, name: str, version: str, body: str, *needs: str) -> str:
@@ -137,7 +140,16 @@ def test_a_list_becomes_an_environment_where_there_is_no_internet(
     assert wrong.wait(PATIENT_S) == "FAILED" and "known: fit;" in wrong.reason, wrong.reason
 
 
-def test_on_this_machine_and_what_cannot_be_had(here: Session, wheels: Path, tmp_path: Path) -> None:
+def run_jrm(words: list[str], capsys: pytest.CaptureFixture[str]) -> list[dict[str, object]]:
+    capsys.readouterr()
+    assert cli.main(words) == 0
+    return list(json.loads(capsys.readouterr().out))
+
+
+def test_on_this_machine_and_what_cannot_be_had(
+    here: Session, wheels: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    sums = {path.name.split("-")[0]: hashlib.sha256(path.read_bytes()).hexdigest() for path in wheels.iterdir()}
     envs = tmp_path / "somebody/.jupyter_rm/envs"
     wheel(wheels, "lonely", "1.0", "", "nowhere-to-be-found>=3")
     (wheels / "broken-1.0-py3-none-any.whl").write_bytes(b"PK no zip")
@@ -170,5 +182,9 @@ def test_on_this_machine_and_what_cannot_be_had(here: Session, wheels: Path, tmp
     made = here.prepare_env("fit", listed, wheels=wheels)[0]
     assert Path(made.path).parent == envs
     assert here.submit(jrm.Task("tinypack-tool", named_env="fit")).result(PATIENT_S) == "tiny 1.2\n"
-    assert here.call(pow, 2, 5).result(PATIENT_S) == 32
+    words = f"prepare other tinydep --wheels '{wheels}' --pilot p.0"
+    shown = Magics({}).line(words)._repr_mimebundle_()
+    assert "other at " in shown["text/plain"] and "<pre>" in shown["text/html"]
+    said = run_jrm([*shlex.split(words), "-s", here.name, "--json"], capsys)
+    assert said[0]["lock"] == [["tinydep", "1.0", sums["tinydep"]]] and said[0]["how"] == "found"
     assert [number for number, _ in here.map(lambda n: twice(n), [4], named_env="fit").results()] == [8]
