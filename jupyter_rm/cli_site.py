@@ -21,7 +21,7 @@ def add_site(add: Callable[..., Parser], say: Say, shared: Parser) -> None:
     made = add(
         "site",
         lambda options: options.site_command(options, say),
-        "sites: list, show, check, explain, new, install, try, clean, schema",
+        "sites: list, show, check, explain, new, install, try, clean, collect, schema",
         shared,
     )
     actions = made.add_subparsers(dest="action", metavar="ACTION", required=True, parser_class=type(made))
@@ -34,11 +34,12 @@ def add_site(add: Callable[..., Parser], say: Say, shared: Parser) -> None:
         ("install", _install, "take a site file from a URL or path; a URL needs its SHA-256"),
         ("try", _try, "log in and look at the batch system; submits nothing"),
         ("clean", _clean, "say what of jupyter_rm lies in the account there; with --yes remove it"),
+        ("collect", _collect, "look at the batch system once, for all users: what an administrator's cron runs"),
         ("schema", _schema, "print the JSON Schema of site files, for editors"),
     ):
         one = actions.add_parser(name, help=text, description=text, parents=[shared])
         one.set_defaults(site_command=command)
-        if name in ("show", "explain", "try", "clean"):
+        if name in ("show", "explain", "try", "clean", "collect"):
             one.add_argument("name", help="a site, a URL or a batch system")
         if name == "check":
             one.add_argument("file")
@@ -49,6 +50,9 @@ def add_site(add: Callable[..., Parser], say: Say, shared: Parser) -> None:
             one.add_argument("--sha256", default="", help="of its bytes, as its publisher states it")
             one.add_argument("--name", default="", help="of the site here (default: the file's)")
             one.add_argument("--force", action="store_true", help="replace a file of that name")
+        if name == "collect":
+            text = "a file here, - for standard output (default: the directory of [collect] shared in the site's file)"
+            one.add_argument("--to", default="", metavar="FILE", help=text)
         if name == "clean":
             one.add_argument("--yes", action="store_true", help="remove it")
             one.add_argument("--sandboxes", action="store_true", help="what tasks left behind too")
@@ -121,6 +125,18 @@ def _clean(options: argparse.Namespace, say: Say) -> int:
     more = "" if found.removed or not found.parts else f"\n  next: jrm site clean {options.name} --yes"
     say(options, told, repr(found) + more)
     return 0
+
+
+def _collect(options: argparse.Namespace, say: Say) -> int:
+    from .client import sitecollect
+
+    made = sitecollect.collect(options.name, options.to)
+    told = {"to": made.to, "records": made.records, "failures": made.failures}
+    if options.to != "-":
+        say(options, told, repr(made))
+    elif made.failures:
+        _tell(repr(made))
+    return 3 if made.failures else 0
 
 
 def _schema(options: argparse.Namespace, say: Say) -> int:

@@ -34,7 +34,9 @@ if TYPE_CHECKING:
 PROGRAM = Path(__file__).with_name("collect_there.py")
 # A part is shown until it is so many pauses old; then one's own commands take over.
 TOO_OLD = 3.0
-RUN_S, FETCH_S, FETCH_AGAIN = 30.0, 20.0, 10.0
+RUN_S, FETCH_S = 30.0, 10.0
+# What a URL served counts for so long, and what was wrong with it, s.
+FETCH_AGAIN, FAILED_AGAIN = 10.0, 60.0
 # So many files that are not believed are stepped over in one look.
 TRIES, MOST_KNOWN = 4, 200
 REDIRECTS = 3
@@ -199,21 +201,32 @@ class SharedUrl:
     def __init__(self, url: str, wall: Callable[[], float] = time.time) -> None:
         self._url, self._wall = url, wall
         self._parts: Mapping[Part, Told] = {}
-        self._at = float("-inf")
+        self._again = float("-inf")
+        self._trouble = ""
         self._fetch: threading.Thread | None = None
 
     def look(self, part: Part, pause: float) -> Found:
         """As :class:`Shared` says."""
+        if time.monotonic() >= self._again:  # one answer serves for all parts
+            self._trouble = self._renewed()
+            self._again = time.monotonic() + (FAILED_AGAIN if self._trouble else FETCH_AGAIN)
         try:
-            if time.monotonic() - self._at > FETCH_AGAIN:  # one answer serves for all parts
-                self._parts, self._at = read(self._fetched()), time.monotonic()
             told, age = _part(self._parts, part, pause, self._wall())
         except Refused as error:
-            return Found(trouble=f"{self._url} {error}")
+            return Found(trouble=self._trouble or f"{self._url} {error}")
+        return Found(told, age, f"shared, {self._url}", trouble=self._trouble)
+
+    def _renewed(self) -> str:
+        """Fetch the document; return why that is not possible, empty when it is."""
+        try:
+            self._parts = read(self._fetched())
+        except Refused as error:
+            return f"{self._url} {error}"
         except (OSError, http.client.HTTPException, ValueError) as error:
-            reason = error.reason if isinstance(error, urllib.error.URLError) else error
-            return Found(trouble=f"{self._url}: {reason}")
-        return Found(told, age, f"shared, {self._url}")
+            # What went wrong below, unless a server answered: then its number says most.
+            below = isinstance(error, urllib.error.URLError) and not isinstance(error, urllib.error.HTTPError)
+            return f"{self._url}: {getattr(error, 'reason', error) if below else error}"
+        return ""
 
     def _fetched(self) -> bytes:
         """Fetch in a thread that nobody waits for: a server that gives a byte now and then holds up no pilot."""

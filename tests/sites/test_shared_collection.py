@@ -6,10 +6,14 @@ import json
 import os
 import secrets
 import shutil
+import ssl
+import subprocess
+import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -17,11 +21,12 @@ import pytest
 from cluster_kit import Cluster
 from sites_kit import Hand, hand
 
-from jupyter_rm.batch import JobState, load
+from jupyter_rm import cli
+from jupyter_rm.batch import JobState, check, load
 from jupyter_rm.batch.document import read
 from jupyter_rm.runtime.batchsite import BatchSite
 from jupyter_rm.runtime.collect import Collector
-from jupyter_rm.runtime.collect_shared import SharedPlace
+from jupyter_rm.runtime.collect_shared import SharedPlace, SharedUrl
 from jupyter_rm.runtime.connect import Connection, Nobody, connect
 
 ALICE, BOB = 29601, 29602
@@ -309,3 +314,154 @@ def test_own_jobs_are_believed_to_whom_the_site_names_alone(place: Place, hands:
     assert [one.state for one in strict.status(jobs, borrow=True)] == [JobState.QUEUED]
     assert "is not of bob" in strict.picture.parts["queue"].source
     assert "only bob collects there" in strict.picture.parts["queue"].source
+
+
+@dataclass
+class Web:
+    """A server with a certificate of its own: what it answers by path, and what it was asked."""
+
+    url: str
+    answers: dict[str, tuple[int, dict[str, str], bytes]]
+    asked: list[str]
+
+
+@pytest.fixture
+def web(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Web]:
+    made = ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes"]
+    made += ["-subj", "/CN=site", "-addext", "subjectAltName=IP:127.0.0.1", "-keyout", "key.pem", "-out", "cert.pem"]
+    subprocess.run(made, cwd=tmp_path, check=True, capture_output=True)
+    asked: list[str] = []
+    answers: dict[str, tuple[int, dict[str, str], bytes]] = {}
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            asked.append(self.path)
+            code, headers, body = answers[self.path]
+            self.send_response(code)
+            for name, value in headers.items():
+                self.send_header(name, value)
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, *_: object) -> None:
+            """Nobody reads it."""
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(tmp_path / "cert.pem", tmp_path / "key.pem")
+    server.socket = context.wrap_socket(server.socket, server_side=True)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "cert.pem"))
+    yield Web(f"https://127.0.0.1:{server.server_port}", answers, asked)
+    server.shutdown()
+    server.server_close()
+
+
+def test_a_url_is_read_with_limits_and_leads_nowhere_else(web: Web, monkeypatch: pytest.MonkeyPatch) -> None:
+    good = json.dumps({**document(), **document("nodes", at=time.time() - 100)}).encode()
+    web.answers |= {
+        "/site.json": (200, {}, good),
+        "/moved": (302, {"Location": "/site.json"}, b""),
+        "/round": (302, {"Location": "/round"}, b""),
+        "/plain": (302, {"Location": web.url.replace("https", "http") + "/site.json"}, b""),
+        "/file": (302, {"Location": "file:///etc/passwd"}, b""),
+        "/gone": (404, {}, b""),
+        "/large": (200, {}, b" " * ((16 << 20) + 1)),
+        "/page": (200, {}, b"<html>not yet</html>"),
+        "/old": (200, {}, json.dumps(document(at=time.time() - 181)).encode()),
+    }
+    shared = SharedUrl(web.url + "/site.json")
+    queue, nodes, queues = shared.look("queue", 60.0), shared.look("nodes", 300.0), shared.look("queues", 3600.0)
+    assert queue.told is not None and queue.told.records[0].user == "mallory" and not queue.trusted
+    assert nodes.told is not None and 99 < nodes.age < 200 and nodes.note() == f"shared, {web.url}/site.json"
+    assert queues.told is None and "holds no queues" in queues.trouble
+    assert web.asked == ["/site.json"], "one answer serves for all parts"
+    assert SharedUrl(web.url + "/moved").look("queue", 60.0).told is not None
+    for path, reason in {
+        "/round": "infinite loop",
+        "/plain": "no https",
+        "/file": "",
+        "/gone": "404",
+        "/large": "larger than",
+        "/page": "no document",
+        "/old": "s old",
+    }.items():
+        found = SharedUrl(web.url + path).look("queue", 60.0)
+        assert found.told is None and not found.busy and reason in found.trouble, (path, found)
+        assert found.note().startswith("own commands; shared collection: https://") and "root:" not in found.note()
+    monkeypatch.delenv("SSL_CERT_FILE")
+    found = SharedUrl(web.url + "/site.json").look("queue", 60.0)
+    assert found.told is None and "CERTIFICATE" in found.trouble.upper(), found
+
+
+def test_a_url_that_fails_is_no_more_than_that(web: Web, place: Place, hands: dict[str, Hand]) -> None:
+    job = hands["bob"].submit(hold=True)
+    web.answers["/site.json"] = (200, {}, json.dumps(document("nodes")).encode())
+    site = BatchSite(hands["bob"].connection, load("slurm"), "", env={"PATH": f"{place.bin}:/usr/bin:/bin"})
+    collector = Collector(site, Clock(), shared=SharedUrl(web.url + "/site.json"))
+    assert [one.id for one in collector.status({job.id: job.token})] == [job.id]
+    collector.look_around()
+    assert [node.name for node in collector.picture.nodes] == ["n1"] and not place.calls("nodes")
+    assert len(place.calls("queue")) == len(place.calls("queues")) == 1
+    assert "holds no queue" in collector.picture.parts["queue"].source
+
+
+def test_an_administrator_collects_for_all(
+    place: Place,
+    hands: dict[str, Hand],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    cluster = hands["alice"].cluster
+    assert cluster is not None
+    job = hands["alice"].submit(hold=True)
+    for name, text in (("XDG_CONFIG_HOME", "c"), ("JUPYTER_RM_HOME", "h")):
+        monkeypatch.setenv(name, str(tmp_path / text))
+    monkeypatch.setenv("JUPYTER_RM_SSH_CONFIG", str(cluster.client / "config"))
+    monkeypatch.setenv("JUPYTER_RM_SSH_AGENT", "0")
+    sites = tmp_path / "c" / "jupyter_rm" / "sites"
+    sites.mkdir(parents=True)
+    said = f'[collect]\nshared = "{place.path}"\nowner = "bob"\n'
+    (sites / "mine.toml").write_text(f'extends = "slurm"\n[site]\nurl = "slurm+ssh://bob@tb-slurm"\n{said}')
+    assert cli.main(["site", "check", "mine"]) == 0
+    capsys.readouterr()
+    assert cli.main(["--json", "site", "collect", "mine"]) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert told["records"]["nodes"] == 4 and told["records"]["queue"] >= 1
+    # All users read it, and none of them asks for anything.
+    collector = place.collector(hands["alice"], Clock(), owner="bob")
+    heard = collector.status({job.id: job.token}, borrow=True)
+    collector.look_around()
+    assert [(one.id, one.detail) for one in heard] == [(job.id, "held")] and len(collector.picture.nodes) == 4
+    assert not (place.bin / "calls").read_text()
+    assert collector.picture.parts["nodes"].source == "shared, collected by bob"
+    # For a web server: one document with all parts, and nothing of a listing's tokens, names or paths.
+    assert cli.main(["site", "collect", "mine", "--to", str(tmp_path / "site.json")]) == 0
+    body = (tmp_path / "site.json").read_bytes()
+    assert set(read(body)) == {"queue", "nodes", "queues"} and (tmp_path / "site.json").stat().st_mode & 0o777 == 0o644
+    assert job.token.encode() not in body and str(hands["alice"].place).encode() not in body
+    # What cannot be: said before or at the place.
+    capsys.readouterr()
+    assert cli.main(["site", "collect", "slurm+ssh://bob@tb-slurm"]) != 0
+    assert "JRM-Q40" in capsys.readouterr().err
+    assert cli.main(["site", "collect", "mine", "--to", str(tmp_path / "no" / "site.json")]) != 0
+    assert "JRM-S38" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("said", "where"),
+    [
+        ('shared = "relative/path"', "collect.shared"),
+        ('shared = "/a\\u001bb"', "collect.shared"),
+        ('shared = "/a"\nowner = "x y"', "collect.owner"),
+        ('owner = "svc"', "collect.owner"),
+        ('url = "http://site/x.json"', "collect.url"),
+        ('url = "https://me:secret@site/x.json"', "collect.url"),
+        ('shared = "/a"\nurl = "https://site/x.json"', "collect.url"),
+        ('path = "/a"', "collect.path"),
+    ],
+)
+def test_a_site_file_that_names_no_usable_collection_is_refused(said: str, where: str, tmp_path: Path) -> None:
+    (tmp_path / "mine.toml").write_text(f'extends = "slurm"\n[collect]\n{said}\n')
+    assert [problem.path for problem in check(tmp_path / "mine.toml")] == [where]
