@@ -1,7 +1,7 @@
 """The ledger: the one fold from facts to the current state of a session.
 
 The same code runs in the broker, on restart, in the notebook's replica, in offline replay and in the simulator. Columns
-of numbers, never an object per task: 43 bytes a task. It knows no clock and asks nobody; news that is late or repeated
+of numbers, never an object per task: 44 bytes a task. It knows no clock and asks nobody; news that is late or repeated
 changes nothing (:func:`jupyter_rm.model.states.advances`, here on whole arrays). Read next:
 :mod:`jupyter_rm.core.broker`.
 """
