@@ -18,6 +18,7 @@ from .records import (
     JobState,
     NodeRecord,
     Problem,
+    ProjectRecord,
     QueueRecord,
     Submitted,
 )
@@ -38,6 +39,7 @@ __all__ = [
     "JobState",
     "NodeRecord",
     "Problem",
+    "ProjectRecord",
     "QueueRecord",
     "Submitted",
     "check",

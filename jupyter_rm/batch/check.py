@@ -18,7 +18,7 @@ from .conditions import names as condition_names
 from .origin import Loaded
 from .readers import FORMATS
 from .records import JobRecord as Job
-from .records import NodeRecord, Problem, QueueRecord, Submitted
+from .records import NodeRecord, Problem, ProjectRecord, QueueRecord, Submitted
 from .shape import LAUNCHES, NODE_STATES, OF_PILOT, PROBE_PLACES, PROBE_TYPES, SHAPE, TYPE, state_word
 from .templates import TemplateError, holes
 from .values import FORMS, TYPES, Attribute, accept
@@ -39,6 +39,7 @@ OPS: dict[str, str] = {
     "suspend": "",
     "resume": "",
     "queues": "queue",
+    "projects": "project",
     "nodes": "node",
     "version": "",
 }
@@ -49,6 +50,7 @@ RECORDS: dict[str, tuple[str, ...]] = {
     "submitted": tuple(name for name in Submitted.__struct_fields__ if name != "warnings"),
     "job": tuple(name for name in Job.__struct_fields__ if name not in ("detail", "raw_state", "reason_text")),
     "queue": QueueRecord.__struct_fields__,
+    "project": ProjectRecord.__struct_fields__,
     "node": tuple(name for name in NodeRecord.__struct_fields__ if name != "raw_state"),
 }
 
@@ -103,6 +105,8 @@ class _Checker:
             if attribute.type not in TYPES:
                 self.add(f"{path}.type", f"one of {', '.join(TYPES)}", attribute.type)
                 continue
+            if attribute.choices_from and OPS.get(attribute.choices_from) not in ("queue", "project"):
+                self.add(f"{path}.choices_from", "queues or projects", attribute.choices_from)
             if attribute.type == "choice" and not attribute.choices and not attribute.choices_from:
                 self.add(f"{path}.choices", "choices of a choice", "none")
             for bound in ("min", "max"):
@@ -275,7 +279,7 @@ class _Checker:
         for name in said:
             if name not in fields:
                 self.add(f"{path}.fields.{name}", f"one of {', '.join(fields)}", name)
-        key = "name" if "max_nodes" in fields or "load" in fields else "id"
+        key = "id" if "id" in fields else "name"
         if key not in said:
             self.add(f"{path}.fields.{key}", "where it stands", "none")
         if key == "id" and "state" in fields and "state" not in said:
@@ -308,6 +312,8 @@ def problems_of(loaded: Loaded) -> list[Problem]:
         for key in ("match", "say"):
             if key not in rule:
                 checker.add(f"errors.{name}.{key}", "what to look for and what to say", "none")
+        if rule.get("about") and rule["about"] not in tree.get("attributes", {}):
+            checker.add(f"errors.{name}.about", "the name of an attribute", rule["about"])
         for op in rule.get("ops", []):
             if op not in OPS:
                 checker.add(f"errors.{name}.ops", f"some of {', '.join(OPS)}", op)

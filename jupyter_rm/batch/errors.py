@@ -44,9 +44,11 @@ class Failures:
         retry: bool = False,
         refused: bool = False,
         words: str = "",
+        about: str = "",
     ) -> BatchError:
         error = BatchError(said, code=code, hint=hint, retry=retry)
         error.op, error.rc, error.raw, error.translation, error.refused = op, rc, raw[-4000:], words, refused
+        error.about = about
         return error
 
     def _translated(self, op: str, raw: str, rc: int | None) -> BatchError | None:
@@ -67,6 +69,7 @@ class Failures:
                     retry=rule.get("retry", False),
                     refused=rule.get("refused", not rule.get("retry", False)),
                     words=words,
+                    about=rule.get("about", ""),
                 )
         return None
 

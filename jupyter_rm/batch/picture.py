@@ -9,7 +9,7 @@ import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
-from .records import JobRecord, JobState, NodeRecord, QueueRecord
+from .records import JobRecord, JobState, NodeRecord, ProjectRecord, QueueRecord
 
 
 @dataclass(frozen=True)
@@ -103,8 +103,10 @@ class SitePicture:
     Attributes:
         number: grows with every change.
         jobs: own jobs by id; estimates: believed starts (epoch s) that no listing of jobs holds, by id.
-        queue: the last listing of everybody's jobs; nodes, queues: of the site.
-        parts: by name (``jobs, queue, estimate, nodes, queues``) how fresh each is; a missing one was never asked for.
+        queue: the last listing of everybody's jobs; nodes, queues: of the site;
+        projects: that jobs of this account can be charged to.
+        parts: by name (``jobs, queue, estimate, nodes, queues, projects``) how fresh each is; a missing one was never
+            asked for.
     """
 
     number: int = 0
@@ -113,6 +115,7 @@ class SitePicture:
     queue: QueuePicture = QueuePicture()
     nodes: tuple[NodeRecord, ...] = ()
     queues: tuple[QueueRecord, ...] = ()
+    projects: tuple[ProjectRecord, ...] = ()
     parts: Mapping[str, Part] = field(default_factory=dict)
 
     def age(self, part: str, now: float) -> float | None:

@@ -164,6 +164,12 @@ class QueueRecord(msgspec.Struct, frozen=True):
     queued: int | None = None
 
 
+class ProjectRecord(msgspec.Struct, frozen=True):
+    """A project (account) that jobs of this person can be charged to."""
+
+    name: str
+
+
 class NodeRecord(msgspec.Struct, frozen=True):
     """A node: ``state`` is one of free, busy, mixed, offline, unknown; ``raw_state`` as the batch system wrote it."""
 
@@ -187,7 +193,7 @@ class Submitted(msgspec.Struct, frozen=True):
 
 
 class Acknowledged(msgspec.Struct, frozen=True):
-    """A cancel, hold, release, suspend or resume was taken; ``missing`` are jobs that the batch system does not know (any more)."""
+    """What was told a job was taken; ``missing`` are jobs that the batch system does not know (any more)."""
 
     missing: tuple[str, ...] = ()
     text: str = ""
@@ -225,7 +231,8 @@ class BatchError(SiteError):
     Attributes:
         op: which operation; rc: the command's exit code; raw: its output verbatim (at most 4,000 characters);
         translation: the same in plain words, empty when nobody has translated it yet; refused: it is certain that
-        the batch system took nothing (otherwise a failed submit may have made a job all the same).
+        the batch system took nothing (otherwise a failed submit may have made a job all the same). about: the attribute
+        that was refused, where that is known.
     """
 
     op: str = ""
@@ -233,9 +240,10 @@ class BatchError(SiteError):
     raw: str = ""
     translation: str = ""
     refused: bool = False
+    about: str = ""
 
     def __reduce__(self) -> tuple[object, ...]:
-        state = {name: getattr(self, name) for name in ("op", "rc", "raw", "translation", "refused")}
+        state = {name: getattr(self, name) for name in ("op", "rc", "raw", "translation", "refused", "about")}
         return (_again, (self.message, self.code, self.hint, self.retry, state))
 
 

@@ -133,6 +133,7 @@ SHAPE: dict[str, Any] = {
             "code": "text",
             "retry": "flag",
             "refused": "flag",
+            "about": "text",
             "ops": "texts",
         }
     },

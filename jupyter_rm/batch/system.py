@@ -28,6 +28,7 @@ from .records import (
     JobRecord,
     JobState,
     NodeRecord,
+    ProjectRecord,
     QueueRecord,
     Submitted,
 )
@@ -35,7 +36,7 @@ from .templates import Hole, fill, holes
 from .translate import Translator
 from .values import Attribute, Value, resolve, written
 
-Answer = Submitted | Acknowledged | list[JobRecord] | list[QueueRecord] | list[NodeRecord]
+Answer = Submitted | Acknowledged | list[JobRecord] | list[QueueRecord] | list[ProjectRecord] | list[NodeRecord]
 
 
 class BatchSystem:
@@ -117,7 +118,7 @@ class BatchSystem:
 
         Args:
             op: ``submit, script, status, final, ended, find, estimate, cancel, hold, release, suspend,
-                resume, queues, nodes, version``.
+                resume, queues, projects, nodes, version``.
                 A user's own ``script`` is asked for with what is given and nothing else: no defaults.
             values: by attribute name; ``ids`` is the list of job ids, ``user`` the account on the machine.
             choices: discovered choices by attribute.
@@ -249,7 +250,7 @@ class BatchSystem:
             utc_offset_s: what local time on that machine is ahead of UTC, for times printed without a zone.
 
         Returns:
-            Submitted, Acknowledged, or a list of JobRecord, QueueRecord or NodeRecord.
+            Submitted, Acknowledged, or a list of JobRecord, QueueRecord, ProjectRecord or NodeRecord.
 
         Raises:
             BatchError: a SiteError with raw output and translation. It concludes nothing about any job; only with
@@ -310,6 +311,8 @@ class BatchSystem:
             return Submitted(ids[-1]["id"], ids[-1].get("cluster", ""), err.strip()[:4000])
         if kind == "queue":
             return list({one["name"]: QueueRecord(**one) for one in fields}.values())
+        if kind == "project":
+            return list({one["name"]: ProjectRecord(**one) for one in fields}.values())
         if kind == "node":
             return self._translate.nodes(fields)
         jobs = {record.id: record for record in map(self._translate.job, fields)}

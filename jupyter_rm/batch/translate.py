@@ -99,7 +99,7 @@ class Translator:
                 detail = "signal" if one.get("signal") else detail
         elif state is JobState.FAILED and not detail and one.get("signal"):
             detail = "signal"
-        elif override:
+        elif override and raw:  # a reason without a state concludes nothing
             state, detail = state_word(override) or (state, detail)
         if not one.get("limit_s"):
             one.pop("limit_s", None)

@@ -36,6 +36,8 @@ if TYPE_CHECKING:
 log = logging.getLogger("jupyter_rm.broker")
 # The batch system is asked so long after a submission for the first time: most jobs have not begun before, s.
 STATUS_SOON = 2.0
+# Of what a site offers a refusal names so many at most.
+MOST_NAMED = 20
 # How often a submission whose end is unclear is looked for before it counts as never made, and the pause between, s.
 RESOLVE_TIMES, RESOLVE_PAUSE = 3, 4.0
 # ... and the pause when the batch system does not answer at all.
@@ -175,6 +177,9 @@ class Faraway(Watched):
         return self._site.batch.submit(values, f"{self.record.place}/spec", f"{self.record.place}/job.sh")
 
     def _refused(self, error: JrmError) -> None:
+        about = error.about if isinstance(error, BatchError) else ""
+        if about and (known := self._site.choices(about)):
+            error.hint = f"{error.hint}; known there: {', '.join(known[:MOST_NAMED])}"
         self.fail(error, "submit", Cause.SUBMIT_REJECTED)
 
     def _submitted(self, job_id: str) -> None:

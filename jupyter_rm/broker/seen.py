@@ -70,6 +70,7 @@ def view_of(site: str, title: str, picture: SitePicture, ops: tuple[str, ...] = 
             for one in picture.queues[:MOST_QUEUES]
         ),
         ops,
+        projects=tuple(one.name for one in picture.projects[:MOST_QUEUES]),
         sources={name: part.source for name, part in picture.parts.items() if part.source},
     )
 
@@ -105,7 +106,8 @@ class Seen:
         whose = frozenset(sessions)
         before = self._last.get(view.site)
         self._last[view.site] = (whose, view)
-        if view.queues and (before is None or before[1].heard.get("queues") != view.heard.get("queues")):
+        parts = ("queues", "projects")
+        if view.queues and (before is None or any(before[1].heard.get(one) != view.heard.get(one) for one in parts)):
             self._keep(view)
         for session in whose:
             self._say(session, lambda label: SiteSeen(label, view))
@@ -117,7 +119,11 @@ class Seen:
 
         # A form without choices is a nuisance, no failure.
         with contextlib.suppress(OSError, JrmError):
-            remember(self._home, Found(view.site, view.heard.get("queues", 0.0), view.title, view.queues))
+            missed = view.failures.get("projects", "")
+            told = Found(
+                view.site, view.heard.get("queues", 0.0), view.title, view.queues, "", "", view.projects, missed
+            )
+            remember(self._home, told)
 
     def came(self, session: str, label: str) -> list[Message]:
         """Return what is known, for somebody who follows a session now."""

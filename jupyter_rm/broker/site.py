@@ -173,6 +173,16 @@ class Site(threading.Thread):
             return 0, 0, 0.0
         return (*self._collector.place(job_id), self._collector.picture.estimates.get(job_id, 0.0))
 
+    def choices(self, name: str) -> list[str]:
+        """Return what the site itself offers for an attribute, such as the projects of this account; [] not told."""
+        op = self.system.attributes[name].choices_from
+        try:
+            offers = self.batch.projects() if op == "projects" else self.batch.queues() if op == "queues" else []
+        except JrmError as error:
+            log.info("%s: %s", self.site.text, error)
+            return []
+        return [one.name for one in offers]
+
     def tidy(self, record: Record) -> None:
         """Remove what holds the keys of a pilot that is over; its logs stay."""
         if record.place and self._connection is not None and self._connection.alive:

@@ -1,4 +1,4 @@
-"""Finding out what a site offers, for its launch form: log in, look which queues there are, write it down.
+"""Finding out what a site offers, for its launch form: log in, look which queues and projects there are, write it down.
 
 Only logins that ask nothing are tried: a person answers where a pilot is started. The broker writes the same down
 whenever it looks at a site, so this is for a site that no pilot was asked of yet. Read next:
@@ -10,6 +10,8 @@ from __future__ import annotations
 import contextlib
 import threading
 import time
+
+import msgspec
 
 from ..batch import load, recognise
 from ..broker.sites import AUTO, PLAIN, parse, search_path
@@ -44,10 +46,9 @@ def discover(site: str) -> Found:
             return before
         _tried[site] = time.monotonic()
         try:
-            system, queues = _look(site)
-            made = Found(site, time.time(), system, queues)
+            made = _look(site)
         except JrmError as error:
-            made = Found(site, before.at, before.system, before.queues, error.message, error.hint)
+            made = msgspec.structs.replace(before, failure=error.message, hint=error.hint)
         with contextlib.suppress(OSError, JrmError):
             remember(_home(), made)
         return made
@@ -59,7 +60,7 @@ def _home() -> Home:
     return Home.locate(current().profile)
 
 
-def _look(site: str) -> tuple[str, tuple[SiteQueue, ...]]:
+def _look(site: str) -> Found:
     from ..runtime.batchsite import BatchSite
     from ..runtime.bootstrap import survey
     from ..runtime.connect import Nobody, connect
@@ -83,10 +84,17 @@ def _look(site: str) -> tuple[str, tuple[SiteQueue, ...]]:
         path = {"PATH": facts.path} if facts.path else {}
         batch = BatchSite(connection, load(system, search_path()), facts.user, float(facts.utc_offset_s), path)
         found = batch.queues()
-    return batch.system.title, tuple(
+        projects: tuple[str, ...] = ()
+        missed = ""
+        try:
+            projects = tuple(one.name for one in batch.projects())
+        except SiteError as error:  # the queues stand all the same
+            missed = error.message
+    queues = tuple(
         SiteQueue(
             *(one.name, one.open, one.default, one.max_walltime_s or 0.0, one.max_nodes or 0),
             *(one.cores_per_node or 0, one.mem_mib or 0),
         )
         for one in found
     )
+    return Found(site, time.time(), batch.system.title, queues, "", "", projects, missed)

@@ -414,6 +414,7 @@ def _jobs(site: Any) -> str:
 _LOOKS: dict[str, Callable[[Any], str]] = {
     "version": lambda site: site.version() or "not told",
     "queues": _queues,
+    "projects": lambda site: ", ".join(one.name for one in site.projects()) or "not told",
     "nodes": _nodes,
     "jobs": _jobs,
 }

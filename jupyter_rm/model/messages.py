@@ -181,7 +181,7 @@ class FetchFiles(Message, tag=18, frozen=True):
 
 
 class AskSite(Message, tag=19, frozen=True):
-    """What a person asks of sites: ``log in``, ``status`` now; ``hold, release, suspend, resume`` the job of a pilot."""
+    """What a person asks of sites: ``log in``, ``status``; ``hold, release, suspend, resume`` a pilot's job."""
 
     req: int
     session: str

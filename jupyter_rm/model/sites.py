@@ -71,6 +71,7 @@ class SiteView(msgspec.Struct, frozen=True, omit_defaults=True):
         heard: when each part (jobs, queue, nodes, queues) was heard last; failures: why not since then, by part.
         number: of the collection that this is a picture of; it grows with every change.
         queues: where jobs can be put, with limits.
+        projects: what jobs of this account can be charged to.
         ops: what its batch system can be asked to do, such as ``hold`` and ``suspend``.
         sources: by part, where it is from at a site with a collection for all its users.
     """
@@ -88,6 +89,7 @@ class SiteView(msgspec.Struct, frozen=True, omit_defaults=True):
     number: int = 0
     queues: tuple[SiteQueue, ...] = ()
     ops: tuple[str, ...] = ()
+    projects: tuple[str, ...] = ()
     sources: dict[str, str] = {}
 
     def __repr__(self) -> str:

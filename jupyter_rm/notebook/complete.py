@@ -50,6 +50,8 @@ def _values(words: list[str], magics: Magics) -> list[str]:
         return sites(session)
     if verb == "sh" and len(words) == 1:
         return ["local", *hosts()]
+    if last in ("--queue", "--project") and verb in ("pilot", "script") and len(words) > 2:
+        return _offered(words[1], last)
     if last == "--set":
         return _attributes(words[1])
     if session is None:
@@ -87,6 +89,14 @@ def hosts() -> list[str]:
         return []
     words = [line.split() for line in lines if line.strip().lower().startswith("host ")]
     return [name for each in words for name in each[1:] if not set(name) & set("*?!")]
+
+
+def _offered(site: str, option: str) -> list[str]:
+    """Return what was found at a site for an option; asks nobody."""
+    from ..client.discover import known
+
+    found = known(site)
+    return list(found.projects) if option == "--project" else [each.name for each in found.queues if each.open]
 
 
 def _attributes(site: str) -> list[str]:

@@ -19,6 +19,7 @@ from ..batch import (
     JobRecord,
     JobState,
     NodeRecord,
+    ProjectRecord,
     QueueRecord,
     Submitted,
 )
@@ -286,6 +287,11 @@ class BatchSite:
     def queues(self) -> list[QueueRecord]:
         """Return the queues (partitions) and their limits; empty where it does not tell. Raises as ``queue``."""
         return self._list("queues", QueueRecord)
+
+    def projects(self) -> list[ProjectRecord]:
+        """Return what jobs of this account can be charged to; empty where it does not tell. Raises as ``queue``."""
+        found = self._ask("projects", {"user": self._who("projects")}) if self.can("projects") else []
+        return [one for one in found if isinstance(one, ProjectRecord)]
 
     def version(self) -> str:
         """Return what the batch system calls itself, one line. Raises as ``queue``."""

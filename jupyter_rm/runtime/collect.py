@@ -72,6 +72,7 @@ class Collector:
             "estimate": LEAST_NODES,
             "nodes": max(LEAST_NODES, poll.get("nodes_s", 0.0)),
             "queues": max(LEAST_NODES, poll.get("queues_s", 0.0)),
+            "projects": max(LEAST_NODES, poll.get("queues_s", 0.0)),
         }
         self._asked: dict[str, float] = {}
         self._listed = float("-inf")  # the last listing of jobs, of whatever kind
@@ -208,7 +209,7 @@ class Collector:
     # --- the site
 
     def look_around(self) -> bool:
-        """Ask for nodes and queues if it is time; return whether anything was heard.
+        """Ask for nodes, queues and projects if it is time; return whether anything was heard.
 
         Raises:
             LinkError: the connection is lost. What the batch system cannot say is noted in the picture.
@@ -221,6 +222,10 @@ class Collector:
                 if self._turn_of(part):
                     with contextlib.suppress(BatchError):
                         heard |= self._gather(part, ask)
+            if self._turn_of("projects"):  # one's own: no collection for all has them
+                with contextlib.suppress(BatchError):
+                    self._show("projects", projects=tuple(self._try("projects", self.site.projects)))
+                    heard = True
         return heard
 
     def _gather(self, part: Which, ask: Callable[[], Iterable[Any]]) -> bool:

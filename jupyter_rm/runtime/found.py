@@ -1,4 +1,4 @@
-"""What was found out about sites: their queues and limits, one small file each, so that forms can offer them at once.
+"""What was found out about sites: queues, limits, projects; one small file each, so that forms offer them at once.
 
 Whoever looks at a site writes what it heard; whoever fills a form reads it, with its age. Nothing secret is in it.
 Knows files; asks no site. Read next: :mod:`jupyter_rm.views.forms`, :mod:`jupyter_rm.client.discover`.
@@ -21,7 +21,8 @@ MOST = 1 << 20  # bytes of a file that is read
 class Found(msgspec.Struct, frozen=True, omit_defaults=True):
     """What is known of a site: ``at`` when its queues were heard of (epoch s, 0: never).
 
-    ``failure`` is why not since then, with its ``hint``.
+    ``failure`` is why not since then, with its ``hint``; ``projects`` are what jobs can be charged to, ``missed`` is
+    why they are not known.
     """
 
     site: str
@@ -30,6 +31,8 @@ class Found(msgspec.Struct, frozen=True, omit_defaults=True):
     queues: tuple[SiteQueue, ...] = ()
     failure: str = ""
     hint: str = ""
+    projects: tuple[str, ...] = ()
+    missed: str = ""
 
 
 _decoder = msgspec.json.Decoder(Found)

@@ -137,7 +137,7 @@ def form_of(
     Args:
         system: its description. values: what a person gave, by attribute; None and empty texts are "not given".
         site: the name or URL that is asked for. choices: known ones by attribute, such as the queues.
-        discovered: what was found at the site: its queues are choices, and their limits hold.
+        discovered: what was found at the site: its queues and projects are choices, and limits of queues hold.
         hidden: attributes that this person does not want to see; they are sent with their defaults, as ever.
 
     Returns:
@@ -154,6 +154,8 @@ def form_of(
     found = dict(choices or {})
     if queues:
         found.setdefault("queue", [queue.name for queue in queues if queue.open])
+    if discovered is not None and discovered.projects and "project" in fields:
+        found.setdefault("project", list(discovered.projects))
     hidden = {name for name in hidden if name in fields and not fields[name].required}
     values = {name: value for name, value in values.items() if name not in hidden}
     given = {name: value for name, value in values.items() if value is not None and value != ""}
@@ -243,10 +245,14 @@ def _told(found: Found | None, can: bool) -> dict[str, Any]:
     if found.at:
         count = len(found.queues)
         age = human_s(max(0.0, time.time() - found.at))
-        text = f"{count} queue{'s' if count != 1 else ''}, found {age} ago"
+        text = f"{count} queue{'s' if count != 1 else ''}"
+        text += f", {len(found.projects)} project{'s' if len(found.projects) != 1 else ''}" if found.projects else ""
+        text += f", found {age} ago"
     failure = found.failure and f"Queues were not found: {found.failure}; type them in" + (
         f" (next: {found.hint})" if found.hint else ""
     )
+    if found.missed and not failure:
+        failure = f"Projects were not found: {found.missed}; type yours in"
     return {"can": True, "at": found.at or None, "text": text, "failure": failure}
 
 

@@ -14,6 +14,7 @@ from jupyter_rm.batch import (
     JobRecord,
     JobState,
     NodeRecord,
+    ProjectRecord,
     QueueRecord,
     Submitted,
     load,
@@ -192,6 +193,16 @@ def test_cancel_hold_release() -> None:
         assert isinstance(answer, Acknowledged) and answer.missing == ("999999",)
     answer = read(SGE, "cancel", "sge-8.1.9/cancel-two")
     assert isinstance(answer, Acknowledged) and "alice has deleted job 8" in answer.text
+
+
+def test_projects() -> None:
+    assert read(SLURM, "projects", "slurm-22.05/projects") == [ProjectRecord("proj2"), ProjectRecord("tb")]
+    assert read(SLURM, "projects", "slurm-22.05/projects-nobody") == []
+    assert read(SGE, "projects", "sge-8.1.9/projects-none") == []
+    for name, about in (("badaccount", "project"), ("badqueue", "queue"), ("badqos", "")):
+        with pytest.raises(BatchError) as caught:
+            read(SLURM, "submit", f"slurm-22.05/submit-{name}")
+        assert caught.value.about == about
 
 
 def test_suspend_and_resume() -> None:

@@ -16,6 +16,8 @@ import pytest
 from jupyter_rm.batch import load
 from jupyter_rm.client import discover
 from jupyter_rm.model.sites import SiteQueue
+from jupyter_rm.notebook.complete import complete
+from jupyter_rm.notebook.magics import Magics
 from jupyter_rm.runtime.found import Found, recall, remember
 from jupyter_rm.runtime.home import Home
 from jupyter_rm.server import forms as served
@@ -141,6 +143,22 @@ def test_six_queues_are_six_choices_with_their_limits(big: str) -> None:
     assert "is not one of q0" in served.form(big, {"queue": "shut"})["errors"]["queue"]
     assert served.form(big, {"queue": "q5", "walltime": "3h", "nodes": 6})["ready"]
     assert oct(home.state_path.joinpath("found").stat().st_mode)[-3:] == "700"
+
+
+def test_projects_that_were_found_are_choices_else_they_are_typed_in(big: str) -> None:
+    home, queues = Home.locate("default"), (SiteQueue("batch"),)
+    remember(home, Found(big, time.time(), "Big", queues, projects=("relax", "train")))
+    form = served.form(big, {"project": "relax"})
+    assert field(form, "project")["choices"] == ["relax", "train"] and form["ready"]
+    assert "1 queue, 2 projects, found" in form["found"]["text"]
+    assert "is not one of relax, train" in served.form(big, {"project": "other"})["errors"]["project"]
+    assert complete(f"%jrm pilot {big} --project t", Magics({})) == ["train"]
+    remember(home, Found(big, time.time(), "Big", queues, missed="its accounting is not available"))
+    form = served.form(big, {"project": "other"})
+    assert form["ready"] and field(form, "project")["type"] == "string"
+    assert form["found"]["failure"] == "Projects were not found: its accounting is not available; type yours in"
+    assert field(form, "queue")["choices"] == ["batch"], "what was found stands"
+    assert complete(f"%jrm pilot {big} --queue ", Magics({})) == ["batch"]
 
 
 def test_a_form_opens_though_nothing_can_be_found(big: str) -> None:

@@ -12,6 +12,7 @@ from sites_kit import Hand, hand, zorp_hand
 
 from jupyter_rm.batch import BatchError, JobState, load
 
+DEFINE = "printf 'name relax\\noticket 0\\nfshare 0\\nacl NONE\\nxacl NONE\\n' > /tmp/prj; qconf -Aprj /tmp/prj"
 OVER = (JobState.DONE, JobState.FAILED, JobState.CANCELED, JobState.ENDED, JobState.UNKNOWN)
 
 
@@ -119,6 +120,17 @@ def test_nodes_and_queues(far: Hand) -> None:
     else:
         assert len(nodes) == 1 and {"batch.q", "debug.q"} <= set(queues)
     assert far.site.version()
+
+
+def test_projects(far: Hand) -> None:
+    assert far.cluster is not None
+    if far.site.system.name == "slurm":
+        assert [one.name for one in far.site.projects()] == ["proj2", "tb"]
+        return
+    assert far.site.projects() == [], "there is none yet"
+    far.cluster.run("sh", "-c", DEFINE)
+    assert [one.name for one in far.site.projects()] == ["relax"]
+    far.cluster.run("qconf", "-dprj", "relax")
 
 
 @contextmanager
