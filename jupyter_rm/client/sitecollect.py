@@ -55,7 +55,7 @@ def collect(site: str, to: str = "", asker: Asker | None = None, settings: Conne
             output); empty: the directory that the site's file names in ``[collect] shared``.
 
     Raises:
-        RequestError: JRM-Q40, it is not said where to. SiteError: JRM-S38, nothing was collected, or it cannot be
+        RequestError: JRM-Q40, it is not said where to. SiteError: JRM-S39, nothing was collected, or it cannot be
         written. LinkError: the login failed.
     """
     place = parse(site)
@@ -74,11 +74,11 @@ def collect(site: str, to: str = "", asker: Asker | None = None, settings: Conne
         parts, failures = _asked(batch, _now(connection))
         if not parts:
             why = "; ".join(f"{part}: {text}" for part, text in failures.items())
-            raise SiteError(f"{site}: nothing was collected: {why}", hint=f"jrm site try {site}", code="JRM-S38")
+            raise SiteError(f"{site}: nothing was collected: {why}", hint=f"jrm site try {site}", code="JRM-S39")
         try:
             body = write(parts)
         except Refused as error:
-            raise SiteError(f"{site}: its document is too large: {error}", code="JRM-S38") from None
+            raise SiteError(f"{site}: its document is too large: {error}", code="JRM-S39") from None
         if to:
             _written(to, body)
         else:
@@ -108,7 +108,7 @@ def _now(connection: Connection) -> float:
     """Return the time there: readers compare it with their site's clock."""
     text = connection.run(["date", "+%s"]).text.strip()
     if not text.isdigit():
-        raise SiteError(f"{connection.name}: date +%s says {text[:40]!r}", hint="a POSIX date", code="JRM-S38")
+        raise SiteError(f"{connection.name}: date +%s says {text[:40]!r}", hint="a POSIX date", code="JRM-S39")
     return float(text)
 
 
@@ -120,7 +120,7 @@ def _given(connection: Connection, facts: SiteFacts, said: Any, parts: dict[Part
             raise SiteError(
                 f"{connection.name}: {part} cannot be shared: {trouble}",
                 hint=f"look there: ls -ld {said['shared']}",
-                code="JRM-S38",
+                code="JRM-S39",
             )
 
 
@@ -141,4 +141,4 @@ def _written(to: str, body: bytes) -> None:
         part.replace(goal)
     except OSError as error:
         part.unlink(missing_ok=True)
-        raise SiteError(f"{to}: {error.strerror}", hint="choose a place that can be written", code="JRM-S38") from None
+        raise SiteError(f"{to}: {error.strerror}", hint="choose a place that can be written", code="JRM-S39") from None

@@ -478,7 +478,7 @@ def test_an_administrator_collects_for_all(
     assert cli.main(["site", "collect", "slurm+ssh://bob@tb-slurm"]) != 0
     assert "JRM-Q40" in capsys.readouterr().err
     assert cli.main(["site", "collect", "mine", "--to", str(tmp_path / "no" / "site.json")]) != 0
-    assert "JRM-S38" in capsys.readouterr().err
+    assert "JRM-S39" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
