@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Annotated, Any, Literal, get_args
+from typing import Annotated, Any, Literal
 
 import msgspec
 from msgspec import Meta, Struct
@@ -23,7 +23,6 @@ MOST_JOBS, MOST_NODES, MOST_QUEUES = 100_000, 50_000, 2_000
 WORD, TEXT = 256, 1000
 
 Part = Literal["queue", "nodes", "queues"]
-PARTS: tuple[Part, ...] = get_args(Part)
 
 _Name = Annotated[str, Meta(min_length=1, max_length=WORD)]
 _Word = Annotated[str, Meta(max_length=WORD)]

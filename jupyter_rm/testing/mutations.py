@@ -208,13 +208,3 @@ def mutated(name: str | None) -> Iterator[frozenset[str]]:
         for target, attribute, value in MUTATIONS[name]():
             stack.enter_context(mock.patch.object(target, attribute, value))
         yield frozenset({name})
-
-
-def first_caught(name: str, run: Callable[[int, frozenset[str]], str], most: int) -> tuple[int, str]:
-    """Return (seed, broken promise) of the first seed that catches a mutation, (-1, "") if none up to ``most`` does."""
-    with mutated(name) as bugs:
-        for seed in range(most):
-            broken = run(seed, bugs)
-            if broken:
-                return seed, broken
-    return -1, ""

@@ -7,7 +7,7 @@ import numpy as np
 from jupyter_rm.core.patience import Patience
 from jupyter_rm.core.payloads import Payloads
 from jupyter_rm.core.session import SessionMachine
-from jupyter_rm.model.columns import Picks, pack, unpack
+from jupyter_rm.model.columns import Picks, pack
 from jupyter_rm.model.describe import Template
 from jupyter_rm.model.effects import Effect, Send
 from jupyter_rm.model.facts import Ends, Fact, PilotSpec
@@ -119,11 +119,6 @@ def ends(cause: Cause = Cause.NONE) -> Ends:
 
 def holding(bulk: int, index: list[int], attempt: int = 1) -> tuple[tuple[int, Picks, bytes], ...]:
     return ((bulk, Picks.of(index), _u2(attempt)),)
-
-
-def attempts_of(order: object) -> list[int]:
-    picks, attempt = order.picks, order.attempt  # type: ignore[attr-defined]
-    return unpack(attempt, "<u2", len(picks)).tolist()
 
 
 def _u2(attempt: int) -> bytes:
