@@ -1,14 +1,13 @@
 """How fast facts become durable: commits a second, alone and in batches, beside the bare disk as the limit.
 
-Run: ``python benchmarks/journal.py [directory]``. The directory decides the disk; results on a busy machine vary
-by a factor of two or more, so the bare fdatasync loop runs before and after.
+Results on a busy machine vary by a factor of two or more, so the bare fdatasync loop runs before and after.
 """
 
 from __future__ import annotations
 
+import argparse
 import json
 import os
-import sys
 import tempfile
 import time
 from collections.abc import Callable
@@ -42,7 +41,9 @@ def bare(directory: Path) -> float:
 
 
 def main() -> None:
-    with tempfile.TemporaryDirectory(dir=sys.argv[1] if len(sys.argv) > 1 else ".") as made:
+    parser = argparse.ArgumentParser(description=str(__doc__).split("\n\n")[0])
+    parser.add_argument("directory", nargs="?", default=".", help="where to write: it decides the disk (default: here)")
+    with tempfile.TemporaryDirectory(dir=parser.parse_args().directory) as made:
         directory = Path(made)
         out: dict[str, float] = {"bare fdatasync/s": bare(directory)}
         for size in (1, 10, 100, 1000):
