@@ -114,8 +114,9 @@ def _status(options: argparse.Namespace) -> int:
 
 
 def _close(options: argparse.Namespace) -> int:
-    _session(options).close()
-    _say(options, {"closed": options.session}, f"session {options.session!r} is closed")
+    made = _session(options).close(options.cleanup, options.force)
+    told = {"closed": options.session} | ({"removed": made.removed, "kept": made.kept} if made else {})
+    _say(options, told, f"session {options.session!r} is closed" + (f"\n{made!r}" if made else ""))
     return 0
 
 
@@ -439,7 +440,10 @@ def parser() -> argparse.ArgumentParser:
 
     verb("sessions", _sessions, "list all sessions", shared)
     for name, command, text in (("open", _open, "create or re-attach a session"), ("close", _close, "end a session")):
-        verb(name, command, text, shared).add_argument("session", nargs="?", default="default")
+        made = verb(name, command, text, shared)
+        made.add_argument("session", nargs="?", default="default")
+    made.add_argument("--cleanup", action="store_true", help="remove its files at all sites; what sessions share stays")
+    made.add_argument("--force", action="store_true", help="with --cleanup: although tasks have not ended")
     made = verb("status", _status, "show a session")
     made.add_argument("--refresh", action="store_true", help="ask the batch systems now how the pilots stand")
     for name, text in _JOB_WORDS.items():

@@ -16,7 +16,8 @@ from ..model.facts import PilotSpec
 from ..model.messages import FetchFiles, FilesMoved, FilesRead, Message, MoveFiles, Refused
 from ..runtime.connect import Connections, Nobody
 from ..runtime.depot import Content, Depot, Sums
-from . import prepare
+from ..runtime.home import Home, private_directory
+from . import cleanup, prepare
 from .sites import parse
 
 MOST_BYTES = 8 << 20  # of one answer
@@ -57,24 +58,26 @@ class Fetcher:
     """Reads files for clients.
 
     Args:
-        connections: those of the pilots' sites. scratch: returns a directory for archives on their way.
+        connections: those of the pilots' sites. home: of this broker.
     """
 
-    def __init__(self, connections: Connections, scratch: Callable[[], Path]) -> None:
-        self._connections, self._scratch = connections, scratch
+    def __init__(self, connections: Connections, home: Home) -> None:
+        self._connections, self._home = connections, home
         self._sums = Sums()
         self._threads = ThreadPoolExecutor(2, "fetch")
-        self._slow = ThreadPoolExecutor(2, "prepare")  # an environment takes minutes: nobody waits behind it
+        self._slow = ThreadPoolExecutor(2, "prepare")  # what may take minutes: nobody waits behind it
 
     def read(self, spec: PilotSpec, asked: FetchFiles | MoveFiles, answer: Callable[[Message], None]) -> None:
         """Read or move files at a pilot's site, and call ``answer`` with the reply on another thread."""
         site = spec.site
-        slow = isinstance(asked, MoveFiles) and asked.what in prepare.WORDS
+        slow = isinstance(asked, MoveFiles) and asked.what in (*prepare.WORDS, cleanup.WORD)
 
         def work() -> None:
             try:
                 if isinstance(asked, FetchFiles):
                     answer(self._read(site, asked))
+                elif asked.what == cleanup.WORD:
+                    answer(FilesMoved(asked.req, cleanup.carry_out(self._connections, self._home, site, asked.session)))
                 elif slow:
                     answer(FilesMoved(asked.req, prepare.carry_out(self._connections, spec, asked)))
                 else:
@@ -139,7 +142,7 @@ class Fetcher:
         for source, target in zip(asked.sources, asked.targets, strict=True):
             info = connection.stat(_there(source))
             if info is not None and info.kind == "dir":
-                depot.get_tree(_there(source), Path(target), self._scratch())
+                depot.get_tree(_there(source), Path(target), private_directory(self._home.state / "cargo"))
             else:
                 depot.get(_there(source), Path(target))
         return FilesMoved(asked.req, asked.targets)

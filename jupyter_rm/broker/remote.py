@@ -10,6 +10,7 @@ import logging
 import os
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -55,12 +56,15 @@ def check_site(spec: PilotSpec) -> None:
 def settings_of(home: Home) -> ConnectSettings:
     """Return how connections are made: what the environment says, sockets in the profile's own directory."""
     from ..runtime.connect import ConnectSettings
+    from .sites import login_policy
 
     config = os.environ.get("JUPYTER_RM_SSH_CONFIG", "")
+    ssh_config = Path(config) if config else None
     return ConnectSettings(
         control_dir=private_directory(home.run / "ssh"),
         transport=os.environ.get("JUPYTER_RM_SSH_TRANSPORT", "") or "auto",
-        ssh_config=Path(config) if config else None,
+        ssh_config=ssh_config,
+        policy=partial(login_policy, ssh_config=ssh_config),
         use_agent=os.environ.get("JUPYTER_RM_SSH_AGENT", "1") != "0",
     )
 
@@ -128,7 +132,7 @@ class RemoteJobs:
         from .fetch import Fetcher
 
         if self._fetcher is None:
-            self._fetcher = Fetcher(self._shared(), lambda: private_directory(self._home.state / "cargo"))
+            self._fetcher = Fetcher(self._shared(), self._home)
         self._fetcher.read(spec, asked, lambda message: self._drive.call(lambda: _call(answer, message)))
 
     def _site(self, text: str) -> Site:

@@ -71,6 +71,7 @@ from ..runtime.drive import Drive, drain, post
 from ..runtime.home import Home, private_directory
 from ..runtime.journal import Journal
 from ..wire import codec
+from . import cleanup
 from .feeds import Feeds
 from .jobs import LocalJobs, first_number
 from .remote import RemoteJobs, check_site
@@ -408,9 +409,13 @@ class Broker:
         self._to_client(client, Accepted(message.req))
 
     def _files(self, client: bytes, message: FetchFiles | MoveFiles) -> None:
-        pilots = self.machine.find(message.session).ledger.pilots
+        session = self.machine.find(message.session)
+        pilots = session.ledger.pilots
         if not 0 <= message.pilot < len(pilots):
             raise RequestError(f"files: there is no pilot {message.pilot}", hint="see: jrm pilots", code="JRM-Q03")
+        if isinstance(message, MoveFiles) and message.what == cleanup.WORD:
+            cleanup.check(session.ledger, message.pilot)
+            message = msgspec.structs.replace(message, session=session.key)
         self.remote.files(pilots[message.pilot].spec, message, lambda told: self._to_client(client, told))
 
     def _ask_site(self, client: bytes, message: AskSite) -> None:

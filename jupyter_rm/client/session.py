@@ -6,7 +6,6 @@ what people write into messages and never decides anything. Read next: :mod:`.gr
 
 from __future__ import annotations
 
-import contextlib
 import os
 import re
 import sys
@@ -24,11 +23,11 @@ from ..model.describe import Task, Template
 from ..model.errors import JrmError, LinkError, RequestError
 from ..model.ids import NAME, check_name, parse_pilot, parse_task
 from ..model.ledger import BulkTable
-from ..model.messages import Accepted, AskSite, Cancel, CloseSession, Refused, RequestPilot, Submit
+from ..model.messages import Accepted, AskSite, Cancel, Refused, RequestPilot, Submit
 from ..model.resources import Request
 from ..model.sites import SiteView
 from ..model.states import TaskState
-from . import blocking, capacity, limits, show, staging
+from . import blocking, capacity, closing, limits, show, staging
 from .again import Payloads, retry
 from .ask import Ask
 from .bulk import Bulk, joined
@@ -46,12 +45,12 @@ if TYPE_CHECKING:
     from typing_extensions import Unpack
 
     from .bundle import Bundle
+    from .closing import Cleaned
     from .fs import SiteFiles
     from .prepared import PreparedEnvs, Sources
     from .script import Job, Jobs
 
 PAYLOAD_PART = 64 << 20  # bytes of arguments in one submission
-CLOSE_S = 1.0  # how long close() waits for news of what it ended
 
 
 class Session:
@@ -467,15 +466,16 @@ class Session:
         self._leave()
         self._connection.detach(self.name)
 
-    def close(self) -> None:
-        """End the session: cancel what is open and end its pilots."""
-        self._leave()
-        self._connection.request(CloseSession(self._connection.number(), self.name))
-        self._closed = True
-        with contextlib.suppress(JrmError):
-            # The last news: what was open is cancelled.
-            self._replica.wait(lambda: self._replica.ledger.closed and self._all_ended(), CLOSE_S)
-        self._connection.detach(self.name)
+    def close(self, cleanup: bool = False, force: bool = False) -> Cleaned | None:
+        """End the session: cancel what is open and end its pilots.
+
+        Args:
+            cleanup: remove its files at all sites too, but not ``resource:///``; returns what. force: while tasks run.
+
+        Raises:
+            RequestError: JRM-Q93, tasks have not ended; nothing was done.
+        """
+        return closing.close(self, cleanup, force)
 
     def _leave(self) -> None:
         self._connection.remove_source(self._queue)
@@ -528,8 +528,7 @@ class Session:
 
         Args:
             requirements: as pip takes them (``["numpy==2.*"]``), or the path of a file of them.
-            **how: ``pilot`` (only at its site), ``wheels`` (a directory here to take all from), ``index_url``,
-                ``find_links`` (of pip), ``update`` (resolve again although the answer is known).
+            **how: ``pilot`` (only there), ``wheels`` (a directory), ``index_url``, ``find_links``, ``update``.
 
         Raises:
             RequestError: JRM-B11, no such wheels; JRM-Q14, no pilot. SiteError, LinkError: it failed there.

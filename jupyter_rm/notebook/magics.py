@@ -165,15 +165,15 @@ class Magics:
     def _detach(self, _: Namespace) -> Any:
         return self._end("detach", "goes on without this notebook")
 
-    def _close(self, _: Namespace) -> Any:
-        return self._end("close", "is closed")
+    def _close(self, options: Namespace) -> Any:
+        return self._end("close", "is closed", cleanup=options.cleanup, force=options.force)
 
-    def _end(self, how: str, said: str) -> Any:
+    def _end(self, how: str, said: str, **more: bool) -> Any:
         known = self.session
         name = known.name
-        getattr(known, how)()
+        made = getattr(known, how)(**more)
         self._session, self._ended = None, known
-        return show.Text(f"session {name!r} {said}")
+        return show.Text(f"session {name!r} {said}" + (f"\n{made!r}" if made is not None else ""))
 
     def _wait(self, options: Namespace) -> Session:
         self.session.wait(options.timeout)

@@ -136,6 +136,9 @@ def _build(verb: str, cell: bool) -> Parser:
         add("--sha256", default="", help="for install: of the file's bytes, as its publisher states it")
         add("--yes", action="store_true", help="for clean: remove what of ours lies there")
         add("--sandboxes", action="store_true", help="for clean: what tasks left behind too")
+    elif verb == "close":
+        add("--cleanup", action="store_true", help="remove its files at all sites; what sessions share stays")
+        add("--force", action="store_true", help="with --cleanup: although tasks have not ended")
     elif verb == "prepare":
         add_words(parser)
     elif verb == "export":
