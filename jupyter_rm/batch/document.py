@@ -218,4 +218,4 @@ def _plain(kind: type[Any], record: Any, **given: Any) -> Any:
 
 
 def _shown(text: str) -> str:
-    return "".join(sign if sign.isprintable() else "?" for sign in text)
+    return text if text.isprintable() else "".join(sign if sign.isprintable() else "?" for sign in text)
