@@ -33,6 +33,7 @@ from jupyter_rm.runtime.batchsite import BatchSite
 from jupyter_rm.runtime.collect import Collector
 from jupyter_rm.runtime.collect_shared import SharedPlace, SharedUrl
 from jupyter_rm.runtime.connect import Connection, Nobody, connect
+from jupyter_rm.views import lines
 
 ALICE, BOB = 29601, 29602
 
@@ -161,6 +162,8 @@ def test_a_view_says_who_collected_what_it_shows(
         assert pilot.job_id in {job.id for job in view.jobs if job.mine} and len(view.nodes) == 4
         assert view.sources["queue"] == "collected by you for all"
         assert view.sources["nodes"] == "shared, collected by bob" and "nodes: shared, collected by bob" in repr(view)
+        shown = lines.sources(view)  # what stands in the list of sites
+        assert "queue: collected by you for all" in shown and "nodes" in shown.split(": shared, collected by bob")[0]
         session.close()
 
 
