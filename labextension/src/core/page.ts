@@ -2,7 +2,7 @@
 // Knows feeds and servers. Read next: view.ts.
 
 import { Feed, socket, type Dial } from './feed';
-import { Server, type Place } from './server';
+import type { Server } from './server';
 
 /** What a person has chosen; every view of the session shows it. */
 export interface Selection {
@@ -37,10 +37,6 @@ export function feedOf(server: Server, dial?: Dial): Feed {
   let feed = feeds.get(server.key);
   if (!feed) feeds.set(server.key, (feed = new Feed(dial ?? socket(server))));
   return feed;
-}
-
-export function serverOf(place: Place): Server {
-  return new Server(place);
 }
 
 /** Choose a task or pilot in all views of its session. */
