@@ -14,7 +14,7 @@ from typing import Any
 import msgspec
 
 from ..model.errors import SiteError
-from ..model.states import Cause, PilotState
+from ..model.states import Cause
 
 
 class JobState(str, Enum):
@@ -55,17 +55,6 @@ DETAILS: dict[str, Cause] = {
     "signal": Cause.PILOT_LOST,
     "revoked": Cause.PILOT_LOST,
     "never_ran": Cause.SUBMIT_REJECTED,
-}
-
-_PILOT: dict[JobState, PilotState | None] = {
-    JobState.UNKNOWN: None,
-    JobState.QUEUED: PilotState.QUEUED,
-    JobState.RUNNING: PilotState.STARTING,
-    # Its agent knows how it went; the batch system only says that the placeholder is gone.
-    JobState.ENDED: None,
-    JobState.DONE: PilotState.DONE,
-    JobState.FAILED: PilotState.FAILED,
-    JobState.CANCELED: PilotState.CANCELED,
 }
 
 
@@ -128,11 +117,6 @@ class JobRecord(msgspec.Struct, frozen=True):
     name: str = ""
     restarts: int | None = None
     cluster: str = ""
-
-    @property
-    def pilot_state(self) -> PilotState | None:
-        """What this means for the pilot: None is 'no news'. A running job is STARTING until its agent answers."""
-        return _PILOT[self.state]
 
     @property
     def alive(self) -> bool:

@@ -99,7 +99,6 @@ _CELL = {
 JOB_VERBS = ("hold", "release", "suspend", "resume")
 UID_VERBS = ("log", "follow", "story", "explain", "cancel")
 NAME_VERBS = ("open", "attach")
-VIEW_VERBS = ("tasks", "nodes", "queue", "timeline", "usage")
 
 
 def _build(verb: str, cell: bool) -> Parser:

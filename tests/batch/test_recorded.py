@@ -19,7 +19,7 @@ from jupyter_rm.batch import (
     Submitted,
     load,
 )
-from jupyter_rm.model.states import Cause, PilotState
+from jupyter_rm.model.states import Cause
 
 SLURM, SGE, PBS, FLUX = load("slurm"), load("sge"), load("pbs"), load("flux")
 
@@ -98,13 +98,13 @@ def test_slurm_states_and_reasons() -> None:
     assert found["1"].state is JobState.RUNNING and found["1"].nodes == ("n01", "n02")
     assert found["1"].token == "jrm0a1b2c3d" and found["1"].limit_s == 300 and found["1"].queue == "batch"
     assert (found["1"].start, found["1"].ends_by, found["1"].end) == (1795313936.0, 1795314236.0, None)
-    assert found["1"].pilot_state is PilotState.STARTING and found["1"].alive
+    assert found["1"].alive
     assert (found["3"].state, found["3"].detail) == (JobState.QUEUED, "held")
     assert found["4"].reason_text == "waits for enough nodes, cores or memory to become free"
     assert found["4"].estimate == 1795314236.0 and found["4"].start is None and found["4"].priority == 10322
     assert found["6"].reason_text == "never starts: this queue has no node that fits what it asks for"
     # Job 5 was over when the listing was made. That it is missing proves nothing.
-    assert found["5"].state is JobState.UNKNOWN and found["5"].alive and found["5"].pilot_state is None
+    assert found["5"].state is JobState.UNKNOWN and found["5"].alive
     reasons = jobs(SLURM, "status", "slurm-22.05/status-many-reasons")
     assert {one.reason for one in reasons.values()} == {"BeginTime", "JobArrayTaskLimit", "Dependency", ""}
     dead = jobs(SLURM, "status", "slurm-22.05/status-deadnode")["19"]
