@@ -45,6 +45,8 @@ OPS: dict[str, str] = {
 }
 # Arguments of a command that are no templates: all attributes with their flags; the constant text of the operation.
 SPECIAL = ("{attributes}", "{constant}")
+# A file on its way, its check, and a command beside them.
+SESSIONS_LEAST = 3
 NEEDED = ("submit", "status", "cancel")
 RECORDS: dict[str, tuple[str, ...]] = {
     "submitted": tuple(name for name in Submitted.__struct_fields__ if name != "warnings"),
@@ -233,6 +235,13 @@ class _Checker:
                 except JrmError as error:
                     self.add(path, "a value that fits the attribute", error.message)
 
+    def login(self, said: dict[str, Any], site: dict[str, Any]) -> None:
+        """Check what is allowed on the login node."""
+        if said and "url" not in site:
+            self.add("login", "[site] url beside it: which login node is meant", "none")
+        if said.get("sessions", SESSIONS_LEAST) < SESSIONS_LEAST:
+            self.add("login.sessions", f"{SESSIONS_LEAST} or more", said["sessions"])
+
     def collect(self, said: dict[str, str]) -> None:
         """Check where one collection for all users lies."""
         path, owner, url = (said.get(name, "") for name in ("shared", "owner", "url"))
@@ -324,5 +333,6 @@ def problems_of(loaded: Loaded) -> list[Problem]:
         checker.operations(tree, attributes)
         checker.site(tree.get("site", {}), attributes)
     checker.probes(tree.get("probe", {}))
+    checker.login(tree.get("login", {}), tree.get("site", {}))
     checker.collect(tree.get("collect", {}))
     return checker.problems

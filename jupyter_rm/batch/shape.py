@@ -55,6 +55,8 @@ SHAPE: dict[str, Any] = {
             "help": "text",
         }
     },
+    # What is allowed on its login node.
+    "login": {"resident": "flag", "sessions": "whole"},
     # Where one collection for all users of the site lies: a directory there, or a URL; whose word on jobs counts.
     "collect": {"shared": "text", "owner": "text", "url": "text"},
     "poll": {"every_s": "number", "least_s": "number", "nodes_s": "number", "queues_s": "number", "ids": "whole"},

@@ -30,7 +30,7 @@ from .ownscript import OwnScript
 from .places import NEW, OVER, Places, Record
 from .questions import Questions
 from .seen import Seen, view_of
-from .sites import AUTO, PLAIN, SiteName, search_path
+from .sites import AUTO, PLAIN, SiteName, needs_to_stay, search_path
 
 log = logging.getLogger("jupyter_rm.broker")
 # Once all pilots answer themselves, one listing of jobs in this time, s; before that the collector sets the pace.
@@ -351,6 +351,7 @@ class Site(threading.Thread):
         """Log in, look around and find the batch system, as far as that is not done."""
         if self._connection is None or self._connection.state in ("failed", "closed"):
             again = self._connection is not None
+            self._may_stay()
             self._say("connect", "start", f"logging in at {self.site.target}")
             self._unlisten()
             connection = self._connections.get(self.site.target, self)
@@ -378,6 +379,15 @@ class Site(threading.Thread):
             pythons = [self._facts.linked, *(path for path, _ in self._facts.pythons)]
             shared = shared_of(system, connection, [*filter(None, pythons)])
             self._collector = Collector(self._batch, polite=system.name != PLAIN, shared=shared)
+
+    def _may_stay(self) -> None:
+        """Refuse pilots that are processes of a login node where nothing may stay."""
+        if needs_to_stay(self.site) and not (policy := self._connections.policy(self.site.target)).resident:
+            raise RequestError(
+                f"{self.site.target}: nothing may stay on this login node (site file {policy.source})",
+                hint="ask for a pilot of its batch system",
+                code="JRM-Q38",
+            )
 
     def _paths(self) -> dict[str, str]:
         """Commands of a batch system are often found in login shells only."""

@@ -22,10 +22,10 @@ from ..batch import LAUNCHES, OF_PILOT, BatchSystem, known, load
 from ..core.session import SITES, only_here
 from ..core.sound import NODES_MOST
 from ..model import hooks
-from ..model.errors import RequestError
+from ..model.errors import JrmError, RequestError
 from ..model.facts import PilotSpec
 from ..runtime.bootstrap import Wanted
-from ..runtime.connect import Target
+from ..runtime.connect import LoginPolicy, Route, Target, resolve
 
 AUTO, PLAIN = "auto", "local"
 _URL = re.compile(r"(?P<system>[A-Za-z][A-Za-z0-9_.-]*)(?P<ssh>\+ssh)?://(?P<rest>.*)\Z")
@@ -105,6 +105,43 @@ def _of_file(name: str, systems: Mapping[str, Path], depth: int) -> SiteName:
     place = parse(str(url), depth + 1)
     given = {key: value for key, value in said.items() if key not in ("url",)}
     return SiteName(name, place.target, name, given)
+
+
+def login_policy(route: Route, ssh_config: Path | None = None) -> LoginPolicy:
+    """Return what site files say about the machine at the end of a route (``[login]``), of several the strictest word.
+
+    Args:
+        route: the way there; ssh_config: the configuration by which the machines of site files are found.
+    """
+    resident, sessions, source = True, 0, ""
+    for name, path in known(search_path()).items():
+        if route.target.local or path.parent not in search_path():
+            continue
+        try:
+            said = load(name, search_path()).table("login")
+            if not said or not _same(resolve(parse(name).target, ssh_config), route):
+                continue
+        except JrmError:
+            continue  # a file that cannot be used is refused where it is used
+        resident, source = resident and bool(said.get("resident", True)), name
+        most = int(said.get("sessions", 0))
+        sessions = min(most, sessions) if most and sessions else most or sessions
+    return LoginPolicy(resident, sessions, source)
+
+
+def _same(one: Route, other: Route) -> bool:
+    return (one.last.host.lower(), one.last.port) == (other.last.host.lower(), other.last.port)
+
+
+def needs_to_stay(name: SiteName) -> bool:
+    """Say whether a pilot there is a process of the login node itself."""
+    if name.target.local or name.system == PLAIN:
+        return not name.target.local
+    try:
+        url = str(load(name.system, search_path()).table("site").get("url", ""))
+        return bool(url) and parse(url).system == PLAIN
+    except RequestError:
+        return False
 
 
 def check(spec: PilotSpec) -> None:

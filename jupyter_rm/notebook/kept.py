@@ -48,8 +48,16 @@ class KeptShell:
         """Log in, if need be, and put the program there if it is not; the shell begins with the first cell.
 
         Raises:
-            RequestError, LinkError: as :func:`jupyter_rm.runtime.connect.connect`. SiteError: it cannot be put there.
+            RequestError, LinkError: as :func:`jupyter_rm.runtime.connect.connect`; JRM-Q38, nothing may stay there.
+            SiteError: it cannot be put there.
         """
+        policy = self._connections.policy(self.target)
+        if not policy.resident:
+            raise RequestError(
+                f"sh --keep: nothing may stay on the login node {self.target} (site file {policy.source})",
+                hint=f"%%jrm sh {self.target} without --keep: each cell is a shell of its own, in the same directory",
+                code="JRM-Q38",
+            )
         connection = self._connections.get(self.target, ask)
         if self._program:
             return

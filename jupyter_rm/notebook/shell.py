@@ -56,6 +56,7 @@ class RemoteShell:
         self.directory = ""
         self._connections = connections
         self._stream: Stream | None = None
+        self._once = False  # nothing may stay there between two cells
         self._busy = threading.Lock()
 
     @property
@@ -72,6 +73,7 @@ class RemoteShell:
         if self._stream is not None and self._stream.rc is None:
             return
         connection = self._connections.get(self.target, ask)
+        self._once = not connection.policy.resident
         self._stream = connection.start(_START)
         self._stream.write(_BEGIN.encode())
         if self.directory:
@@ -99,6 +101,8 @@ class RemoteShell:
         try:
             return self._run(text, out, err)
         finally:
+            if self._once:
+                self.close()  # the next cell starts another one in the same directory
             self._busy.release()
 
     def _run(self, text: str, out: Write, err: Write) -> int:

@@ -17,9 +17,9 @@ from jupyter_rm.runtime.connect.files import FileInfo
 from jupyter_rm.runtime.connect.life import Event
 from jupyter_rm.runtime.connect.link import Address
 from jupyter_rm.runtime.connect.open import Connections, connect
-from jupyter_rm.runtime.connect.settings import ConnectSettings
+from jupyter_rm.runtime.connect.settings import ConnectSettings, LoginPolicy
 from jupyter_rm.runtime.connect.stream import Result, Stream
-from jupyter_rm.runtime.connect.target import Target
+from jupyter_rm.runtime.connect.target import Route, Target, resolve
 
 __all__ = [
     "Address",
@@ -30,10 +30,13 @@ __all__ = [
     "Event",
     "FileInfo",
     "Forward",
+    "LoginPolicy",
     "Nobody",
     "Question",
     "Result",
+    "Route",
     "Stream",
     "Target",
     "connect",
+    "resolve",
 ]

@@ -28,6 +28,8 @@ from jupyter_rm.runtime.connect.stream import Result, Stream
 from jupyter_rm.runtime.connect.target import Route
 
 _log = logging.getLogger(__name__)
+# Where nothing may stay, a file session that nobody used for so long is closed, s.
+IDLE_S = 2.0
 
 
 class Forward:
@@ -70,6 +72,9 @@ class Connection(Life):
     Args:
         route, settings, log_in, ask: as in ``Life``.
 
+    Attributes:
+        policy: what is allowed there.
+
     Raises:
         LinkError: the login failed; see ``open.connect``.
     """
@@ -79,8 +84,16 @@ class Connection(Life):
         self._forwards: builtins.list[Forward] = []
         self._streams: set[Stream] = set()
         self._scratch: Path | None = None
-        self._slots = Slots(settings.max_sessions, settings.session_wait_s, name, lambda: self._files.reclaim())
-        self._files = Files(self._new_files, lambda: self.alive, lambda argv: self.run(argv, timeout=3600), name)
+        self.policy = settings.policy(route)
+        most = min(settings.max_sessions, self.policy.sessions or settings.max_sessions)
+        self._slots = Slots(most, settings.session_wait_s, name, lambda: self._files.reclaim())
+        self._files = Files(
+            self._new_files,
+            lambda: self.alive,
+            lambda argv: self.run(argv, timeout=3600),
+            name,
+            idle_s=None if self.policy.resident else IDLE_S,
+        )
         super().__init__(route, settings, log_in, ask)
 
     def __enter__(self) -> Connection:

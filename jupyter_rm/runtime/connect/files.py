@@ -84,9 +84,14 @@ class Session:
         make: returns a new client.
         alive: whether the connection lives; a failure on a dead one is the connection's.
         where: the machine's name, for messages.
+        idle_s: a client that nobody used for so long is closed; None: it stays.
     """
 
-    def __init__(self, make: Callable[[], Any], alive: Callable[[], bool], where: str) -> None:
+    def __init__(
+        self, make: Callable[[], Any], alive: Callable[[], bool], where: str, idle_s: float | None = None
+    ) -> None:
+        self._idle = idle_s
+        self._timer: threading.Timer | None = None
         self._make = make
         self._alive = alive
         self._where = where
@@ -123,6 +128,15 @@ class Session:
                 raise self._cut(path) from None
             finally:
                 self._busy -= 1
+                if self._idle is not None and not self._busy:
+                    self._close_later(self._idle)
+
+    def _close_later(self, idle_s: float) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+        self._timer = threading.Timer(idle_s, self.reclaim)
+        self._timer.daemon = True
+        self._timer.start()
 
     def _broken(self, client: Any, error: OSError) -> bool:
         if client is self._given_up or not self._alive() or str(error) == "Socket is closed":
@@ -181,13 +195,19 @@ class Files:
         alive: whether the connection lives.
         run: runs a command there, for checksums.
         where: the machine's name, for messages.
+        idle_s: see :class:`Session`.
     """
 
     def __init__(
-        self, make: Callable[[], Any], alive: Callable[[], bool], run: Callable[[list[str]], Result], where: str
+        self,
+        make: Callable[[], Any],
+        alive: Callable[[], bool],
+        run: Callable[[list[str]], Result],
+        where: str,
+        idle_s: float | None = None,
     ) -> None:
-        self._small = Session(make, alive, where)
-        self._bulk = Session(make, alive, where)
+        self._small = Session(make, alive, where, idle_s)
+        self._bulk = Session(make, alive, where, idle_s)
         self._run = run
         self._where = where
 

@@ -13,7 +13,7 @@ from jupyter_rm.model.errors import LinkError, RequestError
 from jupyter_rm.runtime.connect.ask import Asker
 from jupyter_rm.runtime.connect.connection import Connection
 from jupyter_rm.runtime.connect.link import Link
-from jupyter_rm.runtime.connect.settings import ConnectSettings
+from jupyter_rm.runtime.connect.settings import ConnectSettings, LoginPolicy
 from jupyter_rm.runtime.connect.target import Route, Target, resolve
 
 
@@ -84,6 +84,10 @@ class Connections:
         self._locks: dict[str, threading.Lock] = {}
         self._made: dict[str, Connection] = {}
         self._closed = False
+
+    def policy(self, target: str | Target) -> LoginPolicy:
+        """Return what is allowed at ``target``; logs in nowhere. Raises RequestError as ``connect``."""
+        return self.settings.policy(resolve(target, self.settings.ssh_config))
 
     def get(self, target: str | Target, ask: Asker) -> Connection:
         """Return the connection to ``target``, logging in when there is none or it is failed; as ``connect``."""

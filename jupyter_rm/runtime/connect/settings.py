@@ -5,8 +5,32 @@ Knows: defaults. Does not know: where a value came from. Read next: ``connection
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from jupyter_rm.runtime.connect.target import Route
+
+
+@dataclass(frozen=True)
+class LoginPolicy:
+    """What is allowed on a login node.
+
+    Attributes:
+        resident: something of ours may stay there between two commands, such as a shell.
+        sessions: commands and file sessions at once; 0: nobody has said how many.
+        source: the site file that says so; empty: none does.
+    """
+
+    resident: bool = True
+    sessions: int = 0
+    source: str = ""
+
+
+def _nobody_said(_route: Route) -> LoginPolicy:
+    return LoginPolicy()
 
 
 @dataclass(frozen=True)
@@ -28,6 +52,7 @@ class ConnectSettings:
         max_sessions: channels for commands and files in use at once (a server's MaxSessions is 10 by default).
         session_wait_s: how long a command waits for a free one.
         persist_s: how long an OpenSSH login outlives a program that died.
+        policy: says what is allowed at the end of a route.
         output_limit: most bytes that ``run`` collects of each of stdout and stderr.
     """
 
@@ -47,6 +72,7 @@ class ConnectSettings:
     session_wait_s: float = 30.0
     persist_s: int = 600
     output_limit: int = 16 << 20
+    policy: Callable[[Route], LoginPolicy] = _nobody_said
 
     @property
     def dead_after_s(self) -> float:
