@@ -1,4 +1,4 @@
-"""A login node where nothing may stay and few sessions may be open: pilots, tasks, views and cells work all the same."""
+"""A login node where nothing may stay and few sessions may be open: pilots, tasks, views and cells go on as ever."""
 
 from __future__ import annotations
 
