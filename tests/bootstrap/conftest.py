@@ -64,6 +64,7 @@ def account(bed: Bed) -> Iterator[Account]:
     made = Account(bed)
     yield made
     made.close()
+    print(bed.log("login")[-3000:])  # shown when a test fails
 
 
 @pytest.fixture

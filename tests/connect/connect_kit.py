@@ -131,7 +131,7 @@ class Bed:
             "transport": "auto" if transport == "local" else transport,
             "ssh_config": self.client / "config",
             "use_agent": False,
-            "keepalive_s": 2.0,
+            "keepalive_s": 10.0,
             "backoff_first_s": 0.1,
             "attempts_per_min": 1000,
         }

@@ -85,6 +85,7 @@ class Life:
         self._stop = threading.Event()
         self._state = "lost"
         self._error: LinkError | None = None
+        self._why = ""  # why the last link died
         self._listeners: list[Callable[[Event], None]] = []
         self._link = self._attempt(ask)
         self._set("up")
@@ -239,6 +240,7 @@ class Life:
             with self._lock:
                 if link is not self._link:  # somebody reconnected by hand
                     continue
+                self._why = why
                 self._set("lost")
             for tidy in (self._broken, link.close):
                 try:
@@ -289,5 +291,5 @@ class Life:
         if error is not None:
             raise type(error)(error.message, code=error.code, hint=error.hint, retry=error.retry)
         if self._state != "up" or not link.alive():
-            raise lost(self.name)
+            raise lost(self.name, self._why if self._state != "up" else "")
         return link
