@@ -76,6 +76,8 @@ def entered(base: Mapping[str, str], where: str) -> tuple[dict[str, str], str, s
         folder, python = path.parent, path
     if not os.access(python, os.X_OK) or python.is_dir():
         return {}, "", f"named_env: {python} is no interpreter on {platform.node()}"
+    if os.pathsep in str(folder):
+        return {}, "", f"named_env: {where} holds a {os.pathsep!r}, and PATH can hold no such directory"
     env = {**base, "PATH": f"{folder}{os.pathsep}{base.get('PATH') or os.defpath}"}
     if (path / "pyvenv.cfg").exists():
         env["VIRTUAL_ENV"] = where
