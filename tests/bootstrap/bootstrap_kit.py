@@ -173,7 +173,6 @@ class Account:
                 found.append(process)
         return found
 
-
     def kill(self, *words: str) -> None:
         """Kill them."""
         for process in self.processes(*words):
