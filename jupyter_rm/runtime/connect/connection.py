@@ -127,7 +127,8 @@ class Connection(Life):
                 with contextlib.suppress(JrmError):
                     if stream.group(2) > 1 and stream.rc is None:
                         # Its channel is free of our own rules already: the connection counts as closed.
-                        self._link.spawn(command_line(_kill(stream.pid, "TERM"))).wait(5)
+                        with contextlib.closing(self._link.spawn(command_line(_kill(stream.pid, "TERM")))) as killer:
+                            killer.wait(5)
         self._slots.close()
         self._files.drop()
         if self._scratch is not None:

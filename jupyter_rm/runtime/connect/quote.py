@@ -6,7 +6,8 @@ the login shell holds nothing between its single quotes but printable ASCII with
 is not before a digit; a backslash before a digit is plain text to all of them. ``/bin/sh`` turns that back into the
 script with ``printf %b``.
 
-Knows: shells. Does not know: SSH. Read next: ``tests/connect/test_connect_quote.py``, where arguments go there and back.
+Knows: shells. Does not know: SSH. Read next: ``tests/connect/test_connect_quote.py``, where arguments go there and
+back.
 """
 
 from __future__ import annotations
