@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from IPython.core.completer import provisionalcompleter
 from IPython.core.interactiveshell import InteractiveShell
 from IPython.utils.capture import capture_output
 from world_kit import eventually
@@ -248,6 +249,12 @@ def test_options(shell: InteractiveShell) -> None:
     run(shell, "%config JupyterRM.traceback = False")
 
 
+def completions(shell: InteractiveShell, text: str) -> list[str]:
+    """Return what a kernel offers at the end of a text."""
+    with provisionalcompleter():
+        return [each.text for each in shell.Completer.completions(text, len(text))]
+
+
 @pytest.mark.parametrize(
     ("text", "has", "lacks"),
     [
@@ -268,14 +275,14 @@ def test_options(shell: InteractiveShell) -> None:
     ],
 )
 def test_completion(shell: InteractiveShell, text: str, has: str, lacks: str) -> None:
-    _, found = shell.complete(text)
+    found = completions(shell, text)
     assert has in found
     assert lacks not in found
 
 
 def test_completion_leaves_other_lines_alone(shell: InteractiveShell) -> None:
-    assert "status" not in shell.complete("st")[1]
-    assert "import_module" not in shell.complete("%jrm import_mo")[1]
+    assert "status" not in completions(shell, "st")
+    assert "import_module" not in completions(shell, "%jrm import_mo")
 
 
 def test_cancel_all(shell: InteractiveShell) -> None:
