@@ -2,6 +2,40 @@
 
 Each string either reaches the program byte for byte, or is refused with the name of its field; what is written in it
 never runs. Used by the tests of this directory with few strings and by ``benchmarks/injection.py`` with thousands.
+
+===============================================  =======================================================================
+text that a person gives                         what sends it, and what is real about it
+===============================================  =======================================================================
+Task: arguments, environment (names, values),    ``TaskFields``: a real task for each string; the program writes down
+stdin, stdout, stderr, sandbox, executable,      what reached it, or the file is looked for
+columns of s.array
+Task: name, category, pilot                      ``TaskFields.labels``: submitted, and read back from the session
+s.stage                                          ``TaskFields.staged``: a directory full of such names, compared
+Task: input_staging, output_staging              ``injection_files.FileFields``: text, pair and mapping; transfer, link,
+                                                 copy, move; columns; whole directories: carried out and compared
+s.fs: ls, read, get, put, mkdir, remove          ``injection_files.by_hand``: carried out; what is there is compared
+Task: named_env                                  ``OtherFields.environments``: real tasks in real directories
+Task: metadata, tags                             ``OtherFields.labels``: real tasks, read back
+Task: requires; p.add_capability; facts          ``OtherFields.waiting``, ``facts``: real tasks that wait, or get text
+Task: partition, requires, timeout, mem, cores,  ``OtherFields.words``: refused when the task is made; nothing else than
+mode, numa, resources, after ...                 a word of a list, a number or a name is taken
+jrm.open, s[uid], s.view, s.sql, s.fs of,        ``OtherFields.words``: the call itself
+s.files, b.where, p.wait, tunnel
+s.pilot(site), URLs, %%jrm sh HOST               ``OtherFields.sites``: the call; a login where the host is taken
+jrm site new, install; jrm bundle make           ``OtherFields.sites``, ``words``: the file is written and read again
+s.script: path, name, options                    ``OtherFields.scripts``: options by the checks of client and broker,
+                                                 some files of such names really run as jobs
+s.bundle: columns, a file                        ``OtherFields.bundles``: a job with all strings; the same from a file
+Pilot: queue, project, name, qos, reservation,   ``pilots``: all strings by the checks of client and broker, called
+constraint, ... (what a batch system is told)    directly; ``through`` of them by the broker itself; ``parsed`` of those
+                                                 that were taken by the site's own sbatch --test-only or qsub -verify
+Pilot: env, env_source, env_base, python         the same; ``started`` asks for real pilots with such texts
+Pilot: env_mode, launch, options, hooks (names)  one of few words: the checks, and ``through`` by the broker
+Pilot: sandbox, envs                             the checks; ``named_directories`` starts pilots in such directories
+===============================================  =======================================================================
+
+What is shell text by its meaning has no place here: ``jrm.Shell``, pre_exec and its like, hooks, scripts, cells of
+``%%jrm sh``; nor what holds code: ``s.sql`` may only read, functions are the user's own.
 """
 
 from __future__ import annotations
@@ -357,6 +391,8 @@ def pilot_fields(site: str, system: BatchSystem | None) -> list[tuple[str, Calla
     out = [(name, plain(name)) for name in _TEXT_FIELDS]
     out.append(("options", lambda text: {"options": {text: "x"}}))
     out.append(("hooks", lambda text: {"hooks": {text: "true"}}))
+    out.append(("envs", lambda text: {"envs": {text: "/x"}}))
+    out.append(("envs", lambda text: {"envs": {"x": text}}))
     if system is not None:
         for name, attribute in system.attributes.items():
             if attribute.type in ("string", "path", "list", "choice"):
@@ -486,4 +522,31 @@ def named_directories(
         pilot.cancel()
     for _, pilot, _ in started:
         pilot.wait("DONE", 60)
+    return count
+
+
+def started(session: Session, site: str, taken: Sequence[tuple[str, dict[str, Any]]], most: int) -> Count:
+    """Ask for real pilots with what was taken, ``most`` of each field; each begins, or says why it cannot."""
+    count = Count()
+    chosen: dict[str, list[dict[str, Any]]] = {}
+    for name, fields in random.Random(5).sample(list(taken), len(taken)):
+        if name not in ("sandbox", "envs") and len(chosen.setdefault(name, [])) < most:
+            chosen[name].append(fields)
+    asked = []
+    for fields in (each for some in chosen.values() for each in some):
+        count.sent += 1
+        asked.append((fields, session.pilot(site, **fields)))
+    for fields, pilot in asked:
+        if pilot.wait("QUEUED", timeout=PATIENT_S) < "QUEUED":
+            count.note(f"{fields}: {pilot.state} {pilot.reason}")
+        elif pilot.state == "FAILED":
+            count.failed += 1
+            if not pilot.reason:
+                count.note(f"{fields}: nothing is said")
+        else:
+            count.arrived += 1
+        pilot.cancel()
+    for fields, pilot in asked:
+        if not pilot.wait("DONE", PATIENT_S).final:
+            count.note(f"{fields}: does not end: {pilot.state} {pilot.reason}")
     return count

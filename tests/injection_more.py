@@ -49,25 +49,26 @@ class OtherFields:
     ) -> None:
         self._session, self._pilot, self._trap, self._texts = session, pilot, trap, texts
         self._base, self._url, self._most = base, url, most
+        self._jobs: list[tuple[str, Any]] = []
         self.counts: dict[str, Count] = {}
 
     def all(self) -> dict[str, Count]:
         """Send every string through every field; return what became of them."""
-        self.words()
-        self.sites()
-        self.scripts()
-        self.labels()
-        self.waiting()
-        self.facts()
-        self.environments()
-        self.bundles()
+        for part in ("words", "sites", "scripts", "labels", "waiting", "facts", "environments", "bundles", "jobs"):
+            getattr(self, part)()
         return self.counts
 
-    def _refused(self, name: str, starts: str | tuple[str, ...], call: Callable[[str], Any]) -> list[str]:
+    def _refused(
+        self,
+        name: str,
+        starts: str | tuple[str, ...],
+        call: Callable[[str], Any],
+        texts: Sequence[str] | None = None,
+    ) -> list[str]:
         """Count refusals by field; return what was taken."""
         count = self.counts.setdefault(name, Count())
         taken = []
-        for text in self._texts:
+        for text in self._texts if texts is None else texts:
             count.sent += 1
             try:
                 call(text)
@@ -104,20 +105,16 @@ class OtherFields:
         self._refused("where", "state", lambda text: session.tasks().where(text))
         self._refused("wait", "state", lambda text: pilot.wait(text, timeout=0))
         self._refused("tunnel to", "to", goal)
-        files = [text for text in self._texts if text != "~" and text[:2] != "~/" and not os.path.exists(text)]  # noqa: PTH110
-        whole, self._texts = self._texts, files
-        self._refused("stage", "stage", session.stage)
-        self._refused("fs put", "local", lambda text: session.fs(pilot).put(text))
-        self._refused("bundle file", "", lambda text: bundle.read(text))
-        self._refused("site file", "", sitecare.install)
-        self._texts = whole
-        made = jrm.Task("/bin/true", pilot=pilot.uid)
-        done = session.submit(made)
+        # Not what is there by chance: it would be copied.
+        files = [text for text in self._texts if text != "~" and text[:2] != "~/" and not os.path.exists(text)]
+        self._refused("stage", "stage", session.stage, files)
+        self._refused("fs put", "local", lambda text: session.fs(pilot).put(text), files)
+        self._refused("bundle file", "", lambda text: bundle.read(text), files)
+        self._refused("site file", "", sitecare.install, files)
+        done = session.submit(jrm.Task("/bin/true", pilot=pilot.uid))
         done.wait(PATIENT_S)
-        some, self._texts = self._texts[: self._most], self._texts
-        whole, self._texts = self._texts, some
-        self._refused("files", "", lambda text: session.files(done, text, to=self._base / "files"))
-        self._texts = whole
+        some = self._texts[: self._most]
+        self._refused("files", "", lambda text: session.files(done, text, to=self._base / "files"), some)
 
     # ------------------------------------------------------------ sites
 
@@ -165,34 +162,35 @@ class OtherFields:
 
     def scripts(self) -> None:
         """The path of a script here, its name, and what is asked for it; some are really run."""
-        self._refused("script", ("script", "site"), lambda text: "\n" in text or self._session.script(self._url, text))
+        paths = [text for text in self._texts if "\n" not in text]  # what has several lines is a script itself
+        self._refused("script", ("script", "site"), lambda text: self._session.script(self._url, text), paths)
         system = self._url.partition("+ssh")[0]
         if system not in ("slurm", "sge"):
             return
         for name, attribute in load(system).attributes.items():
             if attribute.type in ("string", "path", "list", "choice") or name in _OUTPUTS:
-                self._refused(
-                    f"script {name}", (name, "options", "project", "queue"), lambda text, name=name: self._checked(name, text)
-                )
-        count = self.counts["scripts run"] = Count()
+                starts = (name, f"options[{name!r}]")
+                self._refused(f"script {name}", starts, lambda text, name=name: self._checked(name, text))
         names = [text for text in self._texts if file_fits(text) and "/" not in text and "\n" not in text][: self._most]
-        started = []
         for number, name in enumerate(names):
-            count.sent += 1
             path = self._base / "scripts" / str(number) / name
             path.parent.mkdir(parents=True)
             path.write_text('#!/bin/sh\nprintf "%s\\n" ran\n')
-            started.append((name, self._session.script(self._url, path)))
-        for name, job in started:
-            if job.wait(PATIENT_S) == "DONE" and job.name == name and job.stdout() == "ran\n":
-                count.arrived += 1
-            else:
-                count.note(f"{name!r}: {job.name!r} {job.state} {job.reason} {job.stdout()!r}")
+            self._jobs.append((name, self._session.script(self._url, path)))
 
     def _checked(self, name: str, text: str) -> None:
         spec = script.script_spec(self._url, b"#!/bin/sh\n", "x", {name: text})
         check_pilot(spec)
         ownscript.check(spec)
+
+    def jobs(self) -> None:
+        """What became of the scripts that were submitted meanwhile."""
+        count = self.counts["scripts run"] = Count(len(self._jobs))
+        for name, job in self._jobs:
+            if job.wait(PATIENT_S) == "DONE" and job.name == name and job.stdout() == "ran\n":
+                count.arrived += 1
+            else:
+                count.note(f"{name!r}: {job.name!r} {job.state} {job.reason} {job.stdout()!r}")
 
     # ------------------------------------------------------------ what is kept with a task
 
@@ -289,9 +287,11 @@ class OtherFields:
                 count.note(f"{text!r}: {task.state} {task.reason}")
         count = self.counts["named_env directories"] = Count()
         where: dict[str, str] = {}
+        root = tempfile.mkdtemp(prefix="envs", dir=self._trap.place)
+        Path(root).chmod(0o755)
         for number, text in enumerate(self._texts):
             if file_fits(text):
-                where[text] = f"{self._trap.place}/envs/{number}/{text}"
+                where[text] = f"{root}/{number}/{text}"
                 folder = Path(where[text])
                 (folder / "bin").mkdir(parents=True)
                 (folder / "pyvenv.cfg").touch()
@@ -321,6 +321,8 @@ class OtherFields:
         good = [text for text in self._texts if passes(text)]
         work = jrm.Array(jrm.Task(str(self._trap.record), ["{x}", "plain"], environment={"HOSTILE": "{x}"}), x=good)
         self._bundle("bundle", good, lambda: self._session.bundle(self._url, work, **self._cores()))
+        if not self._most:
+            return
         path = self._base / "bundle.toml"
         quoted = [json.dumps(text, ensure_ascii=False).replace("\x7f", "\\u007f") for text in good]
         lines = [f"site = {json.dumps(self._url)}", *[f"{name} = {value}" for name, value in self._cores().items()]]

@@ -8,11 +8,15 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from injection_files import INPUT, OUTPUT, FileFields, by_hand
 from injection_kit import TaskFields, Trap, named_directories, parsed, pilots, table
+from injection_more import run as other_fields
 from remote_kit import Far, active
 
 from jupyter_rm.client.session import Session
 
+FILES = (*(f"input_staging {form}" for form in INPUT), *(f"output_staging {form}" for form in OUTPUT))
+OTHERS = ("staging columns", "staged directories", "fs directories", "named_env directories", "metadata", "bundle")
 SITES = {"local": ("local", ""), "slurm": ("slurm+ssh://alice@tb-slurm", "slurm")}
 
 
@@ -23,7 +27,11 @@ def test_no_text_of_any_field_ever_runs(far: Far, study: Session, tmp_path: Path
     trap = Trap(far.cluster.state / "trap", [far.dir / "home", far.cluster.state / "home/alice"])
     texts = trap.strings(160, 5)
     pilot = active(study.pilot(url, **({"cores": 2} if name == "local" else {})))
-    counts = TaskFields(study, pilot, trap, texts).all()
+    few = texts[::2]
+    counts = FileFields(study, pilot, trap, few, tmp_path).all()
+    counts |= by_hand(study, pilot, few, tmp_path, 8)
+    counts |= other_fields(study, pilot, trap, few, url, 0)
+    counts |= TaskFields(study, pilot, trap, texts).all()
     asked, taken = pilots(study, url, system, texts, 3)
     counts |= {f"pilot {field}": one for field, one in asked.items()}
     if system:
@@ -34,4 +42,6 @@ def test_no_text_of_any_field_ever_runs(far: Far, study: Session, tmp_path: Path
     assert not trap.sprung()
     for field in ("arguments", "columns", "environment names", "stdout", "stderr", "sandbox", "staged files"):
         assert counts[field].arrived > 50, f"hardly any string arrived: the test proves nothing\n{table(counts)}"
+    for field in (*FILES, *OTHERS):
+        assert counts[field].arrived > 25, f"hardly any string arrived: the test proves nothing\n{table(counts)}"
     assert counts["directories"].arrived == 1
