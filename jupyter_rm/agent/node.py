@@ -41,8 +41,8 @@ log = logging.getLogger("jupyter_rm.agent")
 # Pause between two looks at the performer while it has work queued ahead, s.
 CALM = 0.02
 TICK = 0.25
-# What a pause between two ticks counts at most, s; and the silence that counts however it came about.
-AWAKE_STEP, SILENCE_MOST = 1.0, 180.0
+# What a pause between two ticks counts at most, s.
+AWAKE_STEP = 1.0
 # Frames under way at once; beyond that, news is gathered into fewer, larger ones.
 FLYING = 8
 DIAL_SECONDS, WELCOME_SECONDS = 2.0, 5.0
@@ -229,9 +229,8 @@ class NodeAgent:
             elif self._socket is None or now - self._dialed > WELCOME_SECONDS:
                 self._dial()
             return
-        lease, silent = self._spec["lease"], now - self._heard
-        if self._awake - self._heard_awake > lease or silent > max(lease, SILENCE_MOST):
-            log.warning("the head has been silent for %.0f s: everything ends here", silent)
+        if self._awake - self._heard_awake > self._spec["lease"]:
+            log.warning("the head has been silent for %.0f s: everything ends here", now - self._heard)
             self._end(4)
         if self._owed:
             self._owed = 16

@@ -60,6 +60,8 @@ CALM_LEAST = 0.005
 LAST_WORDS = 3.0
 # A second word to end counts as another one only this much later, s.
 FAMILY = 2.0
+# A pause between two ticks beyond this means that the program stood still, s.
+FROZEN = 5.0
 # How long the end of a task by TERM or KILL is held back in a batch job, s.
 HELD = 1.0
 
@@ -122,6 +124,7 @@ class Agent:
             now=self.clock.now(),
             bundle=bundle,
         )
+        self._ticked = self.clock.now()
         self.drive = Drive(self.clock, self._round)
         self.performer: Performs = performer(self.machine)
         self.link = link
@@ -196,6 +199,9 @@ class Agent:
 
     def _tick(self) -> None:
         now = self.clock.now()
+        if now - self._ticked > FROZEN:
+            self.machine.last_contact += now - self._ticked  # while its job was stopped nobody could ask for it
+        self._ticked = now
         if self._unspooled:
             self._write()
         self.machine.learn_rate(now)
