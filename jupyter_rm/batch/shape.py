@@ -20,7 +20,7 @@ LAUNCHES = (
     *("jsrun", "aprun", "ibrun", "qrsh", "pbsdsh", "blaunch"),
 )
 # What a site's file may say for all pilots there beside attributes: fields of a pilot.
-OF_PILOT = ("python", "env", "env_mode", "env_source", "env_base", "sandbox", "launch")
+OF_PILOT = ("python", "env", "env_mode", "env_source", "env_base", "env_prefer", "sandbox", "launch")
 PROBE_TYPES = ("text", "int", "float", "bool", "list")
 PROBE_PLACES = ("login", "node")
 NODE_STATES = ("free", "busy", "mixed", "offline", "unknown")

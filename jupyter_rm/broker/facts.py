@@ -35,6 +35,8 @@ def of_login(
         "site": system.name,
         "env": made.root,
     }
+    if made.deps:
+        known["deps"] = tuple(f"{name} {text}" for name, text in made.deps.items())
     for name, probe in probes.chosen(system.table("probe"), probes.LOGIN).items():
         try:
             known[name] = _asked(connection, probe)

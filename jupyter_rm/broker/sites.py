@@ -211,7 +211,8 @@ def wanted_of(spec: PilotSpec, own: str) -> Wanted:
     )
     mode = spec.env_mode or ("use" if spec.env.startswith("/") else "create")
     name = spec.env or (own if mode == "private" else "")
-    return Wanted(mode, name, spec.env_source or "staged", spec.python, spec.env_base, before, after)
+    source, prefer = spec.env_source or "staged", spec.env_prefer or "staged"
+    return Wanted(mode, name, source, spec.python, spec.env_base, prefer, before, after)
 
 
 def values_of(spec: PilotSpec, system: BatchSystem, name: SiteName, token: str, place: str) -> dict[str, Any]:

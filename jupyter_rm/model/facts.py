@@ -263,6 +263,7 @@ class PilotSpec(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
         partitions: how many of the nodes, in their order, make each part to which tasks may be confined; () one part.
         renew: how many pilots like this one are to follow it, each asked for before the one before it ends.
         replaces: the pilot whose work it takes over once it is active; -1: of none.
+        env_prefer: staged, system-then-staged or system: where the agent's packages come from (empty: staged).
     """
 
     site: str = "local"
@@ -293,6 +294,7 @@ class PilotSpec(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
     partitions: tuple[int, ...] = ()
     renew: int = 0
     replaces: int = -1
+    env_prefer: str = ""
 
 
 AnyFact = (

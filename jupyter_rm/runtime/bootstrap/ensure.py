@@ -21,7 +21,8 @@ from typing import Any
 import jupyter_rm
 from jupyter_rm.model.errors import JrmError, RequestError, SiteError
 from jupyter_rm.runtime.bootstrap import pack, wheels
-from jupyter_rm.runtime.bootstrap.choose import OLDEST, choose, found, glibc_of, named
+from jupyter_rm.runtime.bootstrap.choose import OLDEST, choose, found, glibc_of, named, plain
+from jupyter_rm.runtime.bootstrap.deps import Deps, decided
 from jupyter_rm.runtime.bootstrap.installing import Installing, text_of
 from jupyter_rm.runtime.bootstrap.survey import SiteFacts, Version
 from jupyter_rm.runtime.bootstrap.talk import Environment, Runs, Step, Tell, Wanted, tail
@@ -199,8 +200,15 @@ class _Making:
                 hint="leave source out, or use mode 'create'",
             )
         self._work.begin("python", "choosing an interpreter")
-        python, version, base = choose(self._connection, self._facts, self._want, self._tell)
-        self._work.finish(f"{python} is Python {'.'.join(map(str, version))}")
+        if want.prefer == "staged":
+            python, version, base = choose(self._connection, self._facts, self._want, self._tell)
+            deps = None
+        else:
+            python, version = plain(self._connection, self._facts, want.python)
+            deps = decided(self._connection, self._facts, python, version, want.prefer)
+            base = deps.key
+        said = f"; {deps}" if deps is not None else ""
+        self._work.finish(f"{python} is Python {'.'.join(map(str, version))}{said}")
         tag = f"cp{version[0]}{version[1]}"
         own = pack.own(tag, self._facts.arch)
         content = [want.source, own.key, base, tag, self._facts.arch, python]
@@ -221,14 +229,19 @@ class _Making:
                 more = f" (made from {record['key']}, this is {key})" if other == jupyter_rm.__version__ else ""
                 raise self._skew(f"environment {linked!r}", other, more)
         self._work.begin("pack", "packing what is sent")
-        parts = [] if want.source == "index" else self._parts(own, version)
+        parts = [] if want.source == "index" else self._parts(own, version, deps)
         self._work.finish(", ".join(f"{part.file} {part.size >> 10} KiB" for part in parts))
         order = self._order(key, goal, linked, version, parts)
+        if deps is not None:
+            order["system"] = True
+            order["record"]["deps"] = deps.told
         record, how = self._work.install(python, order, parts)
         return _made(goal, record, how)
 
-    def _parts(self, own: pack.Own, version: Version) -> list[pack.Part]:
+    def _parts(self, own: pack.Own, version: Version, deps: Deps | None) -> list[pack.Part]:
         arch, libc = self._facts.arch, self._facts.libc
+        if deps is not None:
+            return [*deps.parts(), pack.own_part(own)]
         if version[1] == sys.version_info[1] and not pack.portable(arch, glibc_of(libc)):
             base = pack.base_part(arch)
         else:
@@ -273,6 +286,7 @@ def _made(root: str, record: dict[str, Any], how: str) -> Environment:
         how,
         record["versions"],
         _notes(record.get("native", {})),
+        record.get("deps", {}),
     )
 
 

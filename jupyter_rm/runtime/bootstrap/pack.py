@@ -22,7 +22,7 @@ import sys
 import tarfile
 import threading
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -102,18 +102,18 @@ def own(tag: str, arch: str) -> Own:
     return Own(digest.hexdigest()[:20], tag, arch, files)
 
 
-def base_key() -> str:
-    """Return the hash of what is installed here of the packages of others."""
+def base_key(names: Sequence[str] = ()) -> str:
+    """Return the hash of what is installed here of the packages of others; ``names``: of these only."""
     digest = hashlib.sha256(python_tag().encode())
-    for name in base_names(python_tag()):
+    for name in names or base_names(python_tag()):
         found = metadata.distribution(name)
         digest.update(f"{name} {found.version}\0{found.read_text('RECORD') or ''}".encode())
     return digest.hexdigest()[:20]
 
 
-def base_versions() -> dict[str, str]:
-    """Return the versions of the packages of others that are installed here."""
-    return {name: metadata.version(name) for name in base_names(python_tag())}
+def base_versions(names: Sequence[str] = ()) -> dict[str, str]:
+    """Return the versions of the packages of others that are installed here; ``names``: of these only."""
+    return {name: metadata.version(name) for name in names or base_names(python_tag())}
 
 
 def own_part(found: Own) -> Part:
@@ -122,9 +122,10 @@ def own_part(found: Own) -> Part:
     return pack(file, found.files, {"jupyter_rm": jupyter_rm.__version__})
 
 
-def base_part(arch: str) -> Part:
-    """Return the packages of others as they are installed here, packing them when the cache has none."""
-    return pack(f"base-{python_tag()}-{arch}-{base_key()}.tar.gz", _base_files(), base_versions())
+def base_part(arch: str, names: Sequence[str] = ()) -> Part:
+    """Return the packages of others (``names``: these) as they are installed here, packing them when need be."""
+    file = f"base-{python_tag()}-{arch}-{base_key(names)}.tar.gz"
+    return pack(file, _base_files(names), base_versions(names))
 
 
 def portable(arch: str, glibc: Version) -> str:
@@ -174,8 +175,8 @@ def _own_files(tag: str, arch: str) -> Iterator[tuple[str, Path]]:
             yield f"jupyter_rm/{path.relative_to(root)}", path
 
 
-def _base_files() -> Iterator[Entry]:
-    for name in base_names(python_tag()):
+def _base_files(names: Sequence[str]) -> Iterator[Entry]:
+    for name in names or base_names(python_tag()):
         for file in metadata.distribution(name).files or ():
             path = Path(str(file.locate()))
             if not LEFT_OUT.search(str(file)) and path.is_file():

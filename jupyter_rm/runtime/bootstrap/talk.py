@@ -6,7 +6,7 @@ Knows: shapes. Does not know: how anything is done. Read next: ``ensure.py``.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
@@ -16,6 +16,7 @@ from jupyter_rm.runtime.connect.stream import Result, Stream
 
 MODES = ("create", "use", "update", "recreate", "private", "local", "none")
 SOURCES = ("staged", "index", "installed")
+PREFER = ("staged", "system-then-staged", "system")
 TAIL = 2000  # characters of a failed command's output that are shown
 
 
@@ -76,6 +77,8 @@ class Wanted:
         python: the interpreter to use there: a path, the name of a command, or a shell line (with a blank in it) after
             which ``python3`` is the one, such as ``module load python/3.12``; empty: the best one found.
         base: directory there for environments and archives; empty: ``~/.jupyter_rm``.
+        prefer: where the packages of others come from that an agent needs: ``staged`` (all from here), ``system`` (all
+            from the interpreter there), ``system-then-staged`` (from there what is new enough, else from here).
         before, after: commands, as lists of arguments, run there before and after all this.
     """
 
@@ -84,15 +87,24 @@ class Wanted:
     source: str = "staged"
     python: str = ""
     base: str = ""
+    prefer: str = "staged"
     before: tuple[tuple[str, ...], ...] = ()
     after: tuple[tuple[str, ...], ...] = ()
 
     def __post_init__(self) -> None:
-        for field, value, known in (("env_mode", self.mode or "create", MODES), ("env_source", self.source, SOURCES)):
+        for name, value, known in (
+            ("env_mode", self.mode or "create", MODES),
+            ("env_source", self.source, SOURCES),
+            ("env_prefer", self.prefer, PREFER),
+        ):
             if value not in known:
                 raise RequestError(
-                    f"{field}: {value!r} is unknown", code="JRM-B02", hint=f"use one of {', '.join(known)}"
+                    f"{name}: {value!r} is unknown", code="JRM-B02", hint=f"use one of {', '.join(known)}"
                 )
+        if self.prefer != "staged" and self.source == "index":
+            raise RequestError(
+                "env_prefer: with env_source 'index' pip there decides", code="JRM-B02", hint="leave one of them out"
+            )
         if self.mode == "use" and not self.name:
             raise RequestError(
                 "env: mode 'use' needs to know which environment",
@@ -108,10 +120,10 @@ class Wanted:
                 code="JRM-B02",
                 hint="use letters, digits, dot, dash and underscore; a path only with 'use' and 'private'",
             )
-        for field, value in (("python", self.python), ("env_base", self.base)):
+        for name, value in (("python", self.python), ("env_base", self.base)):
             if "\0" in value or "\n" in value or value.startswith("-"):
                 raise RequestError(
-                    f"{field}: {value!r} holds a line break or NUL, or begins with '-'",
+                    f"{name}: {value!r} holds a line break or NUL, or begins with '-'",
                     code="JRM-B02",
                     hint="give a path, for python also a command or a line such as 'module load python'",
                 )
@@ -131,6 +143,7 @@ class Environment:
         key: what it was made from, as a hash; empty for one that is not ours.
         how: ``made`` or ``found``.
         versions: of each package in it.
+        deps: of each package of others where it comes from, when that was a choice.
         notes: what a person should know, such as that the slow placer is used.
     """
 
@@ -141,6 +154,7 @@ class Environment:
     how: str
     versions: Mapping[str, str]
     notes: tuple[str, ...] = ()
+    deps: Mapping[str, str] = field(default_factory=dict)
 
 
 def tail(*outputs: bytes, most: int = TAIL) -> str:

@@ -16,7 +16,7 @@ import subprocess
 import sys
 import tempfile
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from importlib import metadata
 from pathlib import Path
 
@@ -47,18 +47,18 @@ def platforms(arch: str, libc: str) -> list[str]:
     return tags + [f"{old}_{arch}" for (_, n), old in sorted(_OLD.items(), reverse=True) if n <= minor]
 
 
-def base_key(tag: str, arch: str, libc: str) -> str:
-    """Return the hash of the packages for a Python, having them downloaded when the cache does not know them.
+def base_key(tag: str, arch: str, libc: str, names: Sequence[str] = ()) -> str:
+    """Return the hash of the packages for a Python (``names``: of these only), having them downloaded when need be.
 
     Raises:
         SiteError: JRM-B05, there are none, or no index can be reached.
     """
-    return _resolved(tag, arch, libc)[0]
+    return _resolved(tag, arch, libc, names)[0]
 
 
-def base_part(tag: str, arch: str, libc: str) -> pack.Part:
-    """Return the packages for a Python as one archive."""
-    key, versions = _resolved(tag, arch, libc)
+def base_part(tag: str, arch: str, libc: str, names: Sequence[str] = ()) -> pack.Part:
+    """Return the packages for a Python (``names``: these only) as one archive."""
+    key, versions = _resolved(tag, arch, libc, names)
     return pack.pack(_name(tag, arch, key), (), versions)
 
 
@@ -66,16 +66,17 @@ def _name(tag: str, arch: str, key: str) -> str:
     return f"base-{tag}-{arch}-{key}.tar.gz"
 
 
-def _resolved(tag: str, arch: str, libc: str) -> tuple[str, dict[str, str]]:
+def _resolved(tag: str, arch: str, libc: str, names: Sequence[str]) -> tuple[str, dict[str, str]]:
     """Return (hash, versions) of an archive that is in the cache."""
-    wish = json.dumps([tag, arch, libc, pack.base_names(tag), pack.base_versions()])
+    names = tuple(names) or pack.base_names(tag)
+    wish = json.dumps([tag, arch, libc, names, pack.base_versions()])
     note = pack.cache_dir() / f"wheels-{hashlib.sha256(wish.encode()).hexdigest()[:20]}.json"
     with contextlib.suppress(OSError, ValueError, KeyError):
         known = json.loads(note.read_text("utf-8"))
         if (pack.cache_dir() / _name(tag, arch, known["key"])).exists():
             return known["key"], known["versions"]
     with tempfile.TemporaryDirectory(prefix="wheels-", dir=pack.cache_dir()) as scratch:
-        found = _download(tag, arch, libc, Path(scratch))
+        found = _download(tag, arch, libc, names, Path(scratch))
         digest = hashlib.sha256()
         versions: dict[str, str] = {}
         for path in found:
@@ -107,14 +108,14 @@ def _files(root: Path) -> Iterator[pack.Entry]:
             yield name, path, None
 
 
-def _download(tag: str, arch: str, libc: str, scratch: Path) -> list[Path]:
+def _download(tag: str, arch: str, libc: str, names: Sequence[str], scratch: Path) -> list[Path]:
     """Return the wheels of all packages: the versions of here where they exist for that Python, else what will do."""
     tags = platforms(arch, libc)
     if not tags:
         raise SiteError(f"no wheels for the C library {libc!r} on {arch}", code="JRM-B05", hint="use source 'index'")
     argv = [*download(tag, tags), "--no-deps"]
     here = pack.base_versions()
-    wanted = {name: _range(name) for name in pack.base_names(tag)}
+    wanted = {name: asked_range(name) for name in names}
     same = {name: f"=={here[name]}" if name in here else wanted[name] for name in wanted}
     wishes = [[name + version for name, version in wish.items()] for wish in (same, wanted)]
     said = ""
@@ -140,7 +141,7 @@ def _download(tag: str, arch: str, libc: str, scratch: Path) -> list[Path]:
     )
 
 
-def _range(name: str) -> str:
+def asked_range(name: str) -> str:
     """Return what this package itself asks of another one, such as ``>=1.26``."""
     for line in metadata.requires("jupyter_rm") or []:
         match = re.match(r"([A-Za-z0-9_-]+)\s*([^;]*)", line)

@@ -156,8 +156,9 @@ def layout(order: Order, root: str, python: str) -> str:
     packages = os.path.join(root, "lib", order["lib"], "site-packages")
     os.makedirs(packages, mode=0o700)
     os.makedirs(os.path.join(root, "bin"), mode=0o700)
+    shared = "true" if order.get("system") else "false"
     with open(os.path.join(root, "pyvenv.cfg"), "w", encoding="utf-8") as file:
-        file.write(f"home = {os.path.dirname(python)}\ninclude-system-site-packages = false\n")
+        file.write(f"home = {os.path.dirname(python)}\ninclude-system-site-packages = {shared}\n")
         file.write(f"version = {order['version']}\n")
     interpreter(root, python)
     return packages
