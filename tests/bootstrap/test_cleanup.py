@@ -87,7 +87,10 @@ def test_the_files_of_a_session_go_and_what_is_shared_stays(world: Account, tmp_
 def test_a_sandbox_of_ones_own_stays_and_a_closed_session_can_be_cleaned(
     world: Account, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    session = begun("mine", FAR, sandbox="~/work")
+    session = begun("mine", FAR, sandbox="~/work", env_prefer="system-then-staged")
+    deps = session.pilots()[0].facts["deps"]
+    assert {each.split()[0] for each in deps} >= {"numpy", "pyzmq", "msgspec"}, deps
+    assert all(" staged (" in each or " of the system (" in each for each in deps), deps
     key = session.submit(jrm.Shell("echo 1; pwd"))
     assert key.result(PATIENT_S).startswith("1\n")
     session.close()
