@@ -70,7 +70,7 @@ def entered(base: Mapping[str, str], where: str) -> tuple[dict[str, str], str, s
         where: a virtual or conda environment, or the path of an interpreter.
     """
     path = Path(where)
-    if path.is_dir():
+    if os.path.isdir(path):  # noqa: PTH112 (False for a name that no directory can have)
         folder, python = path / "bin", path / "bin" / "python"
     else:
         folder, python = path.parent, path
