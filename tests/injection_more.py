@@ -194,10 +194,12 @@ class OtherFields:
 
     # ------------------------------------------------------------ what is kept with a task
 
-    def _run(self, count: Count, make: Callable[[str], jrm.Task], starts: str) -> list[tuple[str, Any]]:
-        """Run a task for each text that is taken; return those that are DONE."""
+    def _run(
+        self, count: Count, make: Callable[[str], jrm.Task], starts: str, *more: str
+    ) -> list[tuple[str, Any]]:
+        """Run a task for each text that is taken, and for some ``more``; return them."""
         made = []
-        for text in self._texts:
+        for text in (*self._texts, *more):
             count.sent += 1
             try:
                 made.append((text, make(text)))
@@ -278,7 +280,7 @@ class OtherFields:
         """Named environments: a name that the pilot has not, and directories of such names that are one."""
         count = self.counts["named_env"] = Count()
         make = lambda text: jrm.Task("/bin/true", named_env=text, pilot=self._pilot.uid)  # noqa: E731
-        for text, task in self._run(count, make, "named_env"):
+        for text, task in self._run(count, make, "named_env", f"/{'n' * 300}", "/dev/null/x"):
             if task.state == "FAILED" and "named_env" in task.reason:
                 count.failed += 1
             elif task.state == "DONE" and not text:
