@@ -17,6 +17,7 @@ from jupyter_rm.client import session as sessions
 from jupyter_rm.client.pilot import Pilot
 from jupyter_rm.client.session import Session
 from jupyter_rm.notebook.cards import of_pilot
+from jupyter_rm.notebook.magics import Magics
 
 # Says that it began, ticks until it is let go.
 WORK = 'echo "$0 $1" >> {place}/began; while [ ! -e {place}/go ]; do date +%N > {place}/tick.$1; sleep 0.1; done'
@@ -59,7 +60,9 @@ def test_a_suspended_pilot_stands_still_and_goes_on(grid: Far, study: Session) -
     until(lambda: len(list(place.glob("tick.*"))) == 2, lambda: f"{bulk.counts()}; {[t.reason for t in bulk]}")
     until(lambda: set(buttons(pilot)) == {"hold", "release", "suspend", "resume"}, lambda: str(buttons(pilot)))
     assert buttons(pilot)["suspend"] == "" and buttons(pilot)["resume"] and buttons(pilot)["hold"]
-    pilot.suspend()
+    magics = Magics({})
+    magics.line(f"attach {study.name}")
+    assert magics.line(f"suspend {pilot.uid}").suspended
     assert buttons(pilot)["suspend"] and buttons(pilot)["resume"] == ""
     assert pilot.suspended and "suspended at Grid Engine" in pilot.reason, pilot.reason
     until(lambda: set(stopped(grid)) == {psutil.STATUS_STOPPED}, lambda: f"something runs: {stopped(grid)}")
