@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from server_kit import Server
+from server_kit import Feed, Server
 
 
 @pytest.fixture(scope="module")
@@ -15,3 +15,11 @@ def server(home: Path) -> Iterator[Server]:
     made = Server(home, "--ServerApp.allow_unauthenticated_access=False")
     yield made
     made.stop()
+
+
+@pytest.fixture(autouse=True)
+def feeds_end() -> Iterator[None]:
+    """Close what a test leaves open: the server must not go on sending to it."""
+    yield
+    while Feed.opened:
+        Feed.opened.pop().close()

@@ -15,7 +15,7 @@ import urllib.request
 from collections.abc import Callable
 from http.client import HTTPMessage
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import websocket
 
@@ -162,6 +162,8 @@ _OPENER = urllib.request.build_opener(urllib.request.ProxyHandler({}), _NoRedire
 class Feed:
     """A screen: follows the feed's rules and keeps what every subscription shows."""
 
+    opened: ClassVar[list[Feed]] = []  # in this test
+
     def __init__(self, server: Server, token: str | None = TOKEN, **options: Any) -> None:
         options.setdefault("suppress_origin", True)
         headers = [*options.pop("header", []), *([] if token is None else [f"Authorization: token {token}"])]
@@ -172,6 +174,7 @@ class Feed:
         self.at: list[float] = []
         self.shown: dict[str, dict[str, Any]] = {}
         self._seq: dict[str, int] = {}
+        self.opened.append(self)
         assert self.next()["kind"] == "hello"
 
     def say(self, op: str, **fields: Any) -> None:
