@@ -356,8 +356,8 @@ class Plan:
         count = len(index)
         if not self._params or not count:
             return [{}] * count
-        segment, row = self.held.find(int(index[0]))
-        if segment.index is None and int(index[-1]) - int(index[0]) == count - 1 and int(index[-1]) < segment.hi:
+        if (run := self.held.run(index)) is not None:
+            segment, row = run
             names = list(segment.columns)
             picked = [segment.columns[name].take(Picks.span(row, row + count)).values() for name in names]
             return [dict(zip(names, values, strict=True)) for values in zip(*picked, strict=True)] or [{}] * count

@@ -468,16 +468,15 @@ def _columns(have: bytes, place: int, count: int, size: int, serial: int, pitch:
 def _payload(plan: CallPlan, index: npt.NDArray[np.int64]) -> tuple[npt.NDArray[np.uint64], bytes]:
     """Return (cumulative ends, joined arguments) of calls; no object per call when they are consecutive."""
     count = len(index)
-    segment, row = plan.held.find(int(index[0]))
-    column = segment.payload
-    if count == 1 and column is not None:
-        only = column.get(row)
-        assert isinstance(only, bytes)
+    if count == 1:
+        only = plan.held.payload(int(index[0]))
         return np.array([len(only)], np.uint64), only
-    consecutive = segment.index is None and int(index[-1]) - int(index[0]) == count - 1
-    if consecutive and column is not None and column.kind == "bytes" and row + count <= len(column):
-        cut = column.take(Picks.span(row, row + count))
-        return np.frombuffer(cut.ends, "<u8"), cut.data
+    if (run := plan.held.run(index)) is not None:
+        segment, row = run
+        column = segment.payload
+        if column is not None and column.kind == "bytes":
+            cut = column.take(Picks.span(row, row + count))
+            return np.frombuffer(cut.ends, "<u8"), cut.data
     items = plan.held.payloads(index)
     return np.cumsum([len(item) for item in items], dtype="<u8"), b"".join(items)
 

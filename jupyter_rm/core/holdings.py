@@ -138,6 +138,13 @@ class HeldBulk:
             raise KeyError(index)
         return best
 
+    def run(self, index: npt.NDArray[np.int64]) -> tuple[Segment, int] | None:
+        """Return (segment, row of the first) when tasks stand one after the other, in this order, in one cut."""
+        segment, row = self.find(int(index[0]))
+        count = len(index)
+        whole = segment.index is None and _consecutive(index) and row + count <= len(segment.attempt)
+        return (segment, row) if whole and segment.has(row, row + count) else None
+
     def params(self, index: int) -> dict[str, Scalar]:
         """Return the column values of one task."""
         segment, row = self.find(index)
@@ -153,31 +160,18 @@ class HeldBulk:
 
     def payloads(self, index: npt.NDArray[np.int64]) -> list[bytes]:
         """Return the pickled arguments of several calls, in order; quick when they are consecutive."""
-        if len(index) > 1:
-            segment, row = self.find(int(index[0]))
-            count = len(index)
-            if (
-                segment.index is None
-                and _consecutive(index)
-                and row + count <= len(segment.attempt)
-                and segment.has(row, row + count)
-            ):
-                assert segment.payload is not None, "a call without payload"
-                return segment.payload.take(Picks.span(row, row + count)).values()  # type: ignore[return-value]
+        if len(index) > 1 and (run := self.run(index)) is not None:
+            segment, row = run
+            assert segment.payload is not None, "a call without payload"
+            return segment.payload.take(Picks.span(row, row + len(index))).values()  # type: ignore[return-value]
         return [self.payload(int(i)) for i in index]
 
     def attempts(self, index: npt.NDArray[np.int64]) -> npt.NDArray[np.uint16]:
         """Return the attempt numbers of several tasks, shape (n,)."""
         count = len(index)
-        if count:
-            segment, row = self.find(int(index[0]))
-            if (
-                segment.index is None
-                and _consecutive(index)
-                and row + count <= len(segment.attempt)
-                and segment.has(row, row + count)
-            ):
-                return segment.attempt[row : row + count].astype(np.uint16)
+        if count and (run := self.run(index)) is not None:
+            segment, row = run
+            return segment.attempt[row : row + count].astype(np.uint16)
         out = np.zeros(count, np.uint16)
         for at, i in enumerate(index.tolist()):
             segment, row = self.find(i)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import pickle
 import stat
 import time
 from collections.abc import Callable
@@ -14,9 +15,10 @@ import pytest
 from perform_kit import End, Rig
 
 from jupyter_rm.agent.environments import task_environment
+from jupyter_rm.core.placing import shape_of
 from jupyter_rm.model.describe import Shell, Task
 from jupyter_rm.model.effects import End as EndEffect
-from jupyter_rm.model.effects import RunAhead
+from jupyter_rm.model.effects import Launch, RunAhead
 from jupyter_rm.model.ids import tokens
 from jupyter_rm.model.states import Cause, TaskState
 from jupyter_rm.runtime.process import EVENT
@@ -497,3 +499,26 @@ def test_close_ends_what_runs(rigs: Callable[..., Rig]) -> None:
     started = time.monotonic()
     rig.p.close(0.5)
     assert time.monotonic() - started < 3
+
+
+@pytest.mark.parametrize("first", [1, 8])
+def test_tasks_that_come_in_any_order_get_their_own_arguments(rigs: Callable[..., Rig], first: int) -> None:
+    """Beginning and end look like a run of eight, and of seven, and it is none; ``first`` are placed at once."""
+    rig = rigs(cores=first)
+    order = np.array([0, 1, 3, 6, 2, 4, 5, 7])
+    programs = rig.bulk(Task("/bin/echo", ["{n}"]), 8, n=list(range(100, 108)))
+    calls = rig.calls(lambda n: n, list(range(200, 208)))
+    for pool, bulk in enumerate((programs, calls)):
+        mine = tokens(bulk, order)
+        rig.placer.add(shape_of(rig.placer, rig.holdings.bulks[bulk].template.request), mine[:first])
+        _, allocs, _ = rig.placer.schedule(first, 0.0)
+        rig.allocs.update(allocs.tolist())
+        rig.p.perform(Launch(pool, mine[:first], allocs))
+        if first < len(mine):
+            rig.p.perform(RunAhead(pool, mine[first:]))
+        ends = rig.wait(bulk, 60)
+        if bulk == programs:
+            assert [rig.text(bulk, index) for index in range(8)] == [f"{100 + index}\n" for index in range(8)]
+        else:
+            assert [pickle.loads(end.value[1:]) for end in ends] == list(range(200, 208))
+        rig.drained()

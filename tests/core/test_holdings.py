@@ -115,3 +115,15 @@ def test_holdings_equal_a_dict(data: st.DataObject) -> None:
             held = holdings.bulks[0]
             assert held.attempts(index).tolist() == [known[i] for i in index.tolist()]
             assert held.payloads(index) == [b"%d/%d" % (i, known[i]) for i in index.tolist()]
+
+
+def test_only_a_run_in_order_is_taken_as_one() -> None:
+    """Files of tasks are in place in any order: 4, 2, 3, 7 begins and ends like a run of four and is none."""
+    holdings = Holdings()
+    holdings.add(assign(list(range(10)), 1))
+    held = holdings.bulks[0]
+    assert held.run(np.array([4, 5, 6, 7])) == (held.segments[0], 4)
+    for index in ([4, 2, 3, 7], [4, 6, 5, 7], [7, 6, 5, 4], [8, 9, 10, 11]):
+        assert held.run(np.array(index)) is None, index
+    holdings.drop(0, np.array([5]))
+    assert held.run(np.array([4, 5, 6])) is None
