@@ -181,8 +181,8 @@ def test_one_holder_and_its_number_is_told(place: Path) -> None:
     holder = home.holder()
     assert holder is not None
     assert holder.pid == other.pid
-    other.kill()
-    other.wait(30)
+    with other:
+        other.kill()
     with home.lock():
         holder = home.holder()
         assert holder is not None

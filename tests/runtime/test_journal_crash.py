@@ -51,9 +51,10 @@ class Nursery:
         return int(struct.unpack("<q", data)[0])
 
     def close(self) -> None:
-        assert self.process.stdin is not None
+        assert self.process.stdin is not None and self.process.stdout is not None
         self.process.stdin.close()
         self.process.wait(30)
+        self.process.stdout.close()
 
 
 def test_kill_at_random_moments_loses_no_acknowledged_row(tmp_path: Path) -> None:
