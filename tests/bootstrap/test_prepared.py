@@ -152,14 +152,11 @@ def test_on_this_machine_and_what_cannot_be_had(
     sums = {path.name.split("-")[0]: hashlib.sha256(path.read_bytes()).hexdigest() for path in wheels.iterdir()}
     envs = tmp_path / "somebody/.jupyter_rm/envs"
     wheel(wheels, "lonely", "1.0", "", "nowhere-to-be-found>=3")
-    (wheels / "broken-1.0-py3-none-any.whl").write_bytes(b"PK no zip")
     listed = tmp_path / "requirements.txt"
     listed.write_text("tinypack>=7\n")
     for given, says in (
-        (["tinypack>=7"], "No matching distribution found for tinypack>=7"),
         (listed, "No matching distribution found for tinypack>=7"),
         (["lonely"], "nowhere-to-be-found"),
-        (["broken"], "broken"),
         (["--index-url=http://evil/"], "is no requirement"),
         ([], "there are none"),
         (tmp_path / "none.txt", "is not there"),
@@ -182,9 +179,9 @@ def test_on_this_machine_and_what_cannot_be_had(
     made = here.prepare_env("fit", listed, wheels=wheels)[0]
     assert Path(made.path).parent == envs
     assert here.submit(jrm.Task("tinypack-tool", named_env="fit")).result(PATIENT_S) == "tiny 1.2\n"
-    words = f"prepare other tinydep --wheels '{wheels}' --pilot p.0"
+    words = f"prepare fit -r '{listed}' --wheels '{wheels}' --pilot p.0"
     shown = Magics({}).line(words)._repr_mimebundle_()
-    assert "other at " in shown["text/plain"] and "<pre>" in shown["text/html"]
+    assert "fit at " in shown["text/plain"] and "<pre>" in shown["text/html"]
     said = run_jrm([*shlex.split(words), "-s", here.name, "--json"], capsys)
-    assert said[0]["lock"] == [["tinydep", "1.0", sums["tinydep"]]] and said[0]["how"] == "found"
+    assert said[0]["lock"][0] == ["tinydep", "1.0", sums["tinydep"]] and said[0]["how"] == "found"  # type: ignore[index]
     assert [number for number, _ in here.map(lambda n: twice(n), [4], named_env="fit").results()] == [8]
