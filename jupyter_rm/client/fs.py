@@ -135,10 +135,10 @@ class SiteFiles:
         Raises:
             RequestError: JRM-Q73, it is not here. SiteError, LinkError: it did not arrive.
         """
-        source = here.path(local, "local").resolve()
+        source = here.path(local, "local")
         if not here.exists(source):
             raise RequestError(f"local: {os.fspath(local)!r} is not there", hint="check the path", code="JRM-Q73")
-        goal = self.path(to)
+        source, goal = source.resolve(), self.path(to)
         if not os.fspath(to) or os.fspath(to).endswith("/"):
             goal = f"{goal.rstrip('/')}/{source.name}"
         if self._far:

@@ -12,11 +12,11 @@ def path(given: str | os.PathLike[str], field: str) -> Path:
     """Return the path that a text means: ``~`` and ``~/...`` are the home, everything else is as it stands.
 
     Raises:
-        RequestError: JRM-Q73, it holds what no path can hold; names the field.
+        RequestError: JRM-Q73, it is empty (not the directory one is in), or holds what no path can; names the field.
     """
     text = os.fspath(given)
     try:
-        possible = b"\0" not in os.fsencode(text)
+        possible = bool(text) and b"\0" not in os.fsencode(text)
     except UnicodeEncodeError:
         possible = False
     if not possible:

@@ -102,10 +102,10 @@ def bring(task: TaskHandle, patterns: Sequence[str], to: str | os.PathLike[str])
 
 
 def _found(path: str | os.PathLike[str]) -> Path:
-    found = here.path(path, "stage").resolve()
+    found = here.path(path, "stage")
     if not here.exists(found):
         raise RequestError(f"stage: {os.fspath(path)!r} is not there", hint="check the path", code="JRM-Q73")
-    return found
+    return found.resolve()
 
 
 def _pairs(path: Path) -> list[tuple[Path, str]]:
