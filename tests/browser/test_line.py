@@ -115,7 +115,7 @@ def test_a_person_sees_the_line(
     until(page, lambda: queues.count() == 0, "the queues of one account are shown for another")
     form.get_by_role("button", name="Look for its queues").click()
     until(page, lambda: "gpu" in queues.all_inner_texts(), "nothing was found")
-    assert "5 queues, found" in form.inner_text()
+    assert "5 queues, 2 projects, found" in form.inner_text()
     form.get_by_label("Site", exact=True).fill("slurm+ssh://bob@127.0.0.1:1")
     until(page, lambda: queues.count() == 0, "the queues of one site are shown for another")
     form.get_by_role("button", name="Look for its queues").click()
