@@ -23,7 +23,8 @@ from jupyter_rm.client.pilot import Pilot
 from jupyter_rm.client.session import Session
 from jupyter_rm.model.errors import JrmError, RequestError
 
-AT_ONCE = 60  # strings of one task; each is in fourteen directives
+MANY = 1000  # strings, from which on each goes through one chain of forms; fewer go through all of them
+AT_ONCE = 100  # strings of one task; each is in at most eight directives a direction
 THREADS = 4
 # Names of full length: whatever is put beside a file until it is whole must still fit.
 LONG = ("n" * 255, "\\" * 200, "\U0001f4a5" * 63, "é" * 127)
@@ -48,6 +49,14 @@ OUTPUT: dict[str, Callable[[str, str, str], Any]] = {
     "link": lambda _, key, text: {"source": f"copy/{text}", "target": f"pilot:///out {key}/{text}", "action": "link"},
     "move": lambda _, key, text: {"source": f"moved/{text}", "target": f"pilot:///m {key}/{text}", "action": "move"},
 }
+
+
+# Forms that need each other, by direction. Every string goes through "map", both ways.
+CHAINS = (
+    {"in": {"line", "link", "pair"}, "out": {"pair", "line"}},
+    {"in": {"to pilot", "copy", "link there"}, "out": {"copy", "link"}},
+    {"in": {"to pilot", "to move"}, "out": {"move"}},
+)
 
 
 def apart(texts: Sequence[str]) -> list[list[str]]:
@@ -161,6 +170,12 @@ class FileFields:
     def carried(self) -> None:
         """Carry all others out: here to sandbox, sandbox to pilot and home, pilot to sandbox."""
         names = [text for text in self._names if one_line(text)]
+        turn = {text: number % len(CHAINS) for number, text in enumerate(names)}
+        few = len(names) < MANY
+
+        def goes(way: str, form: str, text: str) -> bool:
+            return fits(form, text) and (few or form == "map" or form in CHAINS[turn[text]][way])
+
         tasks: list[jrm.Task] = []
         lots: list[tuple[list[str], str, str]] = []
         for layer, members in enumerate(apart(names)):
@@ -169,8 +184,13 @@ class FileFields:
             for start in range(0, len(members), AT_ONCE):
                 lot, key = members[start : start + AT_ONCE], f"files {layer} {start}"
                 given = {
-                    field: [make(where, key, text) for form, make in forms.items() for text in lot if fits(form, text)]
-                    for field, forms, where in (("input_staging", INPUT, here), ("output_staging", OUTPUT, home))
+                    field: [
+                        make(where, key, text) for form, make in forms.items() for text in lot if goes(way, form, text)
+                    ]
+                    for field, way, forms, where in (
+                        ("input_staging", "in", INPUT, here),
+                        ("output_staging", "out", OUTPUT, home),
+                    )
                 }
                 tasks.append(jrm.Task("/bin/true", pilot=self._pilot.uid, **given))  # type: ignore[arg-type]
                 lots.append((lot, key, home))
@@ -187,14 +207,17 @@ class FileFields:
                     "copy": f"{shared}/out {key}/copy", "link": f"{shared}/out {key}", "move": f"{shared}/m {key}",
                 },
             }  # fmt: skip
-            for field, forms, root in (("input_staging", INPUT, box), ("output_staging", OUTPUT, home)):
+            for field, way, forms, root in (
+                ("input_staging", "in", INPUT, box),
+                ("output_staging", "out", OUTPUT, home),
+            ):
                 for form in forms:
                     where = lies[field].get(form, f"{root}/{form}")
                     count = self._count(f"{field} {form}")
                     for text in lot:
-                        if where and fits(form, text):
+                        if goes(way, form, text) and where:
                             self._check(count, f"{where}/{text}", text)
-                        else:
+                        elif goes(way, form, text):
                             count.arrived += 1  # moved on: looked for where it is now
 
     def columns(self) -> None:

@@ -195,7 +195,7 @@ class OtherFields:
     # ------------------------------------------------------------ what is kept with a task
 
     def _run(
-        self, count: Count, make: Callable[[str], jrm.Task], starts: str, *more: str
+        self, count: Count, make: Callable[[str], jrm.Task], starts: str | tuple[str, ...], *more: str
     ) -> list[tuple[str, Any]]:
         """Run a task for each text that is taken, and for some ``more``; return them."""
         made = []
@@ -214,17 +214,24 @@ class OtherFields:
 
     def labels(self) -> None:
         """Metadata and tags are kept with the task, and change nothing about it."""
-        kinds: dict[str, tuple[str, Callable[[str], dict[str, Any]], Callable[[Any], Any]]] = {
-            "metadata": ("metadata", lambda text: {"metadata": {"k": text}}, lambda form: dict(form.metadata)["k"]),
-            "metadata keys": ("metadata", lambda text: {"metadata": {text: "v"}}, lambda form: form.metadata[0][0]),
-            "tags": ("tags", lambda text: {"tags": {"colocate": text}}, lambda form: form.colocate),
+        kinds: dict[str, tuple[tuple[str, ...], Callable[[str], dict[str, Any]], Callable[[Any], set[str]]]] = {
+            "metadata and tags": (
+                ("metadata", "tags"),
+                lambda text: {"metadata": {"k": text}, "tags": {"colocate": text}},
+                lambda form: {dict(form.metadata)["k"], form.colocate},
+            ),
+            "metadata keys": (
+                ("metadata",),
+                lambda text: {"metadata": {text: "v"}},
+                lambda form: {form.metadata[0][0]},
+            ),
         }
-        for name, (start, fields, read) in kinds.items():
+        for name, (starts, fields, read) in kinds.items():
             count = self.counts[name] = Count()
             make = lambda text, fields=fields: jrm.Task("/bin/true", pilot=self._pilot.uid, **fields(text))  # noqa: E731
-            for text, task in self._run(count, make, start):
+            for text, task in self._run(count, make, starts):
                 kept = read(task._table().form.template)
-                if task.state == "DONE" and (kept == text or (name == "tags" and not text)):
+                if task.state == "DONE" and kept == {text}:
                     count.arrived += 1
                 else:
                     count.note(f"{name}={text!r}: {task.state} {task.reason} {kept!r}")
@@ -326,6 +333,7 @@ class OtherFields:
         if not self._most:
             return
         path = self._base / "bundle.toml"
+        good = good[:1000]
         quoted = [json.dumps(text, ensure_ascii=False).replace("\x7f", "\\u007f") for text in good]
         lines = [f"site = {json.dumps(self._url)}", *[f"{name} = {value}" for name, value in self._cores().items()]]
         lines += ["[[work]]", f"executable = {json.dumps(str(self._trap.record))}", 'arguments = ["{x}", "plain"]']

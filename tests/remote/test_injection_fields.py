@@ -16,7 +16,7 @@ from remote_kit import Far, active
 from jupyter_rm.client.session import Session
 
 FILES = (*(f"input_staging {form}" for form in INPUT), *(f"output_staging {form}" for form in OUTPUT))
-OTHERS = ("staging columns", "staged directories", "fs directories", "named_env directories", "metadata", "bundle")
+OTHERS = ("staging columns", "staged directories", "fs directories", "named_env directories", "metadata keys", "bundle")
 SITES = {"local": ("local", ""), "slurm": ("slurm+ssh://alice@tb-slurm", "slurm")}
 
 
