@@ -29,13 +29,14 @@ s.bundle: columns, a file                        ``OtherFields.bundles``: a job 
 Pilot: queue, project, name, qos, reservation,   ``pilots``: all strings by the checks of client and broker, called
 constraint, ... (what a batch system is told)    directly; ``through`` of them by the broker itself; ``parsed`` of those
                                                  that were taken by the site's own sbatch --test-only or qsub -verify
-Pilot: env, env_source, env_base, python         the same; ``started`` asks for real pilots with such texts
+Pilot: env, env_source, env_base                 the same; ``started`` asks for real pilots with such texts
 Pilot: env_mode, launch, options, hooks (names)  one of few words: the checks, and ``through`` by the broker
 Pilot: sandbox, envs                             the checks; ``named_directories`` starts pilots in such directories
 ===============================================  =======================================================================
 
 What is shell text by its meaning has no place here: ``jrm.Shell``, pre_exec and its like, hooks, scripts, cells of
-``%%jrm sh``; nor what holds code: ``s.sql`` may only read, functions are the user's own.
+``%%jrm sh``, a pilot's ``python`` that is more than a path (``module load python/3.12``; only the checks see it); nor
+what holds code: ``s.sql`` may only read, functions are the user's own.
 """
 
 from __future__ import annotations
@@ -530,7 +531,7 @@ def started(session: Session, site: str, taken: Sequence[tuple[str, dict[str, An
     count = Count()
     chosen: dict[str, list[dict[str, Any]]] = {}
     for name, fields in random.Random(5).sample(list(taken), len(taken)):
-        if name not in ("sandbox", "envs") and len(chosen.setdefault(name, [])) < most:
+        if name not in ("sandbox", "envs", "python") and len(chosen.setdefault(name, [])) < most:
             chosen[name].append(fields)
     asked = []
     for fields in (each for some in chosen.values() for each in some):
