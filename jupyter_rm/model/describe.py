@@ -200,7 +200,7 @@ FIELDS: dict[str, tuple[Callable[[Any, str], Any], Any, str]] = {
     "post_exec": (_texts, (), "shell lines run after the program ended by itself"),
     "pre_launch": (_texts, (), "shell lines run once before the program or its ranks; they change no environment"),
     "post_launch": (_texts, (), "shell lines run once after the program and all its ranks ended by themselves"),
-    "named_env": (_text, "", "environment to run in: a name from envs or prepare_env, the path of one or of its Python"),
+    "named_env": (_text, "", "environment to run in: a name from envs or prepare_env, or the path of one or a Python"),
     "stdin": (_text, "", "file to read standard input from, relative to the sandbox"),
     "stdout": (_text, "stdout", "file for standard output, relative to the sandbox"),
     "stderr": (_text, "stderr", "file for standard error, relative to the sandbox"),
