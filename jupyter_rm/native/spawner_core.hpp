@@ -145,7 +145,8 @@ public:
         auto it = tasks_.find(token);
         if (it == tasks_.end()) return false;
         Task *t = it->second;
-        return (t->state == State::RUNNING || t->state == State::SWEEPING) && kill(-t->pid, sig) == 0;
+        const bool there = t->state == State::RUNNING || (t->state == State::SWEEPING && group_lives(t->pid));
+        return there && kill(-t->pid, sig) == 0;
     }
 
     bool stopped() {
@@ -312,7 +313,7 @@ private:
                     sweeping.push_back(t);
                 else if (d.what == Alarm::TIMEOUT)
                     cancel_one(t, TIMED_OUT, t->launch.grace);
-                else if (t->state == State::RUNNING || t->state == State::SWEEPING)
+                else if (t->state == State::RUNNING || (t->state == State::SWEEPING && group_lives(t->pid)))
                     kill(-t->pid, SIGKILL);
                 else if (t->state == State::REAPING)
                     schedule(t, Alarm::KILL, now + 0.01);  // decided in a moment whether anything is left to kill
@@ -354,6 +355,7 @@ private:
     void term(Task *t, double grace) {
         if (t->termed && grace >= t->launch.grace) return;
         t->termed = true;
+        if (t->state == State::SWEEPING && !group_lives(t->pid)) return;  // the next look finds it over
         kill(-t->pid, SIGTERM);
         kill(-t->pid, SIGCONT);  // a stopped process cannot act on TERM
         schedule(t, Alarm::KILL, clock_s(CLOCK_MONOTONIC) + std::max(0.0, grace));
@@ -403,14 +405,20 @@ private:
         t->status = got < 0 ? -1 : status;
         t->ended = clock_s(CLOCK_REALTIME);
         add_usage(t, ru);
-        // Numbers of a group in use are not given out again, so right after the reaping this asks about our group.
-        const bool remain = kill(-t->pid, 0) == 0;
+        const bool remain = group_lives(t->pid);
         std::lock_guard lock(mutex_);
         if (!remain || !(sweep_ || t->termed || t->term_late)) return finish(t, ENDED);
         t->state = State::SWEEPING;
         if (!t->termed) term(t, t->launch.grace);
         schedule(t, Alarm::SWEEP, clock_s(CLOCK_MONOTONIC) + 0.001);
         return nullptr;
+    }
+
+    // Whether the group of a reaped leader has members. The kernel gives no number of a group in use to a new process:
+    // when there is one with this number, our group is over and the one of that name is somebody else's.
+    static bool group_lives(pid_t leader) {
+        if (kill(-leader, 0) != 0) return false;
+        return kill(leader, 0) != 0 && errno == ESRCH;
     }
 
     static void add_usage(Task *t, const rusage &ru) {
@@ -423,7 +431,7 @@ private:
     void sweep(Task *t) {
         rusage ru{};
         while (wait4(-t->pid, nullptr, WNOHANG | __WALL, &ru) > 0) add_usage(t, ru);
-        const bool remain = kill(-t->pid, 0) == 0;
+        const bool remain = group_lives(t->pid);
         std::unique_lock lock(mutex_);
         if (remain) {
             const double pause = std::min(0.05, 0.001 * static_cast<double>(1 << std::min(t->sweeps++, 10)));

@@ -168,7 +168,7 @@ class PortableSpawner:
     def signal(self, token: int, sig: int) -> bool:
         with self._lock:
             job = self._jobs.get(token)
-            return job is not None and job.state in ("running", "sweeping") and _kill(job.pid, sig)
+            return job is not None and _there(job) and _kill(job.pid, sig)
 
     def events(self) -> npt.NDArray[np.void]:
         with self._lock:
@@ -256,6 +256,8 @@ class PortableSpawner:
 
     def _term(self, job: Job, grace: float) -> None:
         job.termed = True
+        if not _there(job):
+            return  # the next look finds it over
         _kill(job.pid, signal.SIGTERM)
         _kill(job.pid, signal.SIGCONT)  # a stopped process cannot act on TERM
         self._alarm(job, "kill", grace)
@@ -286,7 +288,7 @@ class PortableSpawner:
                     _, _, job, what = heapq.heappop(self._alarms)
                     if what == "timeout" and job.state == "running":
                         self._cancel_one(job, base.TIMED_OUT, job.launch.grace)
-                    elif what == "kill" and job.state in ("running", "sweeping"):
+                    elif what == "kill" and _there(job):
                         _kill(job.pid, signal.SIGKILL)
                     elif what == "kill" and job.state == "reaping":
                         self._alarm(job, "kill", 0.01)
@@ -325,7 +327,7 @@ class PortableSpawner:
         with self._lock:
             job.state = "reaping"
         job.ended = time.time()
-        if _kill(pid, 0):
+        if _group_lives(pid):
             self._sweep_group(job)
         with self._lock:
             return self._finish(job, base.ENDED)
@@ -341,7 +343,7 @@ class PortableSpawner:
             # Orphans come to this process when it is a subreaper; unreaped they would stay members of the group.
             while _wait(job, os.WNOHANG, -job.pid) is not None:
                 pass
-            if not _kill(job.pid, 0):
+            if not _group_lives(job.pid):
                 return
             time.sleep(pause)
             pause = min(0.05, pause * 2)
@@ -450,6 +452,28 @@ def _kill(group: int, sig: int) -> bool:
     except (ProcessLookupError, PermissionError):
         return False
     return True
+
+
+def _group_lives(leader: int) -> bool:
+    """Say whether the group of a reaped leader has members.
+
+    No number of a group in use is given to a new process: when there is one with this number, our group is over and
+    the one of that name is somebody else's.
+    """
+    if not _kill(leader, 0):
+        return False
+    try:
+        os.kill(leader, 0)
+    except ProcessLookupError:
+        return True
+    except PermissionError:
+        pass
+    return False
+
+
+def _there(job: Job) -> bool:
+    """Say whether the process group of a job can be signalled."""
+    return job.state == "running" or (job.state == "sweeping" and _group_lives(job.pid))
 
 
 def _env_dict(items: Iterable[bytes]) -> dict[bytes, bytes]:

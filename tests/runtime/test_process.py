@@ -427,6 +427,39 @@ def test_two_thousand_are_each_reported_once_and_leave_nothing_open(bench):
     assert zombies() - zombies_before == set()
 
 
+LAST = Path("/proc/sys/kernel/ns_last_pid")  # root can say which number the next process gets
+if LINUX and os.geteuid() == 0 and LAST.exists():
+
+    def test_a_group_whose_number_was_given_away_is_left_alone(bench):
+        """The last of an ended task's group ends, and before anybody looks a stranger has its number."""
+        stays = "(trap '' TERM; exec sh -c 'echo $$ >flag; exec sleep 600') & until [ -s flag ]; do :; done"
+        for _ in range(100):
+            task = bench.sh(stays, grace=2.0)
+            bench.spawner.start(1, [1], [task])
+            last = int(bench.wait_file(Path(os.fsdecode(task.cwd), "flag")))
+            bench.wait_for(lambda task=task: any(e["token"] == task.token for e in bench.seen))
+            number = next(int(e["pid"]) for e in bench.seen if e["token"] == task.token)
+            bench.wait_for(lambda number=number: gone(number))
+            os.kill(last, signal.SIGKILL)
+            stranger = None
+            while not stranger and not select.select([bench.spawner], [], [], 0)[0]:
+                LAST.write_text(str(number - 1))
+                other = subprocess.Popen(["sleep", "600"], start_new_session=True)
+                if other.pid == number:
+                    stranger = other
+                else:
+                    other.kill()
+                    other.wait()
+            bench.over(task)
+            if stranger:
+                alive = stranger.poll() is None
+                stranger.kill()
+                stranger.wait()
+                assert alive, "a stranger was killed for the name of its group"
+                return
+        raise AssertionError("nobody got the number in time: this test shows nothing")
+
+
 def test_close_leaves_nothing_and_is_bounded(bench):
     tasks = [bench.sh(STUBBORN, grace=60) for _ in range(3)]
     bench.spawner.start(1, [1, 2, 3], tasks)

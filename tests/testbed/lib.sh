@@ -18,7 +18,11 @@ TB_SGE_PACKAGES="gridengine-master gridengine-exec gridengine-client"
 
 tb_log()  { printf '[%s] %s\n' "$(date +%T)" "$*" >&2; }
 tb_die()  { tb_log "FATAL: $*"; exit 1; }
-tb_root() { [ "$(id -u)" = 0 ] || tb_die "must run as root"; }
+# With 32,768 of them the numbers of processes come round within seconds here, and batch systems kill by number.
+tb_root() {
+  [ "$(id -u)" = 0 ] || tb_die "must run as root"
+  [ "$(cat /proc/sys/kernel/pid_max)" -ge 4194304 ] || echo 4194304 2>/dev/null >/proc/sys/kernel/pid_max || true
+}
 
 # apt-get install what is missing; no daemon is started by a package's own script, no question is asked, and a network
 # that hangs ends it after ten minutes.
