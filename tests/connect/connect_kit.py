@@ -281,10 +281,9 @@ class Relay:
         """Reset every connection, as a firewall that forgot them does."""
         wires, self._wires = self._wires, []
         for wire in wires:
-            with contextlib.suppress(OSError):
+            with wire, contextlib.suppress(OSError):
                 wire.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
                 wire.shutdown(socket.SHUT_RD)
-                wire.close()
 
     def close(self) -> None:
         with contextlib.suppress(OSError):
@@ -333,7 +332,11 @@ def talk(address: Any, data: bytes, timeout_s: float = 10.0) -> bytes:
     if address.path:
         wire = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         wire.settimeout(timeout_s)
-        wire.connect(address.path)
+        try:
+            wire.connect(address.path)
+        except OSError:
+            wire.close()
+            raise
     else:
         wire = socket.create_connection((address.host, address.port), timeout=timeout_s)
     with wire:
