@@ -97,10 +97,10 @@ def main() -> int:
     """Print the figures; return the exit code."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--count", type=int, default=5000)
-    parser.add_argument("--through", type=int, default=1000, help="refused pilots of each field that go to the broker")
-    parser.add_argument("--parsed", type=int, default=1000, help="pilots that are shown to the real parser")
+    parser.add_argument("--through", type=int, default=500, help="refused pilots of each field that go to the broker")
+    parser.add_argument("--parsed", type=int, default=600, help="pilots that are shown to the real parser")
     parser.add_argument("--pilots", type=int, default=8, help="pilots that are really started in odd directories")
-    parser.add_argument("--singly", type=int, default=200, help="names that go through calls of s.fs one by one")
+    parser.add_argument("--singly", type=int, default=100, help="names that go through calls of s.fs one by one")
     parser.add_argument("--jobs", type=int, default=16, help="how many go where each costs a job or a login")
     parser.add_argument("--sites", default=",".join(SITES))
     parser.add_argument("--quick", action="store_true")

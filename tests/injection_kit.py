@@ -123,7 +123,7 @@ class Trap:
             if root in self.roots:
                 seen = [os.path.join(where, CANARY) for where, _, names in os.walk(root) if CANARY in names]
                 # A canary is empty; what is not is a file that was staged under that name.
-                found += [path for path in seen if not Path(path).stat().st_size]
+                found += [path for path in seen if not Path(path).lstat().st_size]
             elif (root / CANARY).exists():
                 found.append(str(root / CANARY))
         return found

@@ -121,11 +121,11 @@ class OtherFields:
     def sites(self) -> None:
         """Names and addresses of sites: refused, or a login that fails; and the files that name them."""
         asked = [text for text in self._refused("site", "site", self._ask) if text not in ("local", "noop")]
-        for number, url in enumerate(_URLS):
+        for url in _URLS:
             asked += [
                 url.format(text)
                 for text in self._refused("site address", _PARTS, lambda text, url=url: self._parsed(url.format(text)))
-            ][: self._most // 8 + number % 2]
+            ][: self._most // 4]
         self._refused_logins(asked)
         self._refused("new site", "name", lambda text: sites.new(text, "slurm+ssh://alice@tb-slurm"))
         self._refused("new site address", _PARTS, lambda text: sites.new("mine", text))
@@ -327,6 +327,8 @@ class OtherFields:
 
     def bundles(self) -> None:
         """A bundle whose tasks get all strings as arguments: described here, and in a file."""
+        if not self._most and self._url != "local":
+            return
         good = [text for text in self._texts if passes(text)]
         work = jrm.Array(jrm.Task(str(self._trap.record), ["{x}", "plain"], environment={"HOSTILE": "{x}"}), x=good)
         self._bundle("bundle", good, lambda: self._session.bundle(self._url, work, **self._cores()))

