@@ -42,9 +42,7 @@ async def serve(port: int, delay: float) -> None:
 
     async def passed_on(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         far_reader, far_writer = await asyncio.open_connection("127.0.0.1", port)
-        await asyncio.gather(
-            carry(reader, far_writer, delay), carry(far_reader, writer, delay), return_exceptions=True
-        )
+        await asyncio.gather(carry(reader, far_writer, delay), carry(far_reader, writer, delay), return_exceptions=True)
 
     server = await asyncio.start_server(passed_on, "127.0.0.1", 0)
     print(server.sockets[0].getsockname()[1], flush=True)

@@ -44,6 +44,7 @@ def measure(quick: bool) -> None:
         report("one executable, round trip, median", f"{statistics.median(trips) * 1e3:.2f} ms")
 
         with s.executor() as ex:
+
             def futures(count: int = many // 4) -> None:
                 made = [ex.submit(nothing, n) for n in range(count)]
                 for each in made:

@@ -48,8 +48,11 @@ def measure(count: int, tasks: int, site: str) -> tuple[float, float, float]:
         assert counts["DONE"] == tasks * count, counts
         used = len(set(bulk.to_frame().pilot))
         grown = (memory().rss - before) / 2**20
-        print(f"{count:4d} pilots, {tasks * count:9,d} tasks, {used} pilots got some: "
-              f"{started:6.1f} s to start, {ran:6.2f} s to run, broker +{grown:.0f} MiB", flush=True)
+        print(
+            f"{count:4d} pilots, {tasks * count:9,d} tasks, {used} pilots got some: "
+            f"{started:6.1f} s to start, {ran:6.2f} s to run, broker +{grown:.0f} MiB",
+            flush=True,
+        )
         session.close()
     return started / count, ran / count, grown / count
 

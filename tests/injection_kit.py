@@ -256,7 +256,8 @@ class TaskFields:
     def _output(self, name: str, number: int) -> None:
         line = f"echo written >&{number}"
         count, made = self._tasks(
-            name, lambda text: jrm.Shell(line, **{name: as_file(text)}, pilot=self._pilot.uid)  # type: ignore[arg-type]
+            name,
+            lambda text: jrm.Shell(line, **{name: as_file(text)}, pilot=self._pilot.uid),  # type: ignore[arg-type]
         )
         bulk = self._run(count, made)
         for (text, _), task in zip(made, bulk or (), strict=bulk is not None):
@@ -494,9 +495,7 @@ def parsed(cluster: Cluster, name: str, taken: Sequence[tuple[str, dict[str, Any
     return count
 
 
-def named_directories(
-    session: Session, site: str, base: str, trap: Trap, texts: Sequence[str], most: int
-) -> Count:
+def named_directories(session: Session, site: str, base: str, trap: Trap, texts: Sequence[str], most: int) -> Count:
     """Start pilots whose tasks run in directories of such names below ``base``, and a task in each."""
     count = Count()
     parts = [text for text in texts if file_fits(text) and "/" not in text and "\n" not in text and len(text) < 100]

@@ -116,9 +116,7 @@ class Site:
             return filled(text, self.facts)
         except Unknown as error:
             known = ", ".join(sorted(self.facts)) or "none"
-            raise Unstartable(
-                f"{name}: ${{facts.{error.args[0]}}} is no fact of this pilot; known: {known}"
-            ) from None
+            raise Unstartable(f"{name}: ${{facts.{error.args[0]}}} is no fact of this pilot; known: {known}") from None
 
     @property
     def cores(self) -> int:

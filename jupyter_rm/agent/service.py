@@ -326,7 +326,6 @@ class Agent:
                 log.info("ending: %s", effect.reason)
                 self._ending = self.clock.now() + LAST_WORDS
 
-
     def _files(self) -> Stager:
         if self._stager is None:
             from .staging import Stager

@@ -266,9 +266,7 @@ def filled(text: str, field: str, row: Mapping[str, Scalar], params: bool) -> st
     return text
 
 
-def steps_of(
-    given: list[Directive], row: Mapping[str, Scalar], params: bool, out: bool
-) -> tuple[Directive, ...]:
+def steps_of(given: list[Directive], row: Mapping[str, Scalar], params: bool, out: bool) -> tuple[Directive, ...]:
     """Return the directives of one task; ValueError for one that leaves its directory once it is filled in."""
     field = "output_staging" if out else "input_staging"
     made = with_texts(given, [filled(text, field, row, params) for one in given for text in (one.source, one.target)])

@@ -128,9 +128,7 @@ def remote_sandbox(home: str, session: str, broker: str, pilot: int, asked: str)
     return asked if asked.startswith("/") else f"{home}/{asked}"
 
 
-def spec_of(
-    order: StartPilot, spec: PilotSpec, record: Record, launch: tuple[str, ...], bind: str
-) -> dict[str, Any]:
+def spec_of(order: StartPilot, spec: PilotSpec, record: Record, launch: tuple[str, ...], bind: str) -> dict[str, Any]:
     """Return what the agent is told: one JSON object below the header of its spec file.
 
     Args:

@@ -200,9 +200,7 @@ def of(session: Session, where: Pilot | str) -> SiteFiles:
         if getattr(where, "uid", where) in (pilot.uid, row.spec.name, row.spec.site):
             return SiteFiles(session, pilot)
     known = ", ".join(f"{pilot.uid} ({pilot._row().spec.site})" for pilot in session.pilots()) or "none yet"
-    raise RequestError(
-        f"fs: {where!r} is no pilot or site of this session", hint=f"pilots: {known}", code="JRM-Q92"
-    )
+    raise RequestError(f"fs: {where!r} is no pilot or site of this session", hint=f"pilots: {known}", code="JRM-Q92")
 
 
 def _is_text(text: str) -> bool:

@@ -495,9 +495,7 @@ class Session:
         if self._replica.error is None:
             self.detach()
 
-    def stage(
-        self, *paths: str | os.PathLike[str], pilot: Pilot | None = None, to: str = "pilot"
-    ) -> str | list[str]:
+    def stage(self, *paths: str | os.PathLike[str], pilot: Pilot | None = None, to: str = "pilot") -> str | list[str]:
         """Bring files or directories to where tasks run; return their paths as tasks see them (one path: one text).
 
         Args:

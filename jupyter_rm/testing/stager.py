@@ -161,9 +161,7 @@ def carry(
         attempts = unpack(order.attempt, "<u2", count)[part]
         notes = {at: "it is not there" for at in range(len(mine)) if rng.random() < _FAILS}
 
-        def fetched(
-            mine: np.ndarray = mine, attempts: np.ndarray = attempts, notes: dict[int, str] = notes
-        ) -> Input:
+        def fetched(mine: np.ndarray = mine, attempts: np.ndarray = attempts, notes: dict[int, str] = notes) -> Input:
             for at, (number, attempt) in enumerate(zip(mine.tolist(), attempts.tolist(), strict=True)):
                 if at not in notes:
                     home(number, attempt)

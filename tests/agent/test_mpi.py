@@ -16,8 +16,6 @@ if world.Get_rank() == 0:
 """
 
 
-
-
 def test_ranks_sum_what_they_were_given(session: jrm.Session) -> None:
     session.pilot("local", cores=4)
     launchers = f'PATH="{Path(sys.executable).parent}:$PATH"'

@@ -101,11 +101,12 @@ def test_tasks_calls_and_mpi_ranks_use_all_nodes_of_a_job(far: Far, study: Sessi
     # A node agent that dies takes only what ran on its node along, and that runs again.
     slow = study.submit([jrm.Task("/bin/sh", ["-c", "until [ -e ../../go ]; do sleep 0.2; done"])] * 12)
     until(lambda: slow.counts().get("RUNNING") == 12, lambda: str(slow.counts()), 120)
+    gate = Path(slow[0].sandbox).parent.parent / "go"
     agents = node_agents(far, "^[^ ]*python3? -c .*")
     assert agents, "no node agent was found"
     far.cluster.run("kill", "-9", agents[-1])
     until(lambda: any(task.attempt > 1 for task in slow), lambda: str(slow.counts()), 120)
-    (Path(slow[0].sandbox).parent.parent / "go").touch()
+    gate.touch()
     assert slow.wait(120) and slow.counts() == {"DONE": 12}
     assert sum(task.attempt > 1 for task in slow) <= 4
     study.close()

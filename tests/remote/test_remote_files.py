@@ -54,7 +54,11 @@ def test_a_hundred_tasks_share_one_transfer_of_one_file(far: Far, study: Session
                 f"{tmp_path}/{{n}}.in",
                 f"{tmp_path}/tree",
             ],
-            output_staging=[f"sum > {tmp_path}/back/{{n}}.sum", f"out > {tmp_path}/back/{{n}}/out", "made > pilot:///m{n}"],
+            output_staging=[
+                f"sum > {tmp_path}/back/{{n}}.sum",
+                f"out > {tmp_path}/back/{{n}}/out",
+                "made > pilot:///m{n}",
+            ],
         ),
         n=[made(tmp_path / f"{n}.in", 100 + n, n) and n for n in range(100)],
     )

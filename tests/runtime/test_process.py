@@ -374,6 +374,7 @@ def test_a_stopped_group_can_be_cancelled_and_signals_reach_it(bench):
     task = bench.sh("trap 'echo got >>../sig; exit 9' USR1; echo up >flag; while :; do sleep 0.01; done")
     bench.spawner.start(1, [1], [task])
     bench.wait_file(Path(os.fsdecode(task.cwd), "flag"))
+    bench.wait_for(lambda: len(bench.seen) == 1)  # the spawner may learn later than the task that it runs
     assert bench.spawner.signal(task.token, signal.SIGSTOP)
     assert bench.spawner.signal(task.token, signal.SIGCONT)
     stopped = bench.sh("kill -STOP $$; exit 0", grace=20)

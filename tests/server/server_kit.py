@@ -219,6 +219,12 @@ class Feed:
             return True
         return False
 
+    def calm(self, for_s: float, within_s: float = 60.0) -> None:
+        """Read until nothing is sent for so long; what is to follow a change may take its time."""
+        end = time.monotonic() + within_s
+        while not self.silent(for_s):
+            assert time.monotonic() < end, f"something is sent again and again: {self.frames[-3:]}"
+
     def rows(self, key: str, table: str) -> list[dict[str, Any]]:
         found = self.shown[key]["tables"][table]
         return [dict(zip(found["columns"], row, strict=True)) for row in found["rows"]]

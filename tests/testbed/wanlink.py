@@ -13,6 +13,7 @@ NET.1, end B gets NET.2 (/30).  Keys, applied to each direction:
   delay=ms  jitter=ms  loss=percent  rate=kbit/s (0: unlimited)  limit=packets queued
   state=up | blackhole (packets vanish, nobody is told) | hold (kept, delivered on up)
 """
+
 import argparse
 import ctypes
 import fcntl
@@ -43,8 +44,10 @@ def tun(ns, home, name, addr, mtu):
         os.close(fd)
     dev = os.open("/dev/net/tun", os.O_RDWR | os.O_NONBLOCK)
     fcntl.ioctl(dev, TUNSETIFF, struct.pack("16sH", name.encode(), IFF_TUN | IFF_NO_PI))
-    for cmd in (["addr", "add", addr + "/30", "dev", name],
-                ["link", "set", name, "mtu", str(mtu), "txqueuelen", "2000", "up"]):
+    for cmd in (
+        ["addr", "add", addr + "/30", "dev", name],
+        ["link", "set", name, "mtu", str(mtu), "txqueuelen", "2000", "up"],
+    ):
         subprocess.run(["ip", *cmd], check=True)
     enter(home)
     return dev
@@ -67,8 +70,10 @@ def run(args):
     cfg = {"delay": 0.0, "jitter": 0.0, "loss": 0.0, "rate": 0.0, "limit": 5000.0, "state": "up"}
     apply(cfg, args.words)
     home = os.open("/proc/self/ns/net", os.O_RDONLY)
-    fds = [tun(args.a, home, args.name + "a", args.net + ".1", args.mtu),
-           tun(args.b, home, args.name + "b", args.net + ".2", args.mtu)]
+    fds = [
+        tun(args.a, home, args.name + "a", args.net + ".1", args.mtu),
+        tun(args.b, home, args.name + "b", args.net + ".2", args.mtu),
+    ]
     if os.path.exists(args.ctl):
         os.unlink(args.ctl)
     ctl = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)

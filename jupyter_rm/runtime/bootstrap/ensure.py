@@ -248,9 +248,7 @@ class _Making:
             base = wheels.base_part(own.tag, arch, libc)
         return [base, pack.own_part(own)]
 
-    def _order(
-        self, key: str, goal: str, linked: str, version: Version, parts: list[pack.Part]
-    ) -> dict[str, Any]:
+    def _order(self, key: str, goal: str, linked: str, version: Version, parts: list[pack.Part]) -> dict[str, Any]:
         want = self._want
         versions = {name: value for part in parts for name, value in part.versions.items()}
         pip = []

@@ -268,9 +268,7 @@ def lead_name(order: Order) -> None:
 def fetch(order: Order) -> None:
     """Have the archives that are missing sent, with the room for everything checked before."""
     missing = [
-        part["file"]
-        for part in order["parts"]
-        if not os.path.isfile(os.path.join(order["cache"], part["file"]))
+        part["file"] for part in order["parts"] if not os.path.isfile(os.path.join(order["cache"], part["file"]))
     ]
     for part in order["parts"]:
         with contextlib.suppress(OSError):
