@@ -174,7 +174,7 @@ class OtherFields:
         names = [text for text in self._texts if file_fits(text) and "/" not in text and "\n" not in text][: self._most]
         for number, name in enumerate(names):
             path = self._base / "scripts" / str(number) / name
-            path.parent.mkdir(parents=True)
+            path.parent.mkdir(parents=True, exist_ok=True)
             path.write_text('#!/bin/sh\nprintf "%s\\n" ran\n')
             self._jobs.append((name, self._session.script(self._url, path)))
 
@@ -299,7 +299,7 @@ class OtherFields:
         root = tempfile.mkdtemp(prefix="envs", dir=self._trap.place)
         Path(root).chmod(0o755)
         for number, text in enumerate(self._texts):
-            if file_fits(text):
+            if file_fits(text) and ".." not in text.split("/"):  # two that lead out may meet
                 where[text] = f"{root}/{number}/{text}"
                 folder = Path(where[text])
                 (folder / "bin").mkdir(parents=True)
