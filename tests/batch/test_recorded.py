@@ -62,6 +62,7 @@ def test_submit_gives_the_id(system: BatchSystem, name: str, id: str) -> None:
         (SGE, "sge-8.1.9/submit-badqueue", True, "there is no such queue: nosuch.q"),
         (SGE, "sge-8.1.9/submit-badpe", True, "there is no such parallel environment: nosuch"),
         (SGE, "sge-8.1.9/submit-badproject", True, "there is no such project: nosuch"),
+        (SGE, "sge-8.1.9/submit-badname", True, "one of the names given has a sign that is not allowed there"),
         (SGE, "sge-8.1.9/submit-badresource", True, "there is no such resource: nosuch"),
         (SGE, "sge-8.1.9/submit-noscript", True, "its batch script cannot be read there"),
         (SGE, "sge-8.1.9/submit-down", False, "its master does not answer"),
