@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import itertools
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from cluster_kit import cluster, sge, slurm
-from world_kit import end_world, eventually, left_behind, set_home
+from world_kit import end_world, eventually, left_behind, new_home, set_home
 
 from jupyter_rm.client import session as sessions
 from jupyter_rm.client.session import Session
@@ -22,13 +21,8 @@ _numbers = itertools.count()
 @pytest.fixture(scope="module")
 def home() -> Iterator[Path]:
     """An empty home for the tests of one module."""
-    # Not below pytest's own directory: socket paths are short.
-    path = Path(tempfile.mkdtemp(prefix="jrmt-")).resolve()
-    set_home(path)
-    try:
+    with new_home() as path:
         yield path
-    finally:
-        end_world(path)
 
 
 @pytest.fixture

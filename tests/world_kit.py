@@ -6,11 +6,13 @@ A file of its own beside ``conftest.py``: pytest loads many files of that name, 
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
+import tempfile
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import psutil
@@ -53,6 +55,18 @@ def set_home(path: Path | None) -> None:
     else:
         os.environ["JUPYTER_RM_HOME"] = str(path)
     settings.forget()
+
+
+@contextlib.contextmanager
+def new_home() -> Iterator[Path]:
+    """Have an empty home, in which nothing is left afterwards."""
+    # Not below pytest's own directory: socket paths are short.
+    home = Path(tempfile.mkdtemp(prefix="jrmt-")).resolve()
+    set_home(home)
+    try:
+        yield home
+    finally:
+        end_world(home)
 
 
 def end_world(home: Path) -> None:

@@ -84,10 +84,10 @@ def _here(folder: Path) -> tuple[str, ...]:
     if not folder.is_dir():
         return ()
     size = sum(path.lstat().st_blocks for path in folder.rglob("*")) // 2
-    for path in folder.rglob("*"):
-        if path.is_dir() and not path.is_symlink():
-            path.chmod(0o700)
     try:
+        for path in folder.rglob("*"):
+            if path.is_dir() and not path.is_symlink():
+                path.chmod(0o700)
         shutil.rmtree(folder)
     except OSError as error:
         raise SiteError(

@@ -84,7 +84,7 @@ def _lines(staged: tuple[Directive, ...], field: str, columns: Mapping[str, Colu
         if not any(sign in held for sign in (b"\0", b"\n", b"\r")):
             continue
         for at, one in enumerate(staged):
-            if f"{{{name}" in one.source or f"{{{name}" in one.target:
+            if any(f"{{{name}{end}" in path for end in "}:!.[" for path in (one.source, one.target)):
                 raise RequestError(
                     f"{field}[{at}]: a value of {name} holds a line break", hint="rename the file", code="JRM-Q91"
                 )

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from bootstrap_kit import PATIENT_S, Account
 from connect_kit import eventually
-from world_kit import end_world, set_home
+from world_kit import new_home
 
 import jupyter_rm as jrm
 from jupyter_rm import cli
@@ -26,12 +25,8 @@ def world(account: Account, monkeypatch: pytest.MonkeyPatch) -> Iterator[Account
     """A broker of its own that knows the account."""
     monkeypatch.setenv("JUPYTER_RM_SSH_CONFIG", str(account.bed.client / "config"))
     monkeypatch.setenv("JUPYTER_RM_SSH_AGENT", "0")
-    home = Path(tempfile.mkdtemp(prefix="jrmc-")).resolve()
-    set_home(home)
-    try:
+    with new_home():
         yield account
-    finally:
-        end_world(home)
 
 
 def begun(name: str, *sites: str, **fields: object) -> Session:

@@ -7,14 +7,13 @@ import json
 import os
 import shlex
 import stat
-import tempfile
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from bootstrap_kit import PATIENT_S, Account
-from world_kit import end_world, set_home
+from world_kit import new_home
 
 import jupyter_rm as jrm
 from jupyter_rm import cli
@@ -60,20 +59,21 @@ def wheels(tmp_path: Path) -> Path:
     return folder
 
 
+def packed(site: str) -> Iterator[Session]:
+    """Yield a session with an active pilot at a site."""
+    with new_home():
+        session = sessions.open("packed")
+        pilot = session.pilot(site, cores=2)
+        assert pilot.wait(timeout=PATIENT_S) == "ACTIVE", pilot.reason
+        yield session
+
+
 @pytest.fixture
 def far(far_account: Account, monkeypatch: pytest.MonkeyPatch) -> Iterator[Session]:
     """A session with a pilot at the far account."""
     monkeypatch.setenv("JUPYTER_RM_SSH_CONFIG", str(far_account.bed.client / "config"))
     monkeypatch.setenv("JUPYTER_RM_SSH_AGENT", "0")
-    home = Path(tempfile.mkdtemp(prefix="jrmp-")).resolve()
-    set_home(home)
-    try:
-        session = sessions.open("packed")
-        pilot = session.pilot("ssh://alice@tb-login", cores=2)
-        assert pilot.wait(timeout=PATIENT_S) == "ACTIVE", pilot.reason
-        yield session
-    finally:
-        end_world(home)
+    yield from packed("ssh://alice@tb-login")
 
 
 @pytest.fixture
@@ -82,15 +82,7 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Session]:
     account = tmp_path / "somebody"
     account.mkdir()
     monkeypatch.setenv("HOME", str(account))
-    home = Path(tempfile.mkdtemp(prefix="jrmp-")).resolve()
-    set_home(home)
-    try:
-        session = sessions.open("packed")
-        pilot = session.pilot("local", cores=2)
-        assert pilot.wait(timeout=PATIENT_S) == "ACTIVE", pilot.reason
-        yield session
-    finally:
-        end_world(home)
+    yield from packed("local")
 
 
 def twice(number: int) -> tuple[int, str]:

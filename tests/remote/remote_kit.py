@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import psutil
+import pytest
 from cluster_kit import Cluster
 from world_kit import end_world, set_home
 
@@ -96,6 +97,17 @@ class Far:
         ):
             text += f"Host tb-{name}\n  HostName 127.0.0.1\n  Port {port}\n  UserKnownHostsFile {self.dir / known}\n"
         return text + (client / "config").read_text()
+
+    @contextlib.contextmanager
+    def site_files(self, **texts: str) -> Iterator[Path]:
+        """Have a directory of the user's site files with these in it; yield it. Before the broker starts."""
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setenv("XDG_CONFIG_HOME", str(self.dir / "config-home"))
+            place = self.dir / "config-home/jupyter_rm/sites"
+            place.mkdir(parents=True)
+            for name, text in texts.items():
+                (place / f"{name}.toml").write_text(text)
+            yield place
 
     def host_key(self, name: str) -> str:
         return (self.cluster.state / "etc" / f"host_{name}.pub").read_text().rsplit(" ", 1)[0].strip()

@@ -32,12 +32,7 @@ argv = ["false", "{{attributes}}", "{{script}}", "{{spec}}"]
 @pytest.fixture(scope="module", autouse=True)
 def sites(far: Far) -> Iterator[None]:
     """A site whose listings are broken, and one that takes no jobs."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("XDG_CONFIG_HOME", str(far.dir / "config-home"))
-        place = far.dir / "config-home/jupyter_rm/sites"
-        place.mkdir(parents=True)
-        (place / "blind.toml").write_text(BLIND)
-        (place / "mute.toml").write_text(MUTE)
+    with far.site_files(blind=BLIND, mute=MUTE):
         yield
 
 

@@ -40,13 +40,8 @@ COUNTED = 'mkdir -p "$1"; : >"$1/$$"; sleep 0.2; ls "$1" | wc -l; rm "$1/$$"'
 @pytest.fixture(scope="module")
 def strict(far: Far) -> Iterator[Path]:
     """The site file, before the broker starts."""
-    patch = pytest.MonkeyPatch()
-    patch.setenv("XDG_CONFIG_HOME", str(far.dir / "config-home"))
-    place = far.dir / "config-home/jupyter_rm/sites"
-    place.mkdir(parents=True)
-    (place / "strict.toml").write_text(STRICT)
-    yield place / "strict.toml"
-    patch.undo()
+    with far.site_files(strict=STRICT) as place:
+        yield place / "strict.toml"
 
 
 @pytest.fixture

@@ -62,14 +62,12 @@ command = "echo ${{FROM_SITE-unset}} $(uname -n)"
 @pytest.fixture(scope="module")
 def sites(far: Far) -> Iterator[Path]:
     """The directory of the user's site files, with one for Slurm and one for a plain machine."""
-    patch = pytest.MonkeyPatch()
-    patch.setenv("XDG_CONFIG_HOME", str(far.dir / "config-home"))
-    place = far.dir / "config-home/jupyter_rm/sites"
-    place.mkdir(parents=True)
-    (place / "habits.toml").write_text(SITE.format(system="slurm", url="slurm+ssh://alice@tb-slurm"))
-    (place / "plain.toml").write_text(SITE.format(system="local", url="ssh://alice@tb-slurm"))
-    yield place
-    patch.undo()
+    texts = {
+        "habits": SITE.format(system="slurm", url="slurm+ssh://alice@tb-slurm"),
+        "plain": SITE.format(system="local", url="ssh://alice@tb-slurm"),
+    }
+    with far.site_files(**texts) as place:
+        yield place
 
 
 def home(far: Far) -> Path:
