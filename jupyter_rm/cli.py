@@ -502,7 +502,7 @@ def parser() -> argparse.ArgumentParser:
     verb("doctor", _doctor, "look at everything that must be right", shared)
     made = verb("broker", _broker, "look at, stop, or read the log of the broker", shared)
     made.add_argument("action", nargs="?", default="status", choices=("status", "stop", "log"))
-    made.add_argument("--force", action="store_true", help="stop although tasks are open (agents keep working)")
+    made.add_argument("--force", action="store_true", help="kill it if it does not end by itself; agents go on")
     made.add_argument("--lines", type=int, default=50)
     verb("settings", _settings, "print the settings", shared).add_argument("--why", action="store_true")
     made = verb("replay", _replay, "read a journal without a broker")

@@ -78,7 +78,7 @@ def end_world(home: Path) -> None:
             for line in listing():
                 if line.state == "open":
                     sessions.open(line.name).close()
-            admin.stop(force=True, timeout_s=90.0)  # the whole machine may stand still for a while
+            admin.stop(timeout_s=90.0)  # the whole machine may stand still for a while
         eventually(lambda: not left_behind(home), "processes of the world are left", 60.0)
     finally:
         for line in left_behind(home):

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import platform
+import signal
 import time
 from typing import Any
 
@@ -11,8 +14,11 @@ import msgspec
 from ..model.errors import JrmError, LinkError
 from ..model.messages import StopBroker
 from .connection import Connection
+from .line import Line
 from .listing import broker_status
 from .settings import current
+
+KILLED_S = 10.0  # a killed process is gone after this long, or the machine stands still
 
 
 def _home() -> Any:
@@ -35,34 +41,58 @@ def stop(force: bool = False, timeout_s: float = 15.0) -> bool:
     """End the broker and wait until it has gone; False when none runs. Agents keep working, open tasks or not.
 
     Args:
-        force: go on waiting for its end even if it does not answer.
+        force: kill it when it has not ended in time; what it promised is in the journal.
 
     Raises:
-        LinkError: it did not answer (unless ``force``), or did not end in time.
+        LinkError: JRM-T02 it did not end in time, JRM-T07 it runs on another machine.
     """
     home = _home()
     if home.holder() is None:
         return False
+    _let_go(home)
     deadline = time.monotonic() + timeout_s
-    while (holder := home.holder()) is not None and time.monotonic() < deadline:
-        _ask_to_stop(force, max(0.1, deadline - time.monotonic()))
+    while (holder := home.holder()) is not None:
+        if holder.host not in ("", platform.node()):
+            text = f"the broker (pid {holder.pid}) runs on {holder.host}, out of reach from here"
+            raise LinkError(text, code="JRM-T07", hint=f"on {holder.host}: jrm broker stop")
         # A client that lost this broker may start the next one in the same moment: that one is asked too.
-        while (now := home.holder()) is not None and now.pid == holder.pid and time.monotonic() < deadline:
-            _pause(holder.pid, 0.05)
-    if holder is None:
-        return True
-    raise LinkError(f"the broker (pid {holder.pid}) has not ended", code="JRM-T02", hint=f"kill {holder.pid}")
+        if _ended(home, holder, deadline):
+            continue
+        if not force or not holder.pid:
+            text = f"the broker (pid {holder.pid or 'unknown'}) has not ended within {timeout_s:g} s"
+            raise LinkError(text, code="JRM-T02", hint="try: jrm broker stop --force")
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(holder.pid, signal.SIGKILL)
+        force, deadline = False, time.monotonic() + KILLED_S
+        _gone(home, holder, deadline)
+    return True
 
 
-def _ask_to_stop(force: bool, timeout_s: float) -> None:
-    connection = Connection.shared()
+def _let_go(home: Any) -> None:
+    """Close this process's own connection: it would start the next broker for tasks that are open."""
+    own = Connection._shared.get(str(home.state_path))
+    if own is not None:
+        own.close(0.2)
+
+
+def _ended(home: Any, holder: Any, deadline: float) -> bool:
+    """Ask this one broker to end, and nobody after it; say whether it has gone."""
+    line = Line(home)
     try:
-        connection.request(StopBroker(connection.number(), force), timeout=timeout_s)
-    except LinkError:
-        if not force:
-            raise
+        # No greeting: a broker of another version understands this as well.
+        line.send(StopBroker(1))
+        return _gone(home, holder, deadline)
     finally:
-        connection.close(0.2)
+        line.close()
+
+
+def _gone(home: Any, holder: Any, deadline: float) -> bool:
+    while home.holder() == holder:
+        left = deadline - time.monotonic()
+        if left <= 0:
+            return False
+        _pause(holder.pid, min(0.05, left))
+    return True
 
 
 def _pause(pid: int, seconds: float) -> None:
@@ -70,6 +100,8 @@ def _pause(pid: int, seconds: float) -> None:
     import select
 
     try:
+        if not pid:
+            raise OSError
         fd = os.pidfd_open(pid)
     except (AttributeError, OSError):
         time.sleep(seconds)

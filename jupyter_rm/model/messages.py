@@ -149,7 +149,6 @@ class StopBroker(Message, tag=15, frozen=True):
     """End the broker process; agents keep working."""
 
     req: int
-    force: bool = False
 
 
 class Seen(Message, tag=16, frozen=True):

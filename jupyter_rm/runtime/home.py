@@ -33,6 +33,7 @@ from jupyter_rm.model.errors import RequestError, SiteError
 
 SOCKET_PATH_MAX = 100  # bytes; Linux allows 107, macOS 103, and libzmq adds a little
 _SOCKET_NAME_MAX = 24
+_HOLDER_BYTES = 1024
 _PROFILE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 # Filesystems where another machine can change a file behind this kernel's back, or where locks and syncs are not
 # to be relied on. SQLite's write-ahead log needs both.
@@ -212,14 +213,14 @@ class HomeLock:
         except BaseException:
             os.close(fd)
             raise
-        os.ftruncate(fd, 0)
-        os.pwrite(fd, json.dumps({"pid": os.getpid(), "host": platform.node()}).encode(), 0)
+        told = json.dumps({"pid": os.getpid(), "host": platform.node()}).encode()
+        # In one write, over all of an earlier holder's words: whoever reads meanwhile finds one of the two.
+        os.pwrite(fd, told.ljust(_HOLDER_BYTES), 0)
         return cls(fd, path)
 
     def close(self) -> None:
         """Give the profile back; harmless when repeated."""
         if self._fd >= 0:
-            os.ftruncate(self._fd, 0)
             os.close(self._fd)
             self._fd = -1
 
@@ -234,7 +235,7 @@ class HomeLock:
 
 def _read_holder(fd: int) -> Holder:
     try:
-        told = json.loads(os.pread(fd, 1024, 0))
+        told = json.loads(os.pread(fd, _HOLDER_BYTES, 0))
         return Holder(int(told["pid"]), str(told["host"]))
     except (ValueError, KeyError, TypeError):
         return Holder(0, "")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import errno
 import os
@@ -9,6 +10,7 @@ import socket
 import subprocess
 import sys
 import tempfile
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -188,6 +190,30 @@ def test_one_holder_and_its_number_is_told(place: Path) -> None:
         assert holder is not None
         assert holder.pid == os.getpid()
     assert home.holder() is None
+
+
+def test_a_holder_that_comes_and_goes_is_never_nameless(place: Path) -> None:
+    home = locate(place)
+    seen: set[int] = set()
+    over = threading.Event()
+
+    def look() -> None:
+        while not over.is_set():
+            holder = home.holder()
+            if holder is not None:
+                seen.add(holder.pid)
+
+    home.lock().close()
+    watcher = threading.Thread(target=look)
+    watcher.start()
+    try:
+        for _ in range(3000):
+            with contextlib.suppress(RequestError):  # the watcher tries the lock too
+                home.lock().close()
+    finally:
+        over.set()
+        watcher.join()
+    assert seen <= {os.getpid()}
 
 
 @pytest.mark.parametrize(
