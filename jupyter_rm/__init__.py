@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from .client.session import Session, open
     from .client.task import TaskHandle
     from .client.tunnel import Tunnel, tunnel
-    from .model.describe import Shell, Task, TaskDescription
+    from .model.describe import Service, Shell, Task, TaskDescription
     from .model.errors import JrmError, LinkError, ProtocolError, RequestError, SiteError, TaskError
     from .model.states import Cause, PilotState, TaskState
 
@@ -40,6 +40,7 @@ _HOMES = {
     "tunnel": "client.tunnel",
     "open": "client.session",
     "sessions": "client.listing",
+    "Service": "model.describe",
     "Shell": "model.describe",
     "Task": "model.describe",
     "TaskDescription": "model.describe",
@@ -67,6 +68,7 @@ __all__ = [
     "PilotState",
     "ProtocolError",
     "RequestError",
+    "Service",
     "Session",
     "Shell",
     "SiteError",

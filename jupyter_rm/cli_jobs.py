@@ -80,8 +80,8 @@ def _check(options: argparse.Namespace, say: Say) -> int:
 
 def _submit(options: argparse.Namespace, say: Say, open_session: Callable[..., Session]) -> int:
     made = open_session(options, create=True).bundle(Path(options.file))
-    if options.wait:
-        made.wait()
+    if options.wait and made.wait():
+        made.pilot.wait("DONE")  # its job ends by itself a moment after its last task
     counts = made.counts()
     told = {"pilot": made.pilot.uid, "state": str(made.pilot.state), "tasks": counts, "reason": made.pilot.reason}
     say(options, told, repr(made))

@@ -219,6 +219,10 @@ class Plan:
         self._constant = not (self._open_env or any(map(self._open, (*open_texts, template.sandbox))))
         self._argv: list[bytes] | None = None
 
+    def holds(self, held: HeldBulk) -> bool:
+        """Say whether this is still the plan for what is held."""
+        return self.held is held and self.template is held.template
+
     def _open(self, text: str) -> bool:
         return self._params and ("{" in text or "}" in text)
 

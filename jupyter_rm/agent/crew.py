@@ -86,12 +86,12 @@ class Frame:
 class CallPlan:
     """What all calls of a bulk have in common."""
 
-    __slots__ = ("bulk", "env", "held", "kind", "sha", "text", "timeout")
+    __slots__ = ("bulk", "env", "held", "kind", "sha", "template", "text", "timeout")
 
     def __init__(
         self, bulk: int, held: HeldBulk, site: Site, captured: Captured, environment: Mapping[str, str]
     ) -> None:
-        template = held.template
+        template = self.template = held.template
         assert captured.env is not None
         extra = {"JRM_SESSION": site.session, "JRM_PILOT": f"p.{site.pilot}"} | dict(environment)
         if site.here is not None:
@@ -104,6 +104,10 @@ class CallPlan:
         prefix = f"{site.sandbox}/{bulk:06d}/"
         self.text = b"\0".join(map(os.fsencode, (prefix, given, template.stdout, template.stderr)))
         self.env = captured
+
+    def holds(self, held: HeldBulk) -> bool:
+        """Say whether this is still the plan for what is held."""
+        return self.held is held and self.template is held.template
 
 
 _NONE = np.zeros(0)

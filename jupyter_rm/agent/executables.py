@@ -170,7 +170,7 @@ class Executables:
         """Return how tasks of a bulk start; Captured while their environment is being made."""
         held = self._holdings.bulks[bulk]
         plan = self._plans.get(bulk)
-        if plan is not None and (isinstance(plan, Unstartable) or plan.held is held):
+        if plan is not None and (isinstance(plan, Unstartable) or plan.holds(held)):
             return plan
         try:
             where = self._site.environment(held.template.named_env)

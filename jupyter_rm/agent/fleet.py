@@ -26,6 +26,7 @@ import zmq
 from zmq.utils import z85
 
 from ..core.patience import DEFAULT, Patience
+from ..model.describe import Template
 from ..model.errors import SiteError
 from ..model.resources import Node
 from ..runtime.clock import Clock
@@ -76,7 +77,7 @@ class Far:
         self.owed = 0
         self.starts = 0
         self.wait_until = 0.0
-        self.bulks: set[int] = set()
+        self.bulks: dict[int, Template] = {}
         self.functions: set[bytes] = set()
 
     @property
@@ -370,7 +371,7 @@ class Fleet:
                 self._drop(far, events, f"the node agent on {far.host.name} was started anew")
             far.route, far.facts = route, hello
             far.out, far.reports = Outbox(), Inbox()
-            far.bulks, far.functions = set(), set()
+            far.bulks, far.functions = {}, set()
             self._route[route] = far
             if far.number is not None:
                 events.append(Back(far.number, self.node(far)))

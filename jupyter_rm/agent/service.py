@@ -37,6 +37,8 @@ from ..model.effects import (
     StageOut,
     Tick,
     Unstage,
+    Unwatch,
+    Watch,
 )
 from ..model.errors import ProtocolError, SiteError
 from ..model.messages import AgentHello
@@ -49,8 +51,9 @@ from ..wire import codec
 from .link import BrokerLink
 from .parcel import Introduction
 
-if TYPE_CHECKING:  # most agents put no files in place
+if TYPE_CHECKING:  # most agents put no files in place and run no services
     from .staging import Stager
+    from .watch import Watcher
 
 log = logging.getLogger("jupyter_rm.agent")
 # Pause between two looks at the performers while they have work queued ahead, seconds: at most this long, and never
@@ -140,6 +143,7 @@ class Agent:
         self.returns = False  # it starts the job anew after that
         self.noop = False  # nothing is done at this site
         self._stager: Stager | None = None
+        self._watcher: Watcher | None = None
         link.open(self.drive, self._frames, self._met)
         self.drive.every(0.25, self._tick)
 
@@ -322,6 +326,8 @@ class Agent:
                 self._lengthened |= isinstance(effect, RunAhead)
             elif isinstance(effect, (StageIn, StageOut, Unstage, Delivered)):
                 self._files().perform(effect)
+            elif isinstance(effect, (Watch, Unwatch)):
+                self._services().perform(effect)
             elif isinstance(effect, End):
                 log.info("ending: %s", effect.reason)
                 self._ending = self.clock.now() + LAST_WORDS
@@ -332,11 +338,19 @@ class Agent:
 
             machine = self.machine
             self._stager = Stager(
-                machine.holdings, machine.sandbox, machine.pilot, self.drive.call, self._heard_of_files, noop=self.noop
+                machine.holdings, machine.sandbox, machine.pilot, self.drive.call, self._heard_beside, noop=self.noop
             )
         return self._stager
 
-    def _heard_of_files(self, news: Input) -> None:
+    def _services(self) -> Watcher:
+        if self._watcher is None:
+            from .watch import Watcher
+
+            machine = self.machine
+            self._watcher = Watcher(machine.holdings, machine.sandbox, machine.pilot, self.drive, self._heard_beside)
+        return self._watcher
+
+    def _heard_beside(self, news: Input) -> None:
         self._carry_out(self.machine.handle(self.clock.now(), news))
 
 

@@ -259,8 +259,8 @@ class SpanPerformer:
                     far.functions.add(template.function)
                     out.append(Function(template.function, body))
             for part in cut(bulk, held, np.sort(index)):
-                if bulk not in far.bulks:
-                    far.bulks.add(bulk)
+                if far.bulks.get(bulk) is not template:
+                    far.bulks[bulk] = template
                     part = msgspec.structs.replace(part, template=template)
                 out.append(part)
         if len(far.bulks) > TOLD_MOST or len(far.functions) > TOLD_MOST:
@@ -271,7 +271,8 @@ class SpanPerformer:
         bulks = tuple(bulk for bulk in far.bulks if bulk not in self._holdings.bulks)
         called = {held.template.function for held in self._holdings.bulks.values()}
         functions = tuple(sha for sha in far.functions if sha not in called)
-        far.bulks.difference_update(bulks)
+        for bulk in bulks:
+            del far.bulks[bulk]
         far.functions.difference_update(functions)
         return [talk.Forgotten(bulks, functions)] if bulks or functions else []
 

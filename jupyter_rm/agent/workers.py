@@ -140,7 +140,7 @@ class Workers:
     def _plan(self, bulk: int) -> CallPlan | Captured:
         held = self._holdings.bulks[bulk]
         plan = self._plans.get(bulk)
-        if plan is not None and plan.held is held and not plan.env.error:
+        if plan is not None and plan.holds(held) and not plan.env.error:
             return plan
         try:
             where = self._site.environment(held.template.named_env)

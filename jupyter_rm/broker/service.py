@@ -34,7 +34,6 @@ from ..model.effects import (
     Input,
     Send,
     StartPilot,
-    StopProgram,
     Tick,
 )
 from ..model.errors import ErrorForm, JrmError, ProtocolError, RequestError
@@ -62,6 +61,7 @@ from ..model.messages import (
     SessionLine,
     Sessions,
     Status,
+    StopBroker,
     Story,
     Values,
     Welcome,
@@ -150,6 +150,7 @@ class Broker:
             FetchValues: self._values,
             FetchStory: self._story,
             Status: self._status,
+            StopBroker: self._stop_asked,
             Answer: self._answer,
             AskSite: self._ask_site,
             FetchFiles: self._files,
@@ -245,8 +246,6 @@ class Broker:
             self.remote.end(effect)
         elif isinstance(effect, (Bring, Fetch)):
             self._carry(effect)
-        elif isinstance(effect, StopProgram):
-            self.stop(effect.reason)
 
     def _carry(self, order: Bring | Fetch) -> None:
         if self._carrier is None:
@@ -459,6 +458,12 @@ class Broker:
         key = self.machine.find(message.session).key
         facts = self.store.story(key, message.bulk, message.index)
         self._to_client(client, Story(message.req, tuple(facts)))
+
+    def _stop_asked(self, client: bytes, message: StopBroker) -> None:
+        if message.pid != os.getpid():
+            raise RequestError(f"pid: this broker is {os.getpid()}", hint="see: jrm broker status", code="JRM-Q05")
+        self._to_client(client, Accepted(message.req))
+        self.stop("stopped on request")
 
     def _status(self, client: bytes, message: Status) -> None:
         usage = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss

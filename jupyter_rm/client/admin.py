@@ -80,7 +80,7 @@ def _ended(home: Any, holder: Any, deadline: float) -> bool:
     line = Line(home)
     try:
         # No greeting: a broker of another version understands this as well.
-        line.send(StopBroker(1))
+        line.send(StopBroker(1, holder.pid))
         return _gone(home, holder, deadline)
     finally:
         line.close()

@@ -15,7 +15,7 @@ from ..model.errors import RequestError
 from ..model.facts import PilotSpec
 from ..model.ids import check_name, pilot_uid
 from ..model.late import capability_names
-from ..model.ledger import PilotRow
+from ..model.pilotrow import PilotRow
 from ..model.resources import Request
 from ..model.states import PilotState
 from ..model.units import GPU_UNIT, duration_s, human_mib, memory_mib, whole

@@ -103,6 +103,10 @@ def group(tasks: Sequence[Task]) -> list[Group]:
         name = task._given.get("name", "")
         if "{" in name:
             check_name(name, f"tasks[{place}].name")
+        if "service" in task._given:
+            raise RequestError(
+                f"tasks[{place}]: a service is submitted on its own", hint="s.submit(service)", code="JRM-Q94"
+            )
     tasks = [at_home(task) if task._given.keys() & _FILES else task for task in tasks]
     shapes: dict[tuple[Any, ...], list[int]] = {}
     known: dict[int, list[int]] = {}  # the same object many times is a common way to say "again"
@@ -171,6 +175,8 @@ def array(task: Task, columns: Mapping[str, object]) -> tuple[Template, dict[str
     """
     if not isinstance(task, Task):
         raise RequestError(f"task: {type(task).__name__} is not a description", hint="give a jrm.Task", code="JRM-Q50")
+    if task.service:
+        raise RequestError("task: a service is one task", hint="s.submit(service)", code="JRM-Q94")
     wanted = task.placeholders()
     for name in sorted(wanted):
         if not name.isidentifier():

@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from ..model.ids import pilot_uid
-from ..model.ledger import PilotRow
+from ..model.pilotrow import PilotRow
 from ..model.states import Cause
 from . import show
 

@@ -17,8 +17,8 @@ import msgspec
 
 from ..model.errors import RequestError
 from ..model.facts import PilotSpec
-from ..model.ledger import PilotRow
 from ..model.messages import Accepted, CancelPilot, RequestPilot
+from ..model.pilotrow import PilotRow
 from ..model.states import PilotState
 from . import blocking, capacity, distant, here, show
 from .named import StateName, names

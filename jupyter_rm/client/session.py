@@ -20,10 +20,10 @@ import numpy as np
 
 from ..model.columns import Array, Column, Picks
 from ..model.describe import Task, Template
-from ..model.errors import JrmError, LinkError, RequestError
+from ..model.errors import LinkError, RequestError
 from ..model.ids import NAME, check_name, parse_pilot, parse_task
 from ..model.ledger import BulkTable
-from ..model.messages import Accepted, AskSite, Cancel, Refused, RequestPilot, Submit
+from ..model.messages import Accepted, AskSite, Cancel, RequestPilot, Submit
 from ..model.resources import Request
 from ..model.sites import SiteView
 from ..model.states import TaskState
@@ -39,6 +39,7 @@ from .functions import Functions, dump_arguments, dump_items
 from .grouping import array, group
 from .order import after as after_of
 from .pilot import Pilot, Pilots, refresh
+from .sending import send_all
 from .task import TaskHandle
 
 if TYPE_CHECKING:
@@ -49,6 +50,7 @@ if TYPE_CHECKING:
     from .fs import SiteFiles
     from .prepared import PreparedEnvs, Sources
     from .script import Job, Jobs
+    from .services import Services
 
 PAYLOAD_PART = 64 << 20  # bytes of arguments in one submission
 
@@ -240,6 +242,22 @@ class Session:
 
         return jobs(self)
 
+    def services(self) -> Services:
+        """Return all services by name: state, endpoint, and the variable that tells tasks of it."""
+        from .services import services
+
+        return services(self)
+
+    def register_service(self, name: str, endpoint: str) -> None:
+        """Tell tasks that say ``services=[name]`` of a service elsewhere; ``endpoint`` '' takes it back.
+
+        Raises:
+            RequestError: JRM-Q94, a service of this name runs; a name or an endpoint that is none.
+        """
+        from .services import give
+
+        give(self, name, endpoint)
+
     def call(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> TaskHandle:
         """Run ``fn(*args, **kwargs)`` in a worker; the handle's ``result()`` is what it returns.
 
@@ -293,6 +311,7 @@ class Session:
         nothing = (
             *("executable", "arguments", "args", "mode", "ranks", "stdin", "mpi"),
             *("pre_exec", "post_exec", "pre_launch", "post_launch"),
+            *("service", "ready", "ready_file", "startup_timeout"),
         )
         for name in (*nothing, "input_staging", "output_staging", "stage_on_error"):
             if name in fields:
@@ -332,30 +351,13 @@ class Session:
 
     def _send_all(self, submits: list[Submit]) -> list[int]:
         """Send all, then wait for all; a refusal cancels those that were accepted and is raised."""
-        answers: list[Any] = [None] * len(submits)
-        left = threading.Semaphore(0)
-        for place, submit in enumerate(submits):
-
-            def reply(message: Any, place: int = place) -> None:
-                answers[place] = message
-                left.release()
-
-            self._connection.post(submit, reply)
-        for _ in submits:
-            if not left.acquire(timeout=self._settings.request_timeout_s):
-                raise LinkError(
-                    "the broker did not answer in time", code="JRM-T02", hint="jrm broker status", retry=True
-                )
-        errors = [each for each in answers if isinstance(each, (JrmError, Refused))]
-        if errors:
-            numbers = [each.number for each in answers if isinstance(each, Accepted)]
-            if numbers:
-                self._cancel(tuple((number, None) for number in numbers))
-            raise errors[0].error.error() if isinstance(errors[0], Refused) else errors[0]
-        for submit, answer in zip(submits, answers, strict=True):
+        timeout = self._settings.request_timeout_s
+        undo = lambda numbers: self._cancel(tuple((number, None) for number in numbers))  # noqa: E731
+        numbers = send_all(self._connection, submits, timeout, undo)
+        for submit, number in zip(submits, numbers, strict=True):
             if submit.payload is not None:
-                self._payloads.keep(answer.number, submit.payload)
-        return [each.number for each in answers]
+                self._payloads.keep(number, submit.payload)
+        return numbers
 
     def _table(self, number: int) -> BulkTable:
         replica = self._replica
@@ -430,10 +432,10 @@ class Session:
     def _all_ended(self) -> bool:
         if self._queue.waiting or self._replica.batches:
             return False
-        return not any(table.open for table in self._replica.ledger.bulks)
+        return not any(table.open and not table.form.template.service for table in self._replica.ledger.bulks)
 
     def wait(self, timeout: float | None = None) -> bool:
-        """Block until all tasks have ended or ``timeout`` seconds are over; say whether they have."""
+        """Block until all tasks but services have ended or ``timeout`` seconds are over; say whether they have."""
         return blocking.wait(
             self._replica,
             self._all_ended,
@@ -445,7 +447,7 @@ class Session:
         )
 
     async def wait_async(self) -> bool:
-        """Wait until all tasks have ended without blocking the running event loop."""
+        """Wait until all tasks but services have ended without blocking the running event loop."""
         await blocking.Until(self._replica, self._all_ended)
         return True
 

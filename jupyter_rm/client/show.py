@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 from ..model.errors import RequestError
 from ..model.ids import pilot_uid
-from ..model.ledger import BulkTable, PilotRow
+from ..model.ledger import BulkTable
+from ..model.pilotrow import PilotRow
 from ..model.states import CAUSE_TEXT, Cause, PilotState, TaskState
 from ..model.units import human_mib, human_s
 from .progress import in_notebook

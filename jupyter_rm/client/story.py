@@ -84,7 +84,11 @@ def tell(fact: f.Fact, index: int, ledger: Ledger) -> str:
     if isinstance(fact, f.TasksWaiting):
         return "eligible: what it came after is DONE"
     if isinstance(fact, f.CancelRequested):
-        return "cancel asked for"
+        return "cancel asked for" if not fact.cause else f"to end: {CAUSE_TEXT[Cause(fact.cause)]}"
+    if isinstance(fact, f.ServiceReady):
+        return f"attempt {fact.attempt} is ready at {fact.endpoint}"
+    if isinstance(fact, f.ServiceGiven):
+        return f"service {fact.name!r} is " + (f"at {fact.endpoint}" if fact.endpoint else "taken back")
     if isinstance(fact, f.ReportApplied):
         return ""
     if isinstance(fact, f.TasksAssigned):

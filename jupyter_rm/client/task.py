@@ -298,6 +298,21 @@ class TaskHandle:
         else:
             self._session._replica.when(self._final, ended)
 
+    @property
+    def endpoint(self) -> str | None:
+        """Where a service can be reached; None while it is not ready, and for tasks that are none."""
+        return self._table().endpoint or None
+
+    def wait_ready(self, timeout: float | None = None) -> str:
+        """Block until a service is ready; return its endpoint.
+
+        Raises:
+            TimeoutError: not in time. TaskError: it ended before. RequestError: JRM-Q95, this is no service.
+        """
+        from .services import wait_ready
+
+        return wait_ready(self, timeout)
+
     # ------------------------------------------------------------ acting
 
     def cancel(self) -> bool:

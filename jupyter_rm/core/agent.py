@@ -58,13 +58,14 @@ from ..model.resources import Node
 from ..model.states import CAUSE_TEXT, Cause, TaskState
 from ..wire import codec
 from ..wire.link import Inbox, Outbox
+from .appetite import Appetite
 from .bundle import Deputy
 from .endings import ends_of, honest, joined, never_ran
 from .held import HeldSet
 from .holdings import Holdings, cut_assign
 from .patience import DEFAULT, Patience
 from .placing import Floor, NodeChanged
-from .staging import FilesOfTasks
+from .serving import ServicesOfTasks
 
 BROKER = "broker"
 # Reports under way at once; beyond that, news is gathered into fewer, larger reports.
@@ -77,7 +78,7 @@ FILLER = codec.encode(Why(0, ""))
 ACK_AFTER = 16
 
 
-class AgentMachine(FilesOfTasks):
+class AgentMachine(ServicesOfTasks):
     """One pilot's agent.
 
     Args:
@@ -132,10 +133,7 @@ class AgentMachine(FilesOfTasks):
         self._effects: list[Effect] = []
         self._must_ack = 0  # orders taken since we last spoke
         self._replace = False
-        self._stock = -1
-        self._rate = 0.0
-        self._rate_at = now
-        self._rate_count = 0
+        self._appetite = Appetite(now)
 
     # ------------------------------------------------------------ inputs
 
@@ -153,9 +151,12 @@ class AgentMachine(FilesOfTasks):
         elif isinstance(news, Begun):
             self._note_news(now)
             self._begun.append(news)
+            if self.serving:
+                self._begun_services(news)
         elif isinstance(news, Finished):
             self._note_news(now)
             self._count_out(news)
+            news = self._services_ended(news) if self.serving else news
             ends = self._kept_back(news) if self.staging.bulks else news  # which may report what there is so far
             self._finished.append(ends)
             # Fewer are queued ahead now: their line is lengthened before it can run dry.
@@ -191,6 +192,8 @@ class AgentMachine(FilesOfTasks):
             self.outbox.sent - self.outbox.acked < REPORTS_FLYING or not 0 <= now - self._news_at < GATHERED
         ):
             self._report_tasks()
+        if self.floor.draining and self._places and self._total_held() == len(self._places):
+            self._stop(Cause.NONE)  # nobody is left whom its services could serve
         alone = self.floor.draining or self._deputy is not None
         if not self.ended and (
             self.floor.performing == 0
@@ -273,7 +276,7 @@ class AgentMachine(FilesOfTasks):
                 held.append((bulk, Picks.of(index), pack(attempt, "<u2")))
         self._report(Inventory(self.epoch, self.hello, tuple(held)))
         self.holdings.prune()
-        self._stock = -1
+        self._appetite.forget()
         self._say_stock()
 
     def _forget(self, kept: int) -> None:
@@ -355,6 +358,7 @@ class AgentMachine(FilesOfTasks):
         _, never = self.floor.open(order.bulk, template)
         self._once |= template.restart == "never"
         self.staging.open(order.bulk, template)
+        self._open_service(order.bulk, template)
         held = self._held.setdefault(order.bulk, HeldSet())
         held.add(index, unpack(order.attempt, "<u2", len(index)))
         mine = tokens(order.bulk, index)
@@ -376,8 +380,7 @@ class AgentMachine(FilesOfTasks):
         held = self._held.get(order.bulk)
         if held is None:
             return
-        index = order.picks.array()
-        index = np.intersect1d(index, held.now()[0])
+        index = np.intersect1d(order.picks.array(), held.now()[0])
         if self._deputy is not None:
             self._deputy.canceled(order.bulk, index)
         mine = tokens(order.bulk, index)
@@ -417,10 +420,10 @@ class AgentMachine(FilesOfTasks):
         cause = self.stopping if self.stopping is not None else Cause.NONE
         if not self._returns:
             self._report(Goodbye(int(cause), self._last_word(cause)), sync=True)
-        self._end(cause, "stopped" if self.stopping is not None else "drained")
+        self._end(cause, "stopped" if self.stopping else "drained")
 
     def _last_word(self, cause: Cause) -> str:
-        if self.stopping is None:
+        if not self.stopping:
             return "drained" if self._deputy is None else "its work is done"
         if cause == Cause.PILOT_LOST:
             return "ended from outside: its job was canceled or preempted, or the machine goes down [JRM-L32]"
@@ -472,7 +475,7 @@ class AgentMachine(FilesOfTasks):
 
     def _count_out(self, news: Finished) -> None:
         """Take finished tasks out of their pools and learn how long tasks of the pool take."""
-        self._rate_count += len(news.tokens)
+        self._appetite.count(len(news.tokens))
         for bulk, where, _ in by_bulk(news.tokens):
             if len(where) == 1:
                 began = float(news.started[where[0]])
@@ -567,13 +570,12 @@ class AgentMachine(FilesOfTasks):
     def _wanted(self) -> int:
         if self.floor.draining:
             return 0  # what is given back must not come again
-        return int(min(max(self.staging.least, 4 * self.floor.capacity(), self._rate * self.patience.stock), 262_144))
+        return self._appetite.wanted(max(self.staging.least, 4 * self.floor.capacity()), self.patience.stock)
 
     def _say_stock(self) -> None:
         stock = self._wanted()
-        if self.welcomed and not self.ended and (self._stock < 0 or abs(stock - self._stock) > self._stock // 4):
-            self._stock = stock
-            self._report(Stock(stock, self._rate))
+        if self.welcomed and not self.ended and self._appetite.tell(stock):
+            self._report(Stock(stock, self._appetite.rate))
 
     def stop(self, now: float, cause: Cause, returns: bool = False) -> list[Effect]:
         """End this agent because the system asked for it (a signal): kill what runs, then say goodbye.
@@ -592,9 +594,5 @@ class AgentMachine(FilesOfTasks):
 
     def learn_rate(self, now: float) -> None:
         """Measure how fast tasks end here; called now and then by the shell."""
-        span = now - self._rate_at
-        if span >= 0.1:
-            rate = self._rate_count / span
-            self._rate = rate if rate > self._rate else 0.8 * self._rate + 0.2 * rate
-            self._rate_at, self._rate_count = now, 0
+        if self._appetite.learn(now):
             self._say_stock()

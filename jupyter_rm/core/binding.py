@@ -74,6 +74,8 @@ class Binding(Cargo):
         return ground
 
     def _why_waiting(self, template: Template) -> str:
+        if unready := self._unready(template):
+            return self._why_unready(unready)
         alive = [row for row in self.ledger.pilots if not row.state.final and not row.spec.script]
         if template.pilot:
             alive = [row for row in alive if template.pilot in (row.spec.name, pilot_uid(row.number))]
@@ -112,6 +114,8 @@ class Binding(Cargo):
 
     def flush(self, now: float) -> None:
         """Bind waiting tasks to pilots with room, then send what is to be sent; after a batch of inputs."""
+        if self._over or self._look:
+            self._settle_services()
         if self._assignable:
             self._assignable = False
             self._assign()
@@ -132,6 +136,8 @@ class Binding(Cargo):
         for bulk in self.queue.bulks():
             table = self.ledger.bulks[bulk]
             template = table.form.template
+            if template.services and self._unready(template):
+                continue
             while True:
                 rooms = {
                     port: room
@@ -196,7 +202,7 @@ class Binding(Cargo):
         template: Template | None = None
         if bulk not in port.templates:
             port.templates.add(bulk)
-            template = form.template
+            template = self._told(form.template)
         payload: Column | None = None
         if form.template.mode == "call":
             sha = form.template.function

@@ -22,7 +22,6 @@ from ..model.effects import (
     Remains,
     Send,
     StepTaken,
-    StopProgram,
     Turn,
 )
 from ..model.errors import ErrorForm, JrmError, ProtocolError, RequestError
@@ -39,10 +38,10 @@ from ..model.messages import (
     CloseSession,
     Explain,
     Explained,
+    GiveService,
     Message,
     Refused,
     RequestPilot,
-    StopBroker,
     Submit,
     SubmitBundle,
     Up,
@@ -211,6 +210,8 @@ class BrokerMachine:
             number = self.find(message.session).request_pilot(message.key, message.spec)
         elif isinstance(message, CancelPilot):
             self.find(message.session).cancel_pilot(message.pilot, message.drain)
+        elif isinstance(message, GiveService):
+            self.find(message.session).give_service(message.name, message.endpoint)
         elif isinstance(message, CloseSession):
             self.find(message.session).close()
         elif isinstance(message, Explain):
@@ -220,10 +221,6 @@ class BrokerMachine:
                 message.index,
                 lambda text: self._effects.append(Send(client, Explained(req, text))),
             )
-            return
-        elif isinstance(message, StopBroker):
-            self._effects.append(Send(client, Accepted(req)))
-            self._effects.append(StopProgram("stopped on request"))
             return
         else:
             raise ProtocolError(f"{type(message).__name__} is no request")

@@ -19,15 +19,15 @@ from ..model.ledger import CANCEL_ASKED, LEFT, BulkTable
 from ..model.messages import Deliver, Staging
 from ..model.staging import from_client, to_client
 from ..model.states import Cause, PilotState, TaskState
-from .books import Books
 from .endings import ends_of
 from .port import Port
+from .services import Services
 
 TEXT_MOST = 300
 _STAGING_OUT = int(TaskState.STAGING_OUT)
 
 
-class Cargo(Books):
+class Cargo(Services):
     """What is brought and fetched for the tasks of a session."""
 
     # ------------------------------------------------------------ to the pilots

@@ -25,7 +25,7 @@ from ..model.facts import (
     TasksStarted,
 )
 from ..model.late import renewed
-from ..model.ledger import CANCEL_ASKED, NOBODY
+from ..model.ledger import CANCEL_ASKED, NOBODY, UNSERVED
 from ..model.messages import (
     AgentHello,
     AgentRefused,
@@ -36,6 +36,7 @@ from ..model.messages import (
     Inventory,
     Message,
     Returned,
+    Serving,
     Staged,
     Staging,
     Started,
@@ -140,6 +141,8 @@ class Hearing(Binding):
             answer = self._asks.pop(report.ask, None)
             if answer is not None:
                 answer(report.text)
+        elif isinstance(report, Serving):
+            self._serving(port, report)
         elif isinstance(report, Goodbye):
             self._goodbye(port, report)
         self._assignable = True
@@ -264,13 +267,14 @@ class Hearing(Binding):
         self._settle()
 
     def _nobody_asked(self, report: Ended, state: Array) -> tuple[Ended, Array]:
-        """What was canceled as obsolete, and had meanwhile become the very attempt that is wanted, is lost instead."""
+        """What was canceled without a person's word: for a lost service; or it had meanwhile become what is wanted."""
         flags = self.ledger.bulks[report.bulk].flags[report.picks.where]
         lost = (state == TaskState.CANCELED) & ((flags & CANCEL_ASKED) == 0) & (not self.ledger.closed)
         if not bool(lost.any()):
             return report, state
         state = np.where(lost, TaskState.FAILED, state).astype(np.uint8)
-        cause = np.where(lost, Cause.AGENT_LOST, unpack(report.ends.cause, "<u1", len(state)))
+        why = np.where((flags & UNSERVED) != 0, Cause.SERVICE_LOST, Cause.AGENT_LOST)
+        cause = np.where(lost, why, unpack(report.ends.cause, "<u1", len(state)))
         ends = msgspec.structs.replace(report.ends, cause=pack(cause, "<u1"))
         return msgspec.structs.replace(report, state=pack(state, "<u1"), ends=ends), state
 
@@ -336,7 +340,7 @@ class Hearing(Binding):
             port.order(Stop(int(row.cause)) if row.cause == Cause.USER_CANCEL else Drain())
         for bulk, table in enumerate(self.ledger.bulks):
             mine = self.ledger.held(bulk, pilot)
-            asked = mine[(table.flags[mine] & CANCEL_ASKED) != 0]
+            asked = mine[(table.flags[mine] & (CANCEL_ASKED | UNSERVED)) != 0]
             if len(asked):
                 port.order(CancelTasks(bulk, Picks.of(asked)))
         self._bring_again(port)

@@ -223,6 +223,8 @@ class Holdings:
         held = self.bulks.get(order.bulk)
         if held is None:
             held = self.bulks[order.bulk] = HeldBulk(self.templates[order.bulk])
+        elif order.template is not None and order.template != held.template:
+            held.template = order.template  # a service it uses is somewhere else now
         held.add(Segment(order))
         return held
 

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from ..model.effects import JobChanged
 from ..model.facts import PilotChanged
-from ..model.ledger import PilotRow
 from ..model.messages import AgentHello
+from ..model.pilotrow import PilotRow
 from ..model.states import Cause, PilotState
 
 # Epochs of one start of a job (``bootstrap/target/start.py``).

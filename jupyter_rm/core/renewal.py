@@ -14,7 +14,7 @@ import msgspec
 from ..model.errors import RequestError
 from ..model.facts import PilotSpec
 from ..model.ids import pilot_uid
-from ..model.ledger import PilotRow
+from ..model.pilotrow import PilotRow
 from ..model.states import Cause, PilotState
 
 # So much of the walltime before its end, and at least this many s (never more than half of it), the next is asked for.

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from ..model.effects import JobChanged
 from ..model.facts import PilotChanged
-from ..model.ledger import PilotRow
+from ..model.pilotrow import PilotRow
 from ..model.states import Cause, PilotState
 
 

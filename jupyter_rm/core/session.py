@@ -32,7 +32,6 @@ from ..model.ledger import NOBODY
 from ..model.messages import (
     AgentHello,
     AskWhy,
-    CancelTasks,
     Drain,
     Stop,
     Submit,
@@ -76,6 +75,7 @@ class SessionMachine(Hearing):
                 self.queue.add(number, Picks.of(waiting), table.form.template.priority)
             if table.counts[TaskState.SUBMITTED]:
                 self._after[number] = table.form.after
+        self._look = True
         self._fetch_again()
         self._assignable = True
 
@@ -127,6 +127,8 @@ class SessionMachine(Hearing):
             check_tasks(self.ledger, number, picks, "after")
         if template.pilot:
             self._named(template.pilot)
+        if template.service or template.services:
+            self.check_services(template, message.count)
         self._must_fit(template)
 
     def cancel(self, what: Iterable[tuple[int, Picks | None]]) -> int:
@@ -144,20 +146,11 @@ class SessionMachine(Hearing):
                 self._end(bulk, idle, NOBODY, TaskState.CANCELED, Cause.USER_CANCEL)
             if len(busy):
                 self._fact(CancelRequested(bulk, busy, self.wall()))
-                self._order_cancel(bulk, busy)
+                self._order_cancel(bulk, busy.array())
                 if len(left := self._left_of(bulk, busy)):
                     self._end(bulk, left, NOBODY, TaskState.CANCELED, Cause.USER_CANCEL)
         self._settle()
         return hit
-
-    def _order_cancel(self, bulk: int, picks: Picks) -> None:
-        table = self.ledger.bulks[bulk]
-        index = picks.array()
-        pilots = table.pilot[index]
-        for pilot in np.unique(pilots).tolist():
-            port = self.ports.get(int(pilot))
-            if port is not None and port.ready:
-                port.order(CancelTasks(bulk, Picks.of(np.sort(index[pilots == pilot]))))
 
     def hello(self, now: float, hello: AgentHello) -> None:
         """An agent introduces itself; a successor's first word lets the pilot before it drain."""

@@ -13,13 +13,26 @@ import hashlib
 import math
 from collections.abc import Callable, Iterable, Sequence
 
+from ..model import service
 from ..model.columns import Picks
 from ..model.describe import MODES, Template
 from ..model.errors import ProtocolError, RequestError
 from ..model.facts import Ends, PilotSpec
 from ..model.late import capability_names
 from ..model.ledger import Ledger
-from ..model.messages import Ended, Goodbye, Inventory, Message, Returned, Staged, Staging, Started, Stock, Submit
+from ..model.messages import (
+    Ended,
+    Goodbye,
+    Inventory,
+    Message,
+    Returned,
+    Serving,
+    Staged,
+    Staging,
+    Started,
+    Stock,
+    Submit,
+)
 from ..model.resources import Node, Request
 from ..model.staging import check as check_directive
 from ..model.states import Cause, TaskState
@@ -91,7 +104,8 @@ def check_bundle(work: Sequence[Submit], function: Callable[[bytes], bytes | Non
             raise RequestError(
                 "function: its body is not known here", hint="submit it again", code="JRM-Q16", retry=True
             )
-        for field, given in (("after", each.after), ("pilot", template.pilot)):
+        serving = (("service", template.service), ("services", template.services))
+        for field, given in (("after", each.after), ("pilot", template.pilot), *serving):
             if given:
                 raise RequestError(
                     f"work[{number}].{field}: nobody is there to see to that while a bundle runs",
@@ -110,6 +124,12 @@ def check_template(template: Template) -> None:
     _must(0 <= template.retries <= 1000, "retries", template.retries)
     _must(-(2**15) <= template.priority < 2**15, "priority", template.priority)
     _must(-1 <= template.partition < 2**16, "partition", template.partition)
+    _must(math.isfinite(template.startup_timeout) and template.startup_timeout >= 0, "startup_timeout", "no time")
+    if template.services:
+        service.names(template.services, "services")
+    if template.service:
+        _must(template.mode != "call", "service", template.mode)
+        service.pattern(template.ready, "ready")
     for field, given in (("input_staging", template.input_staging), ("output_staging", template.output_staging)):
         if given and template.mode == "call":
             raise RequestError(f"{field}: not for a Python call", hint="run a program, or s.stage()", code="JRM-Q90")
@@ -229,6 +249,10 @@ def check_report(ledger: Ledger, report: Message) -> None:
                 raise ValueError(f"files in the state {report.state}")
         elif isinstance(report, Staging):
             _count(ledger, report.bulk, Picks.span(report.index, report.index + 1))
+        elif isinstance(report, Serving):
+            _count(ledger, report.bulk, Picks.span(report.index, report.index + 1))
+            if not report.endpoint or not report.endpoint.isprintable() or len(report.endpoint) > service.LINE_MOST:
+                raise ValueError("an endpoint that is none")
         elif isinstance(report, Returned):
             _vecs(_count(ledger, report.bulk, report.picks), attempt=(report.attempt, 2))
         elif isinstance(report, Inventory):

@@ -15,7 +15,7 @@ from typing import Any
 
 import msgspec
 
-from . import late
+from . import late, service
 from .errors import RequestError
 from .ids import NAME, check_name
 from .resources import Request
@@ -62,6 +62,12 @@ class Template(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
     exclusive_tag: bool = False
     pilot: str = ""
     requires: tuple[str, ...] = ()
+    services: tuple[str, ...] = ()
+    # It is a service of this bulk's name: ready when a line of its output, or of a file, fits the pattern.
+    service: bool = False
+    ready: str = ""
+    ready_file: str = ""
+    startup_timeout: float = 0.0
     partition: int = -1
     category: str = ""
     name: str = ""
@@ -217,6 +223,11 @@ FIELDS: dict[str, tuple[Callable[[Any, str], Any], Any, str]] = {
     "after": (_as_given, (), "tasks or bulks that must be DONE first"),
     "pilot": (_text, "", "run on this pilot only: its name or uid"),
     "requires": (late.capability_names, (), 'what its pilot must offer: {"dataset:x"}; it waits for one that does'),
+    "services": (service.names, (), "services that must be ready, by name; JRM_INFO_NAME tells it where each is"),
+    "service": (_flag, False, "it goes on running and serves tasks that name it in services; see jrm.Service"),
+    "ready": (service.pattern, "", "of a service: pattern of the line that says it is ready; first group: endpoint"),
+    "ready_file": (_text, "", "of a service: a file whose lines are looked at too, relative to the sandbox"),
+    "startup_timeout": (duration_s, 0.0, "of a service: longest time until it is ready (default 60 s)"),
     "partition": (_count(0, 65535), -1, "run in this partition of the pilot only"),
     "category": (_text, "", "free label used in statistics"),
     "name": (_name, "", "a name for people; {column} is filled from the columns of s.array"),
@@ -231,8 +242,6 @@ ALIASES = {
     "env": "environment",
     "args": "arguments",
 }
-# Known names whose turn has not come: said so, never silently ignored.
-NOT_YET = frozenset({"services"})
 
 
 class Task:
@@ -254,8 +263,6 @@ class Task:
             fields = {"arguments": arguments, **fields}
         for key, value in fields.items():
             name = ALIASES.get(key, key)
-            if name in NOT_YET:
-                raise RequestError(f"{key}: not supported yet", hint="leave it out", code="JRM-Q07")
             if name not in FIELDS:
                 near = difflib.get_close_matches(key, [*FIELDS, *ALIASES], 1)
                 hint = f"did you mean {near[0]}?" if near else "known fields: " + ", ".join(FIELDS)
@@ -270,6 +277,14 @@ class Task:
         per_node = given.get("ranks_per_node", 0)
         if per_node > given.get("ranks", 1):
             raise RequestError("ranks_per_node: larger than ranks", hint="lower it", code="JRM-Q05")
+        if given.get("service"):
+            if not given.get("name"):
+                text = "name: missing; tasks name a service by it"
+                raise RequestError(text, hint='jrm.Service("redis-server", name="db")', code="JRM-Q05")
+            service.names(given["name"], "name")
+        elif "ready" in given or "ready_file" in given or "startup_timeout" in given:
+            field = next(name for name in ("ready", "ready_file", "startup_timeout") if name in given)
+            raise RequestError(f"{field}: this is no service", hint="describe it with jrm.Service", code="JRM-Q05")
         _facts_in(given)
         self._given = given
 
@@ -351,6 +366,11 @@ class Task:
             exclusive_tag=tags.get("exclusive", False),
             pilot=self.pilot,
             requires=self.requires,
+            services=self.services,
+            service=self.service,
+            ready=self.ready,
+            ready_file=self.ready_file,
+            startup_timeout=self.startup_timeout or (service.STARTUP_S if self.service else 0.0),
             partition=self.partition,
             category=self.category,
             name=self.name,
@@ -412,3 +432,16 @@ TaskDescription = Task
 def Shell(line: str, **fields: object) -> Task:
     """Describe a task that is one shell line: ``jrm.Shell("a | b > c")``; runs under ``/bin/sh -c``."""
     return Task(line, mode="shell", **fields)
+
+
+def Service(executable: object, arguments: object = (), *, name: str, **fields: object) -> Task:
+    """Describe a task that goes on running and serves others: ``jrm.Service("redis-server", name="db")``.
+
+    Tasks that say ``services=["db"]`` start when it is ready, find where it is in ``JRM_INFO_DB``, and end with it.
+
+    Args:
+        name: what tasks call it.
+        **fields: of a task, and ``ready``: a regular expression; the line of its output that fits says that it is
+            ready, and where: the first group, ``host:port``, or a port alone. Without one it is ready when it started.
+    """
+    return Task(executable, arguments, name=name, service=True, **fields)

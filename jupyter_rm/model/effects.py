@@ -215,13 +215,6 @@ class Carrying(Input):
     size: int = 0
 
 
-@dataclass(frozen=True, slots=True)
-class StopProgram(Effect):
-    """End this program after everything before it is done."""
-
-    reason: str = ""
-
-
 # ---------------------------------------------------------------- agent
 
 
@@ -363,6 +356,31 @@ class Moving(Input):
     text: str
     done: int
     size: int
+
+
+@dataclass(frozen=True, slots=True)
+class Watch(Effect):
+    """Look at the output of this attempt of a service, which runs on ``host``, until it is ready; see Heard."""
+
+    token: int
+    attempt: int
+    host: str
+
+
+@dataclass(frozen=True, slots=True)
+class Unwatch(Effect):
+    """Look at this service no more; nothing is answered."""
+
+    token: int
+
+
+@dataclass(frozen=True, slots=True)
+class Heard(Input):
+    """An attempt of a service can be reached at its endpoint; '' when it was not ready in time."""
+
+    token: int
+    attempt: int
+    endpoint: str
 
 
 @dataclass(frozen=True, slots=True)

@@ -126,11 +126,12 @@ class AttemptsEnded(Fact, tag=8, frozen=True):
 
 
 class CancelRequested(Fact, tag=9, frozen=True):
-    """Somebody asked to cancel tasks that an agent holds."""
+    """Tasks that an agent holds are to end; ``cause`` 0: somebody asked for it, else why."""
 
     bulk: int
     picks: Picks
     at: float
+    cause: int = 0
 
 
 class PilotRequested(Fact, tag=10, frozen=True):
@@ -236,6 +237,25 @@ class StagingSeen(Fact, tag=17, frozen=True):
     size: int = 0
 
 
+class ServiceReady(Fact, tag=18, frozen=True):
+    """This attempt of a service can be reached at its endpoint."""
+
+    bulk: int
+    index: int
+    pilot: int
+    attempt: int
+    at: float
+    endpoint: str
+
+
+class ServiceGiven(Fact, tag=19, frozen=True):
+    """A service that is no task can be reached at its endpoint; '' not any more."""
+
+    name: str
+    endpoint: str
+    at: float
+
+
 class PilotSpec(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
     """What to ask a site for.
 
@@ -315,6 +335,8 @@ AnyFact = (
     | PilotQueued
     | TasksStaged
     | StagingSeen
+    | ServiceReady
+    | ServiceGiven
 )
 
 # Kinds of rows in the journal: a fact of the ledger, or the arguments and functions of calls.

@@ -26,9 +26,10 @@ from .facts import (
     PilotQueued,
     PilotRequested,
     PilotSilent,
-    PilotSpec,
     PilotStep,
     ReportApplied,
+    ServiceGiven,
+    ServiceReady,
     SessionClosed,
     SessionOpened,
     StagingSeen,
@@ -38,8 +39,7 @@ from .facts import (
     TasksStarted,
     TasksWaiting,
 )
-from .late import Value
-from .resources import Node
+from .pilotrow import MOST_PLACES, PilotRow, PilotSaved
 from .states import INFRASTRUCTURE, Cause, PilotState, TaskState
 
 STATES = len(TaskState)
@@ -62,7 +62,8 @@ COLUMNS: dict[str, str] = {
 }
 CANCEL_ASKED = 1
 LEFT = 2  # no agent holds it any more: what is left to do in STAGING_OUT is done without the pilot
-MOST_PLACES = 200
+UNSERVED = 4  # this attempt is to end because a service it uses has
+MOST_MOVING = 200
 # Plain numbers: compared for every single task.
 _BOUND, _DONE = int(TaskState.STAGING_IN), int(TaskState.DONE)
 _NOT = np.zeros(1, np.bool_), np.zeros(0, np.int64)
@@ -78,10 +79,11 @@ class BulkTable:
     """The tasks of one bulk, a numpy column per attribute, shape (count,).
 
     Attributes: those of :data:`COLUMNS`; ``form`` is the submission; ``counts`` the number of tasks per state;
-    ``notes`` short texts by index; ``since`` the wall time of the last change.
+    ``notes`` short texts by index; ``since`` the wall time of the last change; ``endpoint`` where the service of this
+    bulk can be reached, '' while it cannot.
     """
 
-    __slots__ = (*COLUMNS, "counts", "form", "moving", "notes", "since", "stale")
+    __slots__ = (*COLUMNS, "counts", "endpoint", "form", "moving", "notes", "since", "stale")
     state: npt.NDArray[np.uint8]
     cause: npt.NDArray[np.uint8]
     flags: npt.NDArray[np.uint8]
@@ -110,6 +112,7 @@ class BulkTable:
         self.moving: dict[tuple[int, int], StagingSeen] = {}  # (pilot, index or -1): for people, in no snapshot
         self.since = form.at
         self.stale = 0
+        self.endpoint = ""
 
     def __len__(self) -> int:
         return self.form.count
@@ -202,65 +205,13 @@ class BulkTable:
         return sum(int(getattr(self, name).nbytes) for name in COLUMNS)
 
 
-class PilotRow:
-    """What is known of one pilot."""
-
-    __slots__ = (
-        "at",
-        "cause",
-        "code",
-        "epoch",
-        "estimates",
-        "facts",
-        "files",
-        "job_id",
-        "key",
-        "nodes",
-        "number",
-        "places",
-        "queued",
-        "reason",
-        "sandbox",
-        "seq",
-        "silent",
-        "since",
-        "spec",
-        "state",
-        "step",
-        "times",
-    )
-
-    def __init__(self, number: int, key: bytes, spec: PilotSpec, at: float) -> None:
-        self.number = number
-        self.key = key
-        self.spec = spec
-        self.at = at
-        self.state = PilotState.SUBMITTED
-        self.cause = Cause.NONE
-        self.reason = ""
-        self.since = at
-        self.job_id = ""
-        self.epoch = -1
-        self.nodes: tuple[Node, ...] = ()
-        self.silent = False
-        self.seq = 0  # reports applied
-        self.sandbox = ""
-        self.code: int | None = None  # of an own script, as is the next
-        self.files: tuple[str, ...] = ()
-        self.facts: dict[str, Value] = {}
-        self.times: dict[int, float] = {int(PilotState.SUBMITTED): at}
-        self.step: PilotStep | None = None  # the last one on the way to this state
-        self.queued: PilotQueued | None = None  # while the batch system lets it wait
-        self.places: tuple[tuple[float, int], ...] = ()  # (at, position) whenever it changed, the last ones
-        self.estimates: tuple[tuple[float, float], ...] = ()  # (at, believed start) whenever it changed, the last ones
-
-
 class Ledger:
     """The state of one session, folded from its facts in order.
 
     Attributes:
         bulks: table per bulk number. pilots: row per pilot number. keys: submission key -> number.
         counts: tasks per state over all bulks, shape (10,), int64.
+        services: bulk of each service by name, the latest; given: endpoints of services that are no tasks.
     """
 
     def __init__(self) -> None:
@@ -274,6 +225,8 @@ class Ledger:
         self.pilots: list[PilotRow] = []
         self.bulk_keys: dict[bytes, int] = {}
         self.pilot_keys: dict[bytes, int] = {}
+        self.services: dict[str, int] = {}
+        self.given: dict[str, str] = {}
         self.folded = 0
 
     @property
@@ -303,8 +256,15 @@ class Ledger:
     def _bulk_submitted(self, fact: BulkSubmitted) -> None:
         if fact.bulk != len(self.bulks):
             raise ValueError(f"bulk {fact.bulk} follows {len(self.bulks)}")
-        self.bulk_keys[fact.key] = fact.bulk
-        self.bulks.append(BulkTable(fact))
+        self._keep(BulkTable(fact))
+
+    def _keep(self, table: BulkTable) -> None:
+        number, template = len(self.bulks), table.form.template
+        self.bulk_keys[table.form.key] = number
+        if template.service:
+            self.services[template.name] = number
+            self.given.pop(template.name, None)
+        self.bulks.append(table)
 
     def _tasks_waiting(self, fact: TasksWaiting) -> Array | None:
         table = self.bulks[fact.bulk]
@@ -334,9 +294,23 @@ class Ledger:
         table.since = fact.at
         return mask
 
+    def _service_ready(self, fact: ServiceReady) -> None:
+        table = self.bulks[fact.bulk]
+        if fact.attempt == table.attempt[fact.index] and table.state[fact.index] < TaskState.STAGING_OUT:
+            table.endpoint = fact.endpoint
+
+    def _service_given(self, fact: ServiceGiven) -> None:
+        self.given[fact.name] = fact.endpoint
+        self.services.pop(fact.name, None)
+
+    def endpoint(self, name: str) -> str | None:
+        """Return where a service can be reached now, '' while it cannot; None when there is none of that name."""
+        bulk = self.services.get(name)
+        return self.given.get(name) if bulk is None else self.bulks[bulk].endpoint
+
     def _staging_seen(self, fact: StagingSeen) -> None:
         moving = self.bulks[fact.bulk].moving
-        if len(moving) > MOST_PLACES:
+        if len(moving) > MOST_MOVING:
             moving.clear()
         moving[fact.pilot, fact.index] = fact
 
@@ -365,6 +339,8 @@ class Ledger:
         table.failures[accepted] += own.astype(np.uint8)
         if table.form.template.output_staging:
             table.flags[accepted] &= np.uint8(0xFF ^ LEFT)
+        if table.form.template.services:
+            table.flags[accepted] &= np.uint8(0xFF ^ UNSERVED)
         return mask
 
     @staticmethod
@@ -374,6 +350,8 @@ class Ledger:
         ends: Ends | None = fact.ends
         assert ends is not None
         table.set(accepted, mask, len(fact.picks), _ENDED, ends)
+        if table.endpoint and (mask is None or bool(mask.any())):
+            table.endpoint = ""
         if ends.notes:
             index = fact.picks.array()
             for position, text in ends.notes.items():
@@ -381,7 +359,8 @@ class Ledger:
                     table.notes[int(index[position])] = text
 
     def _cancel_requested(self, fact: CancelRequested) -> None:
-        self.bulks[fact.bulk].flags[fact.picks.where] |= np.uint8(CANCEL_ASKED)
+        flag = UNSERVED if fact.cause == Cause.SERVICE_LOST else CANCEL_ASKED
+        self.bulks[fact.bulk].flags[fact.picks.where] |= np.uint8(flag)
 
     def _pilot_requested(self, fact: PilotRequested) -> None:
         if fact.pilot != len(self.pilots):
@@ -454,9 +433,11 @@ class Ledger:
             "name": self.name,
             "closed": self.closed,
             "bulks": [
-                {name: getattr(table, name).tobytes() for name in COLUMNS} | {"notes": dict(table.notes)}
+                {name: getattr(table, name).tobytes() for name in COLUMNS}
+                | {"notes": dict(table.notes), "endpoint": table.endpoint}
                 for table in self.bulks
             ],
+            "services": (dict(self.services), dict(self.given)),
             "pilots": [(row.number, int(row.state), row.epoch, row.seq, row.silent) for row in self.pilots],
         }
 
@@ -473,10 +454,12 @@ class Ledger:
                         table.notes,
                         table.since,
                         table.stale,
+                        table.endpoint,
                     ]
                     for table in self.bulks
                 ],
                 [{name: getattr(row, name) for name in PilotRow.__slots__} for row in self.pilots],
+                self.given,
             ]
         )
 
@@ -486,15 +469,15 @@ class Ledger:
         snapshot = _snapshot.decode(body)
         self = cls()
         (self.name, self.opened_at, self.owner, self.host, self.closed, self.close_reason, self.folded) = snapshot[0]
-        for form, columns, counts, notes, since, stale in snapshot[1]:
+        for form, columns, counts, notes, since, stale, endpoint in snapshot[1]:
             table = BulkTable.__new__(BulkTable)
             table.form = form
             for name, dtype in COLUMNS.items():
                 setattr(table, name, np.frombuffer(columns[name], dtype).copy())
             table.counts = np.array(counts, np.int64)
             table.notes, table.since, table.stale, table.moving = notes, since, stale, {}
-            self.bulk_keys[form.key] = len(self.bulks)
-            self.bulks.append(table)
+            table.endpoint = endpoint
+            self._keep(table)
         for saved in snapshot[2]:
             row = PilotRow(saved.number, saved.key, saved.spec, saved.at)
             for name in PilotRow.__slots__:
@@ -502,39 +485,18 @@ class Ledger:
             row.state, row.cause = PilotState(saved.state), Cause(saved.cause)
             self.pilot_keys[row.key] = row.number
             self.pilots.append(row)
+        for name, endpoint in snapshot[3].items():
+            self.given[name] = endpoint
+            self.services.pop(name, None)
         return self
-
-
-class _PilotSaved(msgspec.Struct):
-    number: int
-    key: bytes
-    spec: PilotSpec
-    at: float
-    state: int
-    cause: int
-    reason: str
-    since: float
-    job_id: str
-    epoch: int
-    nodes: tuple[Node, ...]
-    silent: bool
-    seq: int
-    sandbox: str
-    times: dict[int, float]
-    step: PilotStep | None = None
-    queued: PilotQueued | None = None
-    places: tuple[tuple[float, int], ...] = ()
-    estimates: tuple[tuple[float, float], ...] = ()
-    code: int | None = None
-    files: tuple[str, ...] = ()
-    facts: dict[str, Value] = {}
 
 
 _snapshot = msgspec.msgpack.Decoder(
     tuple[
         tuple[str, float, str, str, bool, str, int],
-        list[tuple[BulkSubmitted, dict[str, bytes], list[int], dict[int, str], float, int]],
-        list[_PilotSaved],
+        list[tuple[BulkSubmitted, dict[str, bytes], list[int], dict[int, str], float, int, str]],
+        list[PilotSaved],
+        dict[str, str],
     ]
 )
 
@@ -546,6 +508,8 @@ _FOLD: dict[type[Fact], Callable[[Ledger, Any], Array | None]] = {
     TasksAssigned: Ledger._tasks_assigned,
     TasksStaged: Ledger._tasks_staged,
     StagingSeen: Ledger._staging_seen,
+    ServiceReady: Ledger._service_ready,
+    ServiceGiven: Ledger._service_given,
     TasksStarted: Ledger._tasks_started,
     TasksEnded: Ledger._tasks_ended,
     AttemptsEnded: Ledger._attempts_ended,

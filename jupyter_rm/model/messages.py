@@ -146,9 +146,10 @@ class Status(Message, tag=14, frozen=True):
 
 
 class StopBroker(Message, tag=15, frozen=True):
-    """End the broker process; agents keep working."""
+    """End the broker process ``pid`` and no other that may serve here by now; agents keep working."""
 
     req: int
+    pid: int
 
 
 class Seen(Message, tag=16, frozen=True):
@@ -210,6 +211,15 @@ class SubmitBundle(Message, tag=22, frozen=True):
     key: bytes
     spec: PilotSpec
     work: tuple[Submit, ...]
+
+
+class GiveService(Message, tag=23, frozen=True):
+    """A service that is no task can be reached at ``endpoint``; '' not any more."""
+
+    req: int
+    session: str
+    name: str
+    endpoint: str
 
 
 # ---------------------------------------------------------------- broker -> client
@@ -465,9 +475,6 @@ class CancelTasks(Order, tag=82, frozen=True):
     picks: Picks
 
 
-# Tag 83 stood for an order that was never given.
-
-
 class Drain(Order, tag=84, frozen=True):
     """Start nothing new; end when nothing runs."""
 
@@ -583,17 +590,10 @@ class Staging(Report, tag=104, frozen=True):
     size: int
 
 
-# fmt: off
-ClientMessage = (
-    Hello | Attach | Submit | SubmitBundle | Cancel | RequestPilot | CancelPilot | CloseSession | Detach | ListSessions
-    | FetchValues | FetchStory | Explain | Status | StopBroker | Seen | Answer | AskSite | FetchFiles | MoveFiles
-)
-BrokerMessage = (
-    Welcome | Refused | Accepted | Attached | Feed | Sessions | Values | Story | Explained | BrokerStatus
-    | Asked | AskOver | FilesRead | FilesMoved | SiteSeen
-)
-# fmt: on
-AgentMessage = AgentHello | Up
-AgentBound = AgentWelcome | AgentRefused | Down
-AnyOrder = Assign | Function | CancelTasks | Drain | Stop | AskWhy | Deliver
-AnyReport = Started | Ended | Inventory | Returned | Stock | Why | Goodbye | Staged | Staging
+class Serving(Report, tag=105, frozen=True):
+    """An attempt of a service is ready: others reach it at its endpoint."""
+
+    bulk: int
+    index: int
+    attempt: int
+    endpoint: str

@@ -96,6 +96,7 @@ class Cause(IntEnum):
     OUT_OF_MEMORY = 21
     PROTOCOL_VERSION = 22
     PILOT_FAULTY = 23
+    SERVICE_LOST = 24  # a service it uses ended
 
 
 # Python 3.11 looks members up by a function of the class that is called when all else failed: not on a hot path.
@@ -128,6 +129,7 @@ CAUSE_TEXT: dict[Cause, str] = {
     Cause.OUT_OF_MEMORY: "killed for memory",
     Cause.PROTOCOL_VERSION: "agent and broker speak different versions",
     Cause.PILOT_FAULTY: "its pilot ruined everything it was given",
+    Cause.SERVICE_LOST: "a service it uses ended",
 }
 
 # Ends that say nothing about the task itself. They lead to a new attempt unless the task forbids a second start, and

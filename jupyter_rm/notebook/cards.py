@@ -16,7 +16,7 @@ import numpy as np
 from ..client import show
 from ..client.bulk import Bulk
 from ..model.errors import JrmError
-from ..model.ledger import PilotRow
+from ..model.pilotrow import PilotRow
 from ..model.states import PilotState
 from ..model.units import human_s
 from ..views.texts import line

@@ -15,6 +15,7 @@ from ..model.effects import (
     End,
     Forget,
     FromBroker,
+    Heard,
     Input,
     Kill,
     Launch,
@@ -26,7 +27,10 @@ from ..model.effects import (
     StageOut,
     Tick,
     Unstage,
+    Unwatch,
+    Watch,
 )
+from ..model.ids import INDEX_BITS
 from ..model.messages import AgentHello, Down
 from ..testing.oracles import Broken
 from ..testing.performer import Performer
@@ -176,9 +180,21 @@ class AgentLife:
             self.performer.kill(effect.tokens)
         elif isinstance(effect, (StageIn, StageOut, Unstage, Delivered)):
             self.stager.perform(effect)
+        elif isinstance(effect, Watch):
+            self._listen(effect)
+        elif isinstance(effect, Unwatch):
+            pass  # what is heard of it then is of an attempt that has ended
         elif isinstance(effect, End):
             self._world.trace.note(self._world.loop.now, self.job.address, f"agent ends: {effect.reason}")
             if self._ending is None:
                 self._ending = self.job.clock.boot() + LINGER
         else:
             raise TypeError(type(effect).__name__)
+
+    def _listen(self, effect: Watch) -> None:
+        """A service is ready after a while, or its time is over."""
+        rng = self._world.services
+        timeout = self.machine.holdings.bulks[effect.token >> INDEX_BITS].template.startup_timeout
+        after = rng.uniform(0.0, timeout) if rng.random() < 0.9 else timeout
+        place = f"{effect.host}:{rng.randint(1024, 65535)}" if after < timeout else ""
+        self._world.loop.after(after, self._moved, Heard(effect.token, effect.attempt, place))

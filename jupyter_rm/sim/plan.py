@@ -49,6 +49,7 @@ class Plan:
     def __init__(self, world: World, rng: Random, clients: list[Client]) -> None:
         self._world, self._rng, self._clients = world, rng, clients
         self._other = chance(world.seed, "bundles")  # of its own: worlds without bundles stay as they were
+        self._service = chance(world.seed, "services")  # likewise
         self._acked: list[tuple[int, int]] = []  # (bulk, count)
         self._serial = 0
 
@@ -71,6 +72,9 @@ class Plan:
         elif self._other.random() < 0.3:
             for _ in range(self._other.randint(1, 2)):
                 after(self._other.uniform(1.0, 60.0), self._on, self._bundle)
+        if self._service.random() < 0.4:
+            for number in range(self._service.randint(1, 2)):
+                after(self._service.uniform(0.0, 40.0), self._serve, f"service{number}")
 
     def _on(self, call: object, *args: object) -> None:
         client = self._rng.choice(self._clients)
@@ -123,6 +127,39 @@ class Plan:
             after,
         )
         client.ask(message, lambda accepted: self._submitted(accepted))
+
+    def _serve(self, name: str) -> None:
+        """Ask for a service and for tasks that use it."""
+        rng, client = self._service, self._service.choice(self._clients)
+        template = Template(
+            executable="/bin/simulated",
+            arguments=behaviour(rng.choice(("short", "medium", "long")), rng.choice((0.0, 0.5))),
+            retries=rng.choice((0, 1, 3)),
+            restart=rng.choice(("lost", "never")),
+            service=True,
+            name=name,
+            ready="." if rng.random() < 0.8 else "",
+            startup_timeout=5.0,
+        )
+
+        def use(accepted: Accepted) -> None:
+            self._submitted(accepted)
+            for _ in range(rng.randint(1, 3)):
+                self._world.loop.after(rng.uniform(0.0, 30.0), self._use, client, name)
+
+        asked = Submit(0, client.session, self._key(), 1, template)
+        client.when_attached(lambda: client.ask(asked, use))
+
+    def _use(self, client: Client, name: str) -> None:
+        rng, count = self._service, self._service.randint(1, 30)
+        template = Template(
+            executable="/bin/simulated",
+            arguments=behaviour(rng.choice(("ms", "short", "medium")), rng.choice((0.0, 0.1))),
+            retries=rng.choice((0, 2)),
+            restart=rng.choice(("lost", "never")),
+            services=(name,),
+        )
+        client.ask(Submit(0, client.session, self._key(), count, template), self._submitted)
 
     def _bundle(self, client: Client) -> None:
         """Ask for a pilot that brings its work along; nobody else is asked about that."""

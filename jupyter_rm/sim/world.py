@@ -76,6 +76,7 @@ class World:
         self.seed, self.bugs, self.patience = seed, bugs, PATIENCE
         self.chance = chance(seed, "world")
         self.staging = chance(seed, "staging")  # of its own: worlds without files stay as they were
+        self.services = chance(seed, "readiness")  # likewise
         draws = chance(seed, "setup")
         self.loop = Loop()
         self.trace = Trace(depth)

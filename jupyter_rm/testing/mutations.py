@@ -175,6 +175,14 @@ def _remains_unread() -> list[Patch]:
     return [(SessionMachine, "remains", _nothing)]
 
 
+def _services_not_waited_for() -> list[Patch]:
+    return [(SessionMachine, "_unready", lambda *_: [])]
+
+
+def _users_outlive_services() -> list[Patch]:
+    return [(SessionMachine, "_unserve", _nothing)]
+
+
 # name -> patches of the machines; an empty list: the shells of the simulation know it by name
 MUTATIONS: dict[str, Callable[[], list[Patch]]] = {
     "ack-before-commit": _shell,
@@ -195,6 +203,8 @@ MUTATIONS: dict[str, Callable[[], list[Patch]]] = {
     "bundle-begins-anew": _bundle_begins_anew,
     "bundle-retries-without-end": _bundle_retries_without_end,
     "remains-unread": _remains_unread,
+    "services-not-waited-for": _services_not_waited_for,
+    "users-outlive-services": _users_outlive_services,
 }
 
 

@@ -13,6 +13,7 @@ independently of the ledger's arrays. A broken promise raises :class:`Broken`, w
     I7  the value of a call is what the execution returned
     I8  what was canceled starts no more, and ends soon
     I9  no attempt starts before its inputs are in place, and none is DONE before its outputs are
+    I10 no task is bound before the services it uses are ready, and none outlives them
 
 Read next: :mod:`jupyter_rm.sim.world`.
 """
@@ -29,6 +30,7 @@ from ..model.facts import (
     CancelRequested,
     Fact,
     PilotRequested,
+    ServiceReady,
     SessionClosed,
     TasksAssigned,
     TasksEnded,
@@ -42,7 +44,7 @@ from ..model.states import INFRASTRUCTURE, TaskState, advances
 
 
 class Broken(AssertionError):
-    """A promise was broken; the text begins with its name (I1 .. I9)."""
+    """A promise was broken; the text begins with its name (I1 .. I10)."""
 
 
 class Execution:
@@ -93,6 +95,8 @@ class Watch:
         self._inputs: set[tuple[int, int, int]] = set()
         self._outputs: set[tuple[int, int, int]] = set()
         self._home: set[tuple[int, int, int]] = set()
+        self._services: dict[str, tuple[int, bool]] = {}  # name -> (bulk, can it be reached)
+        self._unserved: set[tuple[int, int, int]] = set()  # attempts whose service has ended
 
     # ------------------------------------------------------------ executions
 
@@ -167,6 +171,7 @@ class Watch:
         starts = [tasks.starts for tasks in self.bulks]
         self.bulks, self.pilots = [], 0
         self.keys.clear()
+        self._services.clear()
         for fact in facts:
             self.committed(fact)
         for tasks, known in zip(self.bulks, starts, strict=True):
@@ -189,6 +194,8 @@ class Watch:
             raise Broken(f"I1 bulk {fact.bulk} is a second record of the same submission")
         self.keys[fact.key] = fact.bulk
         self.bulks.append(_Tasks(fact))
+        if fact.template.service:
+            self._services[fact.template.name] = (fact.bulk, False)
 
     def _pilot(self, fact: PilotRequested) -> None:
         if fact.key in self.keys:
@@ -219,6 +226,9 @@ class Watch:
         for _, index in self._move(fact, first, 0, fact.attempt):
             if tasks.asked[index]:
                 raise Broken(f"I8 t.{fact.bulk}.{index} is given to p.{fact.pilot} after it was to be canceled")
+            for name in tasks.form.template.services:
+                if not self._services[name][1] and (fact.bulk, index) not in self._forgotten:
+                    raise Broken(f"I10 t.{fact.bulk}.{index} is given to p.{fact.pilot}, and {name} is not ready")
 
     def _staged(self, fact: TasksStaged) -> None:
         tasks = self.bulks[fact.bulk]
@@ -233,6 +243,7 @@ class Watch:
         self._move(fact, TaskState.RUNNING, 0, fact.attempt)
 
     def _ended(self, fact: TasksEnded) -> None:
+        self._unready(fact.bulk)
         tasks = self.bulks[fact.bulk]
         values = fact.ends.values.values() if fact.ends.values is not None else None
         for at, index in self._move(fact, fact.state, 0, fact.attempt):
@@ -255,6 +266,7 @@ class Watch:
             raise Broken(f"I9 t.{bulk}.{index} is DONE, and its outputs are not in place")
 
     def _attempts(self, fact: AttemptsEnded) -> None:
+        self._unready(fact.bulk)
         tasks = self.bulks[fact.bulk]
         causes = unpack(fact.ends.cause, "<u1", len(fact.picks)).tolist()
         for at, index in self._move(fact, TaskState.WAITING, 1, fact.attempt):
@@ -268,6 +280,22 @@ class Watch:
             if tasks.attempt[index] > expected and (fact.bulk, index) not in self._forgotten:
                 raise Broken(f"I3 t.{fact.bulk}.{index} has skipped an attempt")
 
+    def _ready(self, fact: ServiceReady) -> None:
+        tasks = self.bulks[fact.bulk]
+        if tasks.attempt[0] == fact.attempt and tasks.state[0] < TaskState.STAGING_OUT:
+            self._services[tasks.form.template.name] = (fact.bulk, True)
+
+    def _unready(self, bulk: int) -> None:
+        """An attempt has ended: if it was a service's, so must what uses it."""
+        name = self.bulks[bulk].form.template.name
+        if not self.bulks[bulk].form.template.service or self._services[name] != (bulk, True):
+            return
+        self._services[name] = (bulk, False)
+        for number, users in enumerate(self.bulks):
+            for index, state in enumerate(users.state if name in users.form.template.services else ()):
+                if TaskState.WAITING < state < TaskState.STAGING_OUT:
+                    self._unserved.add((number, index, users.attempt[index]))
+
     def _closed(self, fact: SessionClosed) -> None:
         del fact
         self.closed = True
@@ -275,7 +303,7 @@ class Watch:
     def _asked(self, fact: CancelRequested) -> None:
         asked = self.bulks[fact.bulk].asked
         for index in fact.picks.array().tolist():
-            asked[index] = True
+            asked[index] |= not fact.cause
 
     # ------------------------------------------------------------ clients
 
@@ -294,12 +322,13 @@ class Watch:
     # ------------------------------------------------------------ the end
 
     def late_cancels(self) -> list[str]:
-        """Return the tasks that were to be canceled and still have no final state."""
+        """Return the tasks that were to be canceled, or whose service is gone, and that have not ended."""
         return [
             f"t.{bulk}.{index}"
             for bulk, tasks in enumerate(self.bulks)
             for index, asked in enumerate(tasks.asked)
-            if asked and tasks.state[index] < TaskState.DONE
+            if (asked and tasks.state[index] < TaskState.DONE)
+            or ((bulk, index, tasks.attempt[index]) in self._unserved and tasks.state[index] < TaskState.STAGING_OUT)
         ]
 
     def finish(self, ledger: Ledger) -> None:
@@ -344,6 +373,7 @@ _FOLD: dict[type[Fact], Callable[[Watch, Any], None]] = {
     TasksAssigned: Watch._assigned,
     TasksStaged: Watch._staged,
     TasksStarted: Watch._started,
+    ServiceReady: Watch._ready,
     TasksEnded: Watch._ended,
     AttemptsEnded: Watch._attempts,
     CancelRequested: Watch._asked,

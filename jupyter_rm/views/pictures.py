@@ -16,7 +16,8 @@ import numpy as np
 
 from ..model.errors import RequestError
 from ..model.ids import pilot_uid
-from ..model.ledger import Ledger, PilotRow
+from ..model.ledger import Ledger
+from ..model.pilotrow import PilotRow
 from ..model.states import Cause, TaskState
 from . import tables
 from .texts import line

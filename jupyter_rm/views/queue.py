@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from ..model.ids import parse_pilot, pilot_uid
-from ..model.ledger import PilotRow
+from ..model.pilotrow import PilotRow
 from ..model.sites import SiteView
 from ..model.states import Cause, PilotState
 from ..model.units import human_s

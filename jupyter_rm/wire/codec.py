@@ -10,20 +10,30 @@ from typing import Any, Generic, TypeVar
 
 import msgspec
 
+from ..model import messages as m
 from ..model.errors import ProtocolError
-from ..model.messages import (
-    AgentBound,
-    AgentMessage,
-    AnyOrder,
-    AnyReport,
-    BrokerMessage,
-    ClientMessage,
-    Message,
-)
+from ..model.messages import Message
 
 # Frames between programs of one user on one machine may carry a big bulk; frames from agents may not.
 LOCAL_LIMIT = 1 << 30
 AGENT_LIMIT = 64 << 20
+
+# What may come in each direction, and what the two streams between broker and agent carry.
+# fmt: off
+CLIENT = (
+    m.Hello | m.Attach | m.Submit | m.SubmitBundle | m.Cancel | m.RequestPilot | m.CancelPilot | m.CloseSession
+    | m.Detach | m.ListSessions | m.FetchValues | m.FetchStory | m.Explain | m.Status | m.StopBroker | m.Seen
+    | m.Answer | m.AskSite | m.FetchFiles | m.MoveFiles | m.GiveService
+)
+BROKER = (
+    m.Welcome | m.Refused | m.Accepted | m.Attached | m.Feed | m.Sessions | m.Values | m.Story | m.Explained
+    | m.BrokerStatus | m.Asked | m.AskOver | m.FilesRead | m.FilesMoved | m.SiteSeen
+)
+ORDER = m.Assign | m.Function | m.CancelTasks | m.Drain | m.Stop | m.AskWhy | m.Deliver
+REPORT = (
+    m.Started | m.Ended | m.Inventory | m.Returned | m.Stock | m.Why | m.Goodbye | m.Staged | m.Staging | m.Serving
+)
+# fmt: on
 
 _encoder = msgspec.msgpack.Encoder()
 M = TypeVar("M", bound=Message)
@@ -56,9 +66,9 @@ def encode(message: Message) -> bytes:
     return _encoder.encode(message)
 
 
-from_client: Codec[Any] = Codec(ClientMessage, LOCAL_LIMIT)
-from_broker: Codec[Any] = Codec(BrokerMessage, LOCAL_LIMIT)
-from_agent: Codec[Any] = Codec(AgentMessage, AGENT_LIMIT)
-to_agent: Codec[Any] = Codec(AgentBound, AGENT_LIMIT)
-orders: Codec[Any] = Codec(AnyOrder, AGENT_LIMIT)
-reports: Codec[Any] = Codec(AnyReport, AGENT_LIMIT)
+from_client: Codec[Any] = Codec(CLIENT, LOCAL_LIMIT)
+from_broker: Codec[Any] = Codec(BROKER, LOCAL_LIMIT)
+from_agent: Codec[Any] = Codec(m.AgentHello | m.Up, AGENT_LIMIT)
+to_agent: Codec[Any] = Codec(m.AgentWelcome | m.AgentRefused | m.Down, AGENT_LIMIT)
+orders: Codec[Any] = Codec(ORDER, AGENT_LIMIT)
+reports: Codec[Any] = Codec(REPORT, AGENT_LIMIT)

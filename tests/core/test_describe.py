@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import msgspec
@@ -9,8 +10,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from jupyter_rm.model.describe import ALIASES, FIELDS, NOT_YET, Shell, Task, Template
+from jupyter_rm.model.describe import ALIASES, FIELDS, Service, Shell, Task, Template
 from jupyter_rm.model.errors import RequestError
+from jupyter_rm.model.service import STARTUP_S, found, variable
 
 words = st.text(st.characters(codec="utf-8", exclude_characters="\0{}"), max_size=10)
 names = st.from_regex(r"[A-Za-z][A-Za-z0-9._-]{0,10}", fullmatch=True)
@@ -47,6 +49,7 @@ GOOD: dict[str, st.SearchStrategy[Any]] = {
     "tags": st.one_of(st.just({}), st.fixed_dictionaries({"colocate": names}, optional={"exclusive": st.booleans()})),
     "pilot": names,
     "requires": st.lists(st.sampled_from(["dataset:x", "gpu", "a/b@1"]), max_size=2),
+    "services": st.lists(names, max_size=2, unique_by=variable),
     "partition": st.integers(0, 9),
     "category": words,
     "name": names,
@@ -87,6 +90,11 @@ BAD: dict[str, list[object]] = {
     "tags": [5, {"colocated": "a"}, {"exclusive": "yes"}, {"exclusive": True}],
     "pilot": [3],
     "requires": [5, ["a b"], [""], [None]],
+    "services": [5, ["a b"], [""], [None], ["a-b", "a_b"], [f"s{n}" for n in range(65)]],
+    "service": ["yes", 1, True],
+    "ready": [5, "(", "x"],
+    "ready_file": [5, "a\0", "x"],
+    "startup_timeout": ["soon", -1, 5],
     "partition": [-1, 70_000],
     "category": [1],
     "name": ["two words", "", 5, "-x"],
@@ -97,7 +105,8 @@ BAD: dict[str, list[object]] = {
 
 def test_every_field_has_good_and_bad_examples() -> None:
     assert set(BAD) | {"after"} == set(FIELDS)
-    assert set(GOOD) | {"executable", "after", "ranks_per_node"} == set(FIELDS)
+    serving = {"service", "ready", "ready_file", "startup_timeout"}  # of a service only
+    assert set(GOOD) | {"executable", "after", "ranks_per_node"} | serving == set(FIELDS)
 
 
 @settings(max_examples=300, deadline=None)
@@ -130,16 +139,43 @@ def test_short_names_mean_the_long_ones(alias: str, name: str) -> None:
         Task("x", **{alias: value, name: value})
 
 
+def test_a_service_comes_back_as_it_was_written() -> None:
+    task = Service("redis-server", ["--port", 0], name="db", ready=r"port (\d+)", ready_file="log", cores=2)
+    assert Task.from_dict(task.as_dict()) == task
+    template = task.template()
+    assert (template.service, template.name, template.ready, template.ready_file) == (True, "db", r"port (\d+)", "log")
+    assert template.startup_timeout == STARTUP_S
+    assert task.replace(startup_timeout="2m").template().startup_timeout == 120.0
+    assert Task("x").template().startup_timeout == 0.0
+    assert variable("my-db.2") == "JRM_INFO_MY_DB_2"
+
+
+@pytest.mark.parametrize(
+    ("pattern", "line", "endpoint"),
+    [
+        (r"listening", "listening", "node7"),
+        (r"on (\S+)", "on 10.0.0.1:80", "10.0.0.1:80"),
+        (r"port[ :]*(\d+)", "port: 8080", "node7:8080"),
+        (r"(:\d+)", "at :81", "node7:81"),
+        (r"on (\S+)", "on 0.0.0.0:80", "node7:80"),
+        (r"on (\S+)", "on [::]:80", "node7:80"),
+        (r"on (\S+)", "on *:80", "node7:80"),
+        (r"on (\S+)", "on http://0.0.0.0:8888/lab?token=1", "http://node7:8888/lab?token=1"),
+        (r"on (\S+)", "on 10.0.0.0:80", "10.0.0.0:80"),
+        (r"(?:tcp (\S+)|file (\S+))", "file /tmp/x.sock", "/tmp/x.sock"),
+        (r"on\s?(\S*)", "on", "node7"),
+    ],
+)
+def test_where_a_service_is_stands_in_its_line(pattern: str, line: str, endpoint: str) -> None:
+    match = re.search(pattern, line)
+    assert match is not None
+    assert found(match, "node7") == endpoint
+
+
 def test_a_wrong_name_is_answered_with_a_near_one() -> None:
     with pytest.raises(RequestError) as caught:
         Task("x", retrys=3)
     assert "retries" in caught.value.hint
-
-
-@pytest.mark.parametrize("name", sorted(NOT_YET))
-def test_what_is_not_supported_yet_is_said(name: str) -> None:
-    with pytest.raises(RequestError, match=name):
-        Task("x", **{name: "y"})
 
 
 def test_a_task_needs_a_program() -> None:

@@ -8,8 +8,8 @@ from jupyter_rm.core import lives, renewal
 from jupyter_rm.model.effects import JobChanged
 from jupyter_rm.model.errors import RequestError
 from jupyter_rm.model.facts import PilotSpec
-from jupyter_rm.model.ledger import PilotRow
 from jupyter_rm.model.messages import AgentHello
+from jupyter_rm.model.pilotrow import PilotRow
 from jupyter_rm.model.resources import Node
 from jupyter_rm.model.states import Cause, PilotState
 

@@ -32,6 +32,8 @@ BREAKS = {
     "bundle-begins-anew": ("I3", "I8"),
     "bundle-retries-without-end": ("I3",),
     "remains-unread": ("I3", "I8"),
+    "services-not-waited-for": ("I10",),
+    "users-outlive-services": ("I8", "I5"),
 }
 
 
