@@ -167,3 +167,37 @@ def test_node_agents_start_through_ssh_where_the_site_has_nothing_else(
     proved(study.submit(world(6, OPEN_MPI, ranks_per_node=2)), 6, 3)
     study.close()
     until(lambda: not node_agents(far), "node agents are left")
+
+
+SERVED = """
+import os, socket, socketserver
+class Handler(socketserver.StreamRequestHandler):
+    def handle(self):
+        self.wfile.write(os.environ["JRM_TASK_ATTEMPT"].encode() + b"\\n")
+server = socketserver.ThreadingTCPServer(("0.0.0.0", 0), Handler)
+print("port", server.server_address[1], flush=True)
+server.serve_forever()
+"""
+ASKED = """
+import os, socket
+host, port = os.environ["JRM_INFO_COUNTER"].split(":")
+with socket.create_connection((host, int(port)), 20) as wire:
+    print(os.environ["JRM_NODE"], host, wire.makefile().readline().strip())
+"""
+
+
+def test_tasks_on_all_nodes_reach_a_service_on_one_also_after_it_moved(far: Far, study: Session) -> None:
+    active(study.pilot(URL, nodes=2, walltime="20m", queue="batch"), 120)
+    python = "/usr/bin/python3"
+    service = study.submit(jrm.Service(python, ["-c", SERVED], name="counter", ready=r"port (\d+)", retries=1))
+    # Half a node each: so both nodes have some of them at once, and again when they are tried again.
+    user = jrm.Task(python, ["-c", f"{ASKED}\nimport time; time.sleep(2)"], services="counter", retries=2)
+    first = [task.stdout().split() for task in study.submit([user] * 8) if task.wait(120) == "DONE"]
+    place = service.wait_ready(0).split(":")[0]
+    assert len(first) == 8 and {host for _, host, _ in first} == {place}
+    assert len({node for node, _, _ in first}) == 2
+    far.cluster.run("pkill", "-u", "alice", "-f", "ThreadingTCPServer")
+    study._replica.wait(lambda: service.attempt == 2 and service.endpoint is not None, 60)
+    again = study.submit([user] * 4)
+    assert again.wait(120) and again.counts() == {"DONE": 4}
+    assert {line.split()[2] for line in again.results()} == {"2"}
