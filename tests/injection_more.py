@@ -54,7 +54,8 @@ class OtherFields:
 
     def all(self) -> dict[str, Count]:
         """Send every string through every field; return what became of them."""
-        for part in ("words", "sites", "scripts", "labels", "waiting", "facts", "environments", "bundles", "jobs"):
+        parts = ("words", "sites", "scripts", "labels", "waiting", "facts", "services")
+        for part in (*parts, "environments", "bundles", "jobs"):
             getattr(self, part)()
         return self.counts
 
@@ -277,6 +278,48 @@ class OtherFields:
                 count.arrived += 1
             else:
                 count.note(f"{text!r}: {task.state} {task.reason}")
+
+    def services(self) -> None:
+        """Names of services are refused or known; endpoints, given or printed by a service, arrive as they are."""
+        session, pilot, uid = self._session, self._pilot, self._pilot.uid
+        for text in self._refused("service names", "name", lambda text: session.register_service(text, "x:1")):
+            jrm.Task("/bin/true", services=text)
+        self._refused(
+            "ready", "ready", lambda text: jrm.Service("/bin/true", name="s", ready=text) and text
+        )  # none is tried here: a pattern from a stranger may take for ever
+        count = self.counts["endpoints"] = Count()
+        numbers = {text: number for number, text in enumerate(self._texts)}
+
+        def told(text: str) -> jrm.Task:
+            session.register_service(f"e{numbers[text]}", text)
+            return jrm.Task(
+                "/usr/bin/printenv", [f"JRM_INFO_E{numbers[text]}"], services=f"e{numbers[text]}", pilot=uid
+            )
+
+        for text, task in self._run(count, told, ("endpoint", "services")):
+            if task.state == "DONE" and Path(f"{task.sandbox}/stdout").read_bytes() == os.fsencode(text) + b"\n":
+                count.arrived += 1
+            else:
+                count.note(f"{text!r}: {task.state} {task.reason}")
+        count = self.counts["endpoints printed"] = Count()
+        lines = [text for text in self._texts if text.strip() == text and text.isprintable() and passes(text)]
+        script = 'printf "%s\\n" "$1"; exec sleep 1000'
+        for number, text in enumerate(lines[:12]):
+            count.sent += 1
+            made = jrm.Service(
+                "/bin/sh", ["-c", script, "sh", text], name=f"p{number}", ready="^(.*)$", pilot=pilot.uid
+            )
+            service = session.submit(made)
+            endpoint = service.wait_ready(PATIENT_S)
+            task = session.submit(
+                jrm.Task("/usr/bin/printenv", [f"JRM_INFO_P{number}"], services=f"p{number}", pilot=uid)
+            )
+            if endpoint == text and task.wait(PATIENT_S) == "DONE" and task.stdout() == f"{text}\n":
+                count.arrived += 1
+            else:
+                count.note(f"{text!r}: {endpoint!r} {task.state} {task.reason}")
+            service.cancel()
+            service.wait(PATIENT_S)
 
     def _told(self, task: Any) -> list[bytes]:
         return Path(f"{task.sandbox}/stdout").read_bytes().split(b"\0")
