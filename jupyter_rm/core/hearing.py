@@ -322,7 +322,9 @@ class Hearing(Binding):
             if len(mine) == 0 and bulk not in held:
                 continue
             index, attempt = held.get(bulk, (np.zeros(0, np.int64), np.zeros(0, np.uint16)))
-            current = index[(table.attempt[index] == attempt) & (table.pilot[index] == pilot)] if len(index) else index
+            # What has a final state by our own word (canceled while its pilot was silent) is to be given up there.
+            open_here = (table.pilot[index] == pilot) & (table.state[index] < TaskState.DONE)
+            current = index[(table.attempt[index] == attempt) & open_here]
             missing = np.setdiff1d(mine, current)
             other = ~np.isin(index, current)
             if len(missing):

@@ -66,6 +66,20 @@ def test_what_is_given_back_after_its_cancel_is_canceled() -> None:
     assert talk.session.ports[agent.pilot].held == 0
 
 
+def test_what_was_canceled_while_its_pilot_was_silent_is_given_up_when_it_comes_back() -> None:
+    # Seed 4400 of the simulation: it waited for files there that nobody would bring any more.
+    talk = Talk()
+    bulk, agent = lone(talk, on_silence="rerun")
+    talk.session.cancel([(bulk, Picks.of([0]))])
+    for talk.now in (20.0, 200.0):
+        talk.session.tick(talk.now)
+        talk.flush()
+    assert talk.state(bulk, 0) == (1, TaskState.CANCELED)
+    agent.orders()
+    agent.greet(holding(bulk, [0]))
+    assert [order.picks.array().tolist() for order in agent.orders() if isinstance(order, CancelTasks)] == [[0]]
+
+
 def test_what_is_given_back_waits_again_as_a_new_attempt() -> None:
     talk = Talk()
     bulk, agent = lone(talk)
