@@ -69,6 +69,7 @@ def main(argv: list[str] | None = None) -> int:
             from ..runtime.journal import Journal
 
             logs.setup("jupyter_rm", home.broker_log)
+            lock.tell(0.0)
             journal = Journal.open(home.journal, network_ok=home.network_ok)
             logging.getLogger("jupyter_rm.broker").log(
                 logging.ERROR if journal.report.state in DAMAGED else logging.INFO, "%s", journal.report.text
@@ -84,7 +85,8 @@ def main(argv: list[str] | None = None) -> int:
             signal.signal(signal.SIGINT, signal.SIG_IGN)
             signal.signal(signal.SIGPIPE, signal.SIG_IGN)
             broker.drive.on_signal(signal.SIGTERM, lambda: broker.stop("SIGTERM"))
-            broker.recover()
+            broker.recover(lock.tell)
+            lock.tell()
             ready("ok " + journal.report.text.replace("\n", " ") if journal.report.state in DAMAGED else "ok")
             broker.run()
     except (JrmError, OSError) as trouble:

@@ -175,9 +175,9 @@ class Broker:
 
     # ------------------------------------------------------------ life
 
-    def recover(self) -> None:
-        """Take up the work of an earlier life."""
-        folded = self.store.recover(self.machine)
+    def recover(self, tell: Callable[[float], None] = lambda _: None) -> None:
+        """Take up the work of an earlier life; ``tell`` is told how much of the journal has been read (0..1)."""
+        folded = self.store.recover(self.machine, tell)
         turn = self.machine.recover(self.clock.now())
         self._carry_out(turn.facts, turn.effects)
         report = self.journal.report

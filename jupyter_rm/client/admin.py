@@ -87,7 +87,7 @@ def _ended(home: Any, holder: Any, deadline: float) -> bool:
 
 
 def _gone(home: Any, holder: Any, deadline: float) -> bool:
-    while home.holder() == holder:
+    while (now := home.holder()) is not None and now.pid == holder.pid:
         left = deadline - time.monotonic()
         if left <= 0:
             return False

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..model.errors import LinkError, ProtocolError
 from ..model.messages import Hello, Message, Refused, Welcome
-from .start import start_broker
+from .start import Reading, start_broker
 
 if TYPE_CHECKING:
     import zmq
@@ -97,6 +97,7 @@ def dial(home: Home, timeout_s: float, number: Callable[[], int]) -> Line:
         SiteError: it cannot be started. LinkError: one runs but does not answer.
     """
     deadline = time.monotonic() + timeout_s
+    reading = Reading()
     while True:
         if home.holder() is None:
             start_broker(home, max(1.0, deadline - time.monotonic()))
@@ -110,7 +111,9 @@ def dial(home: Home, timeout_s: float, number: Callable[[], int]) -> Line:
             line.close()
             raise
         line.close()
-        if left <= 0:
+        if reading.moved(home):
+            deadline = time.monotonic() + timeout_s
+        elif left <= 0:
             holder = home.holder()
             raise LinkError(
                 f"the broker (pid {holder.pid if holder else 'unknown'}) does not answer",

@@ -21,6 +21,11 @@ if TYPE_CHECKING:
     from ..runtime.home import Home
 
 
+LOOK_S = 0.25  # while a broker starts, so often we look how far it is
+SAY_AFTER_S = 3.0
+SAY_EVERY_S = 10.0
+
+
 def broker_command(ready_fd: int, profile: str) -> list[str]:
     """Return the command line of a broker that reports on ``ready_fd``."""
     command = [sys.executable, "-m", "jupyter_rm.broker", "--ready-fd", str(ready_fd)]
@@ -53,7 +58,7 @@ def start_broker(home: Home, timeout_s: float) -> None:
         os.close(writing)
         os.close(log)
     try:
-        said = _read_line(reading, time.monotonic() + timeout_s)
+        said = _read_line(reading, timeout_s, home)
     finally:
         os.close(reading)
     if said is not None and (said == b"ok" or said.startswith(b"ok ")):
@@ -75,13 +80,18 @@ def start_broker(home: Home, timeout_s: float) -> None:
     raise SiteError(f"the broker ended at once (exit code {code}): {_last_line(home)}", code="JRM-S02", hint=where)
 
 
-def _read_line(fd: int, deadline: float) -> bytes | None:
-    """Return the line written to ``fd`` (b"" at its end), None when nothing came in time."""
-    data = b""
+def _read_line(fd: int, timeout_s: float, home: Home) -> bytes | None:
+    """Return the line written to ``fd`` (b"" at its end), None when nothing happened in time."""
+    data, look = b"", Reading()
+    deadline = time.monotonic() + timeout_s
     while b"\n" not in data:
         left = deadline - time.monotonic()
-        if left <= 0 or not select.select([fd], [], [], left)[0]:
-            return None
+        if not select.select([fd], [], [], max(0.0, min(left, LOOK_S)))[0]:
+            if look.moved(home):
+                deadline = time.monotonic() + timeout_s
+            elif left <= 0:
+                return None
+            continue
         more = os.read(fd, 4096)
         if not more:
             break
@@ -106,6 +116,25 @@ def _last_line(home: Home) -> str:
         return lines[-1][:300] if lines else "it said nothing"
     except OSError:
         return "it said nothing"
+
+
+class Reading:
+    """Whether a broker that starts gets on with its journal; says so to a person who waits for long."""
+
+    def __init__(self) -> None:
+        self._seen = -1.0
+        self._said = time.monotonic() + SAY_AFTER_S - SAY_EVERY_S
+
+    def moved(self, home: Home) -> bool:
+        """Has it read more than at the last look?"""
+        holder = home.holder()
+        if holder is None or holder.reading <= self._seen:
+            return False
+        self._seen, now = holder.reading, time.monotonic()
+        if now - self._said >= SAY_EVERY_S:
+            self._said = now
+            sys.stderr.write(f"jupyter_rm: the broker is reading its journal ({100 * self._seen:.0f} %)\n")
+        return True
 
 
 _children: set[int] = set()

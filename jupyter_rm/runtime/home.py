@@ -182,10 +182,11 @@ class Home:
 
 
 class Holder(NamedTuple):
-    """Who holds a profile."""
+    """Who holds a profile; ``reading``: the share of its journal that a starting broker has read, -1: it serves."""
 
     pid: int
     host: str
+    reading: float = -1.0
 
 
 class HomeLock:
@@ -213,10 +214,15 @@ class HomeLock:
         except BaseException:
             os.close(fd)
             raise
-        told = json.dumps({"pid": os.getpid(), "host": platform.node()}).encode()
+        lock = cls(fd, path)
+        lock.tell()
+        return lock
+
+    def tell(self, reading: float = -1.0) -> None:
+        """Say who holds it, and how much of its journal it has read (0..1; -1: it serves)."""
+        told = json.dumps({"pid": os.getpid(), "host": platform.node(), "reading": round(reading, 4)}).encode()
         # In one write, over all of an earlier holder's words: whoever reads meanwhile finds one of the two.
-        os.pwrite(fd, told.ljust(_HOLDER_BYTES), 0)
-        return cls(fd, path)
+        os.pwrite(self._fd, told.ljust(_HOLDER_BYTES), 0)
 
     def close(self) -> None:
         """Give the profile back; harmless when repeated."""
@@ -236,7 +242,7 @@ class HomeLock:
 def _read_holder(fd: int) -> Holder:
     try:
         told = json.loads(os.pread(fd, _HOLDER_BYTES, 0))
-        return Holder(int(told["pid"]), str(told["host"]))
+        return Holder(int(told["pid"]), str(told["host"]), float(told.get("reading", -1.0)))
     except (ValueError, KeyError, TypeError):
         return Holder(0, "")
 

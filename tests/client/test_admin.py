@@ -6,6 +6,7 @@ import json
 import os
 import signal
 import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -13,10 +14,14 @@ import zmq
 from world_kit import eventually
 
 import jupyter_rm as jrm
-from jupyter_rm.client import admin
+from jupyter_rm.client import admin, settings, start
 from jupyter_rm.client.connection import Connection
 from jupyter_rm.client.session import Session
-from jupyter_rm.model.errors import LinkError
+from jupyter_rm.model.columns import Picks
+from jupyter_rm.model.describe import Template
+from jupyter_rm.model.errors import LinkError, SiteError
+from jupyter_rm.model.facts import KIND_FACT, BulkSubmitted, SessionOpened, TasksWaiting, encode
+from jupyter_rm.runtime.journal import Journal
 
 
 def test_whoever_stops_a_broker_never_starts_one(home: Path) -> None:
@@ -66,3 +71,38 @@ def test_a_broker_on_another_machine_is_not_waited_for(home: Path) -> None:
         with pytest.raises(LinkError, match="runs on login7") as caught:
             admin.stop(force=True)
     assert caught.value.code == "JRM-T07" and "on login7: jrm broker stop" in caught.value.hint
+
+
+def test_a_long_journal_is_waited_for_while_the_broker_reads_on(home: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    admin.stop(timeout_s=60)
+    form = BulkSubmitted(0, b"k" * 16, 1.0, 1, Template(executable="true"))
+    again = encode(TasksWaiting(0, Picks.span(0, 1), 2.0))  # no news, but it has to be read
+    with Journal.open(admin._home().journal) as journal:
+        known = journal.last
+        number = 900 + known
+        rows = [encode(SessionOpened("long", 1.0, "me", "here")), encode(form), *[again] * 300_000]
+        journal.append([(number, KIND_FACT, 1.0, body) for body in rows])
+    began = time.monotonic()
+    with pytest.raises(SiteError, match="did not start within 0 s"):
+        start.start_broker(admin._home(), 0.0)
+    settings.change(start_timeout_s=0.3)
+    try:
+        session = jrm.open("long", create=False)
+    finally:
+        settings.forget()
+    assert time.monotonic() - began > 0.6, "it was read in no time: this proves nothing"
+    assert session.counts() == {"WAITING": 1}
+    session.close()
+    capfd.readouterr()
+
+
+def test_who_waits_for_long_is_told_how_far_it_is(home: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    admin.stop(timeout_s=60)
+    with admin._home().lock() as lock:
+        look = start.Reading()
+        look._said = -1e9
+        lock.tell(0.25)
+        assert look.moved(admin._home()) and not look.moved(admin._home())
+        lock.tell()
+        assert not look.moved(admin._home())
+    assert "reading its journal (25 %)" in capfd.readouterr().err
