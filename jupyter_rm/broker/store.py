@@ -20,7 +20,6 @@ from ..model.ledger import Ledger
 from ..runtime.journal import Journal
 
 TELL_EVERY = 4096  # rows
-PART_FACTS = 0.7  # of the time it takes to read a journal
 
 _payload = msgspec.msgpack.Decoder(tuple[int, Column | None, list[bytes]])
 
@@ -48,9 +47,13 @@ class Store:
         folded, last = 0, max(1, self.journal.last)
         ledgers: dict[int, Ledger] = {}
         names: dict[int, str] = {}
+        brought: dict[tuple[int, int], tuple[Column | None, list[bytes]]] = {}  # (session, bulk) -> payload, functions
         for row in self.journal.read():
             if row.no % TELL_EVERY == 0:
-                tell(PART_FACTS * row.no / last)
+                tell(row.no / last)
+            if row.kind == KIND_PAYLOAD:
+                bulk, payload, functions = _payload.decode(row.body)
+                brought[row.session, bulk] = (payload, functions)
             if row.kind != KIND_FACT:
                 continue
             fact = facts_of.decode(row.body)
@@ -62,28 +65,21 @@ class Store:
             ledger.apply(fact)
             folded += 1
             self._note(names[row.session], row.no, fact)
+            if isinstance(fact, TasksEnded) and not ledger.bulks[fact.bulk].open:
+                functions = brought.pop((row.session, fact.bulk), (None, []))[1]
+                machine.payloads.restore(names[row.session], fact.bulk, None, functions, b"")
         for number in sorted(ledgers):
             machine.adopt(names[number], ledgers[number])
-        self._restore_payloads(machine, names, lambda no: tell(PART_FACTS + (1 - PART_FACTS) * no / last))
-        return folded
-
-    def _restore_payloads(self, machine: BrokerMachine, names: dict[int, str], tell: Callable[[int], None]) -> None:
-        told = 0
-        for row in self.journal.read_kinds(None, (KIND_PAYLOAD,)):
-            if row.no - told >= TELL_EVERY:
-                told = row.no
-                tell(told)
-            key = names.get(row.session)
-            if key is None:
+        for (number, bulk), (payload, functions) in brought.items():
+            if number not in ledgers:
                 continue
-            bulk, payload, functions = _payload.decode(row.body)
-            bulks = machine.sessions[key].ledger.bulks
-            if bulk < len(bulks) and bulks[bulk].open:
-                template = bulks[bulk].form.template
+            if bulk < len(ledgers[number].bulks):
+                template = ledgers[number].bulks[bulk].form.template
                 called = template.function if template.mode == "call" else b""
-                machine.payloads.restore(key, bulk, payload, functions, called)
-            else:
-                machine.payloads.restore(key, bulk, None, functions, b"")
+                machine.payloads.restore(names[number], bulk, payload, functions, called)
+            else:  # it was lost with a part of the journal, and its functions were not
+                machine.payloads.restore(names[number], bulk, None, functions, b"")
+        return folded
 
     def commit(self, payloads: Payloads, facts: list[tuple[str, Fact]], wall: float) -> dict[str, list[bytes]]:
         """Write a turn in one transaction and return the journal form of its facts by session, in order."""

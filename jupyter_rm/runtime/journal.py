@@ -20,7 +20,7 @@ import shutil
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -301,13 +301,6 @@ class Journal:
         Raises:
             SiteError: JRM-D20 when a row is not what was written.
         """
-        return self._rows(after, session, None, limit)
-
-    def read_kinds(self, session: int | None, kinds: Collection[int], after: int = 0) -> Iterator[Row]:
-        """Yield rows of the given kinds, as :meth:`read` does."""
-        return self._rows(after, session, frozenset(kinds), None)
-
-    def _rows(self, after: int, session: int | None, kinds: frozenset[int] | None, limit: int | None) -> Iterator[Row]:
         upto, count = self._last, 0
         # Somebody who wants one row must not pay for the bodies of the 255 behind it.
         portion = store.READ_ROWS if limit is None else max(1, min(limit, store.READ_ROWS))
@@ -320,9 +313,8 @@ class Journal:
                     return
                 except (Damage, apsw.Error) as error:
                     raise self._unreadable(error) from error
-            if kinds is None or row.kind in kinds:
-                count += 1
-                yield row
+            count += 1
+            yield row
 
     def _unreadable(self, error: Damage | apsw.Error) -> JrmError:
         if isinstance(error, (Damage, apsw.CorruptError, apsw.NotADBError)):

@@ -33,9 +33,6 @@ def test_rows_are_numbered_from_one_without_gaps_and_read_back(tmp_path: Path) -
         assert list(journal.read(after=500)) == expected(501, 603)
         assert list(journal.read(after=10, limit=2)) == expected(11, 12)
         assert list(journal.read(session=1)) == [row for row in expected(1, 603) if row.session == 1]
-        assert list(journal.read_kinds(2, {0, 3}, after=7)) == [
-            row for row in expected(8, 603) if row.session == 2 and row.kind in (0, 3)
-        ]
 
 
 def test_content_survives_closing(tmp_path: Path) -> None:
