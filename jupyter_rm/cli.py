@@ -80,6 +80,7 @@ def _task_dict(task: TaskHandle) -> dict[str, Any]:
         "attempt": task.attempt,
         "pilot": task.pilot.uid if task.pilot else None,
         "node": task.node,
+        "endpoint": task.endpoint,
         "started": task.started,
         "ended": task.ended,
         "sandbox": str(task.sandbox) if task.sandbox else None,
@@ -213,6 +214,26 @@ def _pilots(options: argparse.Namespace) -> int:
     return 0
 
 
+# ------------------------------------------------------------ services
+
+
+def _elsewhere(text: str) -> tuple[str, str]:
+    name, sign, endpoint = text.partition("=")
+    if not sign:
+        raise argparse.ArgumentTypeError(f"{text!r} is not NAME=HOST:PORT")
+    return name, endpoint
+
+
+def _services(options: argparse.Namespace) -> int:
+    session = _session(options, create=bool(options.elsewhere))
+    for name, endpoint in options.elsewhere:
+        session.register_service(name, endpoint)
+    found = session.services()
+    lines = [f"{one[0]:<16} {one[1]:<10} {one[2] or '-':<24} {one[3] or '-':<8} {one[4]}" for one in found]
+    _say(options, [one._asdict() for one in found], "\n".join(lines) or "no services")
+    return 0
+
+
 # ------------------------------------------------------------ tasks
 
 
@@ -222,7 +243,7 @@ def _describe(options: argparse.Namespace) -> Any:
     command = options.command[1:] if options.command[:1] == ["--"] else options.command
     if not command:
         raise RequestError("no command given", hint="jrm run -- program argument ...", code="JRM-Q40")
-    names = ("name", "ranks", "cores", "gpus", "mem", "timeout", "retries", "pilot", "partition")
+    names = ("name", "ranks", "cores", "gpus", "mem", "timeout", "retries", "pilot", "partition", "services")
     given = {name: getattr(options, name) for name in names if getattr(options, name) is not None}
     return Task(command[0], command[1:], **given)
 
@@ -473,10 +494,14 @@ def parser() -> argparse.ArgumentParser:
             made.add_argument(f"--{option}", type=kind)
         for option in ("name", "mem", "timeout", "pilot"):
             made.add_argument(f"--{option}")
+        made.add_argument("--services", type=lambda text: text.split(","), metavar="A,B", help="services it waits for")
         made.add_argument("command", nargs=argparse.REMAINDER, help="-- program arguments")
     made = verb("tasks", _tasks, "list tasks")
     made.add_argument("--state", default="")
     made.add_argument("--limit", type=int, default=50)
+    made = verb("services", _services, "list the services, or say where one is that is no task")
+    text = "db=host:5432; db= takes it back"
+    made.add_argument("elsewhere", nargs="*", type=_elsewhere, metavar="NAME=HOST:PORT", help=text)
     verb("nodes", _overview, "list the nodes of the pilots")
     verb("queue", _overview, "show what waits")
     made = verb("export", _export, "write a view to a file: a page (.html) or data (.json)")

@@ -192,8 +192,9 @@ def task_line(task: TaskHandle) -> str:
     name = f" {task.name!r}" if task.name != task.uid else ""
     where = f" on {task.node}" if task.node else ""
     attempt = f", attempt {task.attempt}" if task.attempt > 1 else ""
+    ready = f", ready at {_short(task.endpoint)}" if task.endpoint else ""
     why = f": {task.reason}" if task.state != "DONE" else ""
-    return f"<task {task.uid}{name} {task.state}{where}{attempt}{_short(why)}>"
+    return f"<task {task.uid}{name} {task.state}{where}{attempt}{ready}{_short(why)}>"
 
 
 def task_bundle(task: TaskHandle) -> dict[str, str]:
@@ -206,6 +207,7 @@ def task_bundle(task: TaskHandle) -> dict[str, str]:
         ("command", _command(task)),
         ("pilot", task.pilot.uid if task.pilot else ""),
         ("node", task.node),
+        ("endpoint", task.endpoint),
         ("attempt", task.attempt),
         ("exit code", task.exit_code),
         ("run time", human_s(task.ended - task.started) if task.started and task.ended else ""),

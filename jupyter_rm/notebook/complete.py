@@ -59,6 +59,10 @@ def _values(words: list[str], magics: Magics) -> list[str]:
     ledger = session._replica.ledger
     if last == "--pilot" or (verb in JOB_VERBS and len(words) == 1):
         return [f"p.{row.number}" for row in ledger.pilots]
+    if verb == "services":
+        return [f"{name}=" for name in ledger.given]
+    if last == "--services":
+        return [*ledger.services, *ledger.given]
     if verb in UID_VERBS or last == "--after":
         uids = [f"t.{number}" for number in range(len(ledger.bulks) - 1, -1, -1)]
         uids += [

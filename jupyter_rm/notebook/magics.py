@@ -29,7 +29,10 @@ from .remote import names_read, run_cell
 from .words import HelpAsked, parse
 
 _EXPAND = re.compile(r"\{([A-Za-z_]\w*)\}|\$([A-Za-z_]\w*)")
-_OF_TASKS = ("name", "cores", "gpus", "mem", "timeout", "retries", "pilot", "partition", "priority", "named_env")
+_OF_TASKS = (
+    *("name", "cores", "gpus", "mem", "timeout", "retries"),
+    *("pilot", "partition", "priority", "named_env", "services"),
+)
 _HIDDEN = frozenset({"In", "Out", "get_ipython", "exit", "quit", "open", "__builtins__", "__name__"})
 
 
@@ -221,6 +224,12 @@ class Magics:
     def _tasks(self, options: Namespace) -> Any:
         state = options.state.upper()
         return self.session.view("tasks", limit=options.limit, order="desc", **({"state": state} if state else {}))
+
+    def _services(self, options: Namespace) -> Any:
+        session = self._working() if options.elsewhere else self.session
+        for name, endpoint in options.elsewhere:
+            session.register_service(name, endpoint)
+        return session.services()
 
     def _nodes(self, _: Namespace) -> Any:
         return self.session.view("nodes")

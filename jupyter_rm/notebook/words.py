@@ -50,6 +50,18 @@ def _resources(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--partition", type=int, help="run in this part of a pilot only")
     parser.add_argument("--priority", type=int, help="larger starts earlier")
     parser.add_argument("--named-env", help="environment to run in: a name of the pilot's envs, or a path")
+    parser.add_argument("--services", type=_listed, metavar="A,B", help="services that must be ready before it starts")
+
+
+def _listed(text: str) -> list[str]:
+    return text.split(",")
+
+
+def _elsewhere(text: str) -> tuple[str, str]:
+    name, sign, endpoint = text.partition("=")
+    if not sign:
+        raise argparse.ArgumentTypeError(f"{text!r} is not NAME=HOST:PORT")
+    return name, endpoint
 
 
 _LINE: dict[str, str] = {
@@ -68,6 +80,7 @@ _LINE: dict[str, str] = {
     "suspend": "stop a pilot's running job for a while",
     "resume": "let a suspended job go on",
     "tasks": "list tasks",
+    "services": "list the services, or say where one is that is no task",
     "nodes": "show the nodes of the pilots",
     "queue": "show what waits, and where the pilots stand in their queues",
     "timeline": "show what ran where and when",
@@ -173,6 +186,9 @@ def _build(verb: str, cell: bool) -> Parser:
     elif verb == "tasks":
         add("--state", default="", help="only those in this state")
         add("--limit", type=int, default=50)
+    elif verb == "services":
+        text = "db=host:5432; db= takes it back"
+        add("elsewhere", nargs="*", type=_elsewhere, metavar="NAME=HOST:PORT", help=text)
     elif verb in UID_VERBS:
         add("uid", nargs="*" if verb == "cancel" else None, help="such as t.3.17")
         if verb == "cancel":

@@ -183,6 +183,7 @@ def task(hub: Hub, name: str, uid: str) -> dict[str, Any]:
     }
     record["request"] = str(table.form.template.request)
     record["sandbox"] = plain(str(one.sandbox)) if one.sandbox is not None else None
+    record["endpoint"] = line(table.endpoint) or None
     record["next_step"] = _next_step(one)
     record["explain"], record["story"] = _told(session, place)
     record["stdout"] = output(hub, name, uid, "stdout", TAIL_BYTES)

@@ -16,6 +16,7 @@ from world_kit import eventually
 
 from jupyter_rm.client import session as sessions
 from jupyter_rm.client.session import Session
+from jupyter_rm.model.describe import Service
 
 
 def jrm(*words: str, code: int = 0) -> str:
@@ -74,6 +75,26 @@ def test_looking_at_tasks(session: Session) -> None:
     assert session.name in jrm("sessions")
 
 
+def test_services_are_listed_and_named(session: Session) -> None:
+    assert jrm("services", "-s", session.name) == "no services\n"
+    service = session.submit(Service("/bin/sleep", ["600"], name="plain"))
+    endpoint = service.wait_ready(20)
+    where = {"name": "out-side", "state": "READY", "endpoint": "db:54=32", "uid": "", "variable": "JRM_INFO_OUT_SIDE"}
+    plain = {"name": "plain", "state": "READY", "endpoint": endpoint, "uid": "t.0.0", "variable": "JRM_INFO_PLAIN"}
+    assert told("services", "-s", session.name, "out-side=db:54=32") == [where, plain]
+    shown = jrm("services", "-s", session.name).splitlines()
+    assert [line.split() for line in shown] == [
+        ["out-side", "READY", "db:54=32", "-", "JRM_INFO_OUT_SIDE"],
+        ["plain", "READY", endpoint, "t.0.0", "JRM_INFO_PLAIN"],
+    ]
+    assert [task["endpoint"] for task in told("tasks", "-s", session.name)] == [endpoint]
+    words = ["--services", "plain,out-side", "--", "/bin/sh", "-c", 'echo "$JRM_INFO_PLAIN $JRM_INFO_OUT_SIDE"']
+    assert jrm("run", "-s", session.name, *words) == f"{endpoint} db:54=32\n"
+    assert told("services", "-s", session.name, "out-side=")[0] == {**where, "state": "ENDED", "endpoint": ""}
+    assert "'out-side' has ended" in jrm("submit", "-s", session.name, *words, code=2)
+    assert "'plain' is there already" in jrm("services", "-s", session.name, "plain=db:1", code=2)
+
+
 def test_cancel_and_wait_codes(session: Session) -> None:
     uid = jrm("submit", "-s", session.name, "--", "/bin/sleep", "600").strip()
     jrm("wait", "-s", session.name, "--timeout", "0.1", code=124)
@@ -108,6 +129,7 @@ def test_pilot_open_close(home: Path) -> None:
         (["log"], "next: jrm log --help"),
         (["tasks", "-s", "never-made"], "jrm open never-made makes it"),
         (["pilot", "--cores", "x"], "cores"),
+        (["services", "db"], "'db' is not NAME=HOST:PORT"),
     ],
 )
 def test_wrong_use_is_code_2(home: Path, words: list[str], says: str) -> None:

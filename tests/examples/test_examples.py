@@ -78,6 +78,17 @@ SAYS = {
         r"292 bytes are here",
         r"ended        25 DONE, 1 FAILED",
     ],
+    "08-services": [
+        r"store +READY +127\.0\.0\.1:\d+",
+        r"50 answers, pi is about 3\.1424",
+        r"\{'DONE': 50\} of them in a second attempt: True\nstore: attempt 2 elsewhere: True",
+        r"attempt 1 ended without success; attempt 2 follows: a service it uses ended",
+        r"100 answers, pi is about 3\.1395",
+        r"the archive is at db\.example\.org:5432",
+        r"archive +ENDED +-\n",
+        r"True RUNNING",
+        r"ended        103 DONE, 1 CANCELED",
+    ],
 }
 LARGEST = 300_000  # bytes of an executed notebook
 VIEWS = {"05-watch-it": 7}  # live views in it, each with its picture
@@ -178,7 +189,7 @@ def test_the_tutorial_is_true(home: Path, tmp_path: Path) -> None:
     assert done.returncode == 0, done.stdout + done.stderr
     for said in ("hello", "<bulk t.1 of 100 tasks: 100 DONE>", "49\n", "['1\\n', '19\\n']", "12.56636"):
         assert said in done.stdout
-    for said in ("FAILED TASK_EXIT 2", "no such file: input.dat", "JRM-X01", "still here"):
+    for said in ("FAILED TASK_EXIT 2", "no such file: input.dat", "JRM-X01", "still here", "db is at 127.0.0.1:8080\n"):
         assert said in done.stdout
     for link in re.findall(r"\]\(([^)#]+)\)", text):
         assert (ROOT / "docs" / link).exists(), f"the tutorial points to {link}, which is not there"

@@ -143,8 +143,31 @@ def test_looking(shell: InteractiveShell) -> None:
     assert value(shell, "%jrm wait --timeout 20").name == "nb"
 
 
+def test_services(shell: InteractiveShell) -> None:
+    shell.user_ns["where"] = "db:5432"
+    found = value(shell, "%jrm services outside={where}")
+    assert [tuple(one) for one in found] == [("outside", "READY", "db:5432", "", "JRM_INFO_OUTSIDE")]
+    assert value(shell, "%%jrm run --services outside\necho $JRM_INFO_OUTSIDE").result(20) == "db:5432\n"
+    _, shown = run(shell, "%%jrm python --services outside\nimport os\nprint(os.environ['JRM_INFO_OUTSIDE'])")
+    assert shown == "db:5432\n"
+    assert completions(shell, "%jrm services out") == ["outside="]
+    assert completions(shell, "%%jrm run --services o") == ["outside"]
+    service = jrm.open("nb").submit(jrm.Service("sleep", ["600"], name="plain"))
+    endpoint = service.wait_ready(20)
+    assert f", ready at {endpoint}: runs>" in repr(service)
+    assert endpoint in service._repr_mimebundle_()["text/html"]
+    assert service.uid in value(shell, "%jrm services")._repr_mimebundle_()["text/html"]
+    service.cancel()
+    assert service.wait(20) == "CANCELED" and "ready at" not in repr(service)
+    assert value(shell, "%jrm services outside=")[0].state == "ENDED"
+
+
 @pytest.mark.parametrize(
-    "verb", ["status", "pilots", "tasks", "nodes", "queue", "timeline", "usage", "form", "sh", "sessions", "doctor"]
+    "verb",
+    [
+        *("status", "pilots", "tasks", "services", "nodes", "queue", "timeline", "usage"),
+        *("form", "sh", "sessions", "doctor"),
+    ],
 )
 def test_everything_shows_itself(shell: InteractiveShell, verb: str) -> None:
     shown = value(shell, f"%jrm {verb}")._repr_mimebundle_()
@@ -188,6 +211,8 @@ def test_cancel(shell: InteractiveShell) -> None:
         ("%jrm pilot --python /usr/bin/python3", "means nothing on this machine"),
         ("%jrm open 'x", "quot"),
         ("%%jrm run --env A\necho", "NAME=VALUE"),
+        ("%jrm services db", "'db' is not NAME=HOST:PORT"),
+        ("%%jrm run --services no-such\necho", "there is no service 'no-such'"),
     ],
 )
 def test_errors_are_one_line_and_a_hint(shell: InteractiveShell, cell: str, says: str) -> None:

@@ -165,6 +165,18 @@ def test_a_session_from_its_beginning_to_its_end(ask: Checked, server: Server) -
     assert ask("post", "/broker", {})["broker"]["up"] is True
 
 
+def test_a_service_tells_where_it_is(ask: Checked, session: Session) -> None:
+    service = session.submit(jrm.Service("sh", ["-c", "echo port 81; exec sleep 1000"], name="db", ready=r"port (\d+)"))
+    endpoint = service.wait_ready(20)
+
+    def told() -> Any:
+        return ask("get", "/sessions/{name}/tasks/{task}", name=session.name, task=service.uid)["endpoint"]
+
+    eventually(lambda: told() == f"{service.node}:81" == endpoint, "the server knows the endpoint")
+    service.cancel()
+    eventually(lambda: told() is None, "what has ended is nowhere")
+
+
 def test_binary_and_large_output_stay_harmless(ask: Checked, session: Session) -> None:
     task = session.submit(jrm.Shell("head -c 300000 /dev/zero; printf 'x\\0y' >&2"))
     text = session.submit(jrm.Shell("yes 'a line of text' | head -c 3000000"))

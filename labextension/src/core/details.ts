@@ -142,6 +142,7 @@ export class Details {
       [trans.__('asks for'), String(task['request'] ?? '')],
       [trans.__('attempt'), number(task['attempt'] ?? 0)],
       [trans.__('pilot, node'), [task['pilot'], task['node']].filter(Boolean).join(', ')],
+      [trans.__('endpoint'), String(task['endpoint'] ?? '')],
       [trans.__('started'), moment(task['started'])],
       [trans.__('ended'), moment(task['ended']) + (both ? ` (${span(task['ended'] - task['started'])})` : '')],
       [trans.__('sandbox'), String(task['sandbox'] ?? '')]
