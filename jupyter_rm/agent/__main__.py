@@ -105,6 +105,8 @@ def main(argv: list[str] | None = None) -> int:
     no_core_files()
     clear_leftovers()
     epoch = life()
+    tap = logs.Tap(logging.getLogger("jupyter_rm"), epoch)
+    logging.getLogger("jupyter_rm.agent").info("life %d of the agent of p.%d", epoch, spec["pilot"])
     hosts: Hosts | None = None
     fleet: Fleet | None = None
     try:
@@ -171,6 +173,7 @@ def main(argv: list[str] | None = None) -> int:
         host=nodes[0].name,
         bundle=bundle_in(place) if spec.get("bundle") else None,
         place=place if spec.get("link") or spec.get("bundle") else None,
+        tap=tap,
     )
     agent.noop = spec["site"] == "noop"
     agent.machine.facts = spec["facts"]

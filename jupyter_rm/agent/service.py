@@ -13,6 +13,7 @@ import os
 import time
 from collections import deque
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -29,6 +30,8 @@ from ..model.effects import (
     Input,
     Kill,
     Launch,
+    LogRead,
+    ReadLog,
     Retract,
     RunAhead,
     Send,
@@ -41,12 +44,14 @@ from ..model.effects import (
     Watch,
 )
 from ..model.errors import ProtocolError, SiteError
+from ..model.logs import LogTold
 from ..model.messages import AgentHello
 from ..model.resources import Node
 from ..model.states import Cause
 from ..runtime import spool as spools
 from ..runtime.clock import Clock
 from ..runtime.drive import Drive
+from ..runtime.logs import Tap
 from ..wire import codec
 from .link import BrokerLink
 from .parcel import Introduction
@@ -91,6 +96,7 @@ class Agent:
         performer: makes the performer, given the machine's holdings and placer.
         bundle: encoded orders of work that came with the pilot, None: there is none. place: the pilot's directory, to
             leave word there for a broker that comes when all is over; None: it is there all the time.
+        tap: keeps the lines of its log for whoever asks.
     """
 
     def __init__(
@@ -108,8 +114,10 @@ class Agent:
         patience: Patience = DEFAULT,
         bundle: list[bytes] | None = None,
         place: Path | None = None,
+        tap: Tap | None = None,
     ) -> None:
         self.clock = Clock()
+        self.tap = tap if tap is not None else Tap(logging.getLogger("jupyter_rm"), epoch)
         self._hello = Introduction(place) if place is not None else None
         self._keeps = bundle is not None
         self.spool = spool
@@ -162,6 +170,7 @@ class Agent:
                 self.spool.sync()
             self.link.close()
             self.drive.close()
+            self.tap.close()
         return 0
 
     def terminate(self) -> None:
@@ -228,6 +237,8 @@ class Agent:
     def _look(self, now: float) -> None:
         self._lengthened = False
         for news in self._polled():
+            if isinstance(news, Finished):
+                log.debug("ended: %d tasks", len(news.tokens))
             self._carry_out(self.machine.handle(now, self._sifted(now, news)))
         self._carry_out(self.machine.flush(now))
         calm = self.performer.busy_ahead
@@ -322,12 +333,18 @@ class Agent:
                 if not self._keeps:  # with the bundle the whole spool tells the next life where the work stands
                     self.spool.forget(effect.seq)
             elif isinstance(effect, (Launch, RunAhead, Retract, Kill)):
+                if not isinstance(effect, Retract):
+                    log.debug("%s: %d tasks", type(effect).__name__, len(effect.tokens))
                 self.performer.perform(effect)
                 self._lengthened |= isinstance(effect, RunAhead)
             elif isinstance(effect, (StageIn, StageOut, Unstage, Delivered)):
                 self._files().perform(effect)
             elif isinstance(effect, (Watch, Unwatch)):
                 self._services().perform(effect)
+            elif isinstance(effect, ReadLog):
+                order = effect.order
+                part = self.tap.read(order.life, order.after, order.most, order.level)
+                self.drive.call(partial(self._heard_beside, LogRead(LogTold(order.ask, part))))
             elif isinstance(effect, End):
                 log.info("ending: %s", effect.reason)
                 self._ending = self.clock.now() + LAST_WORDS

@@ -37,6 +37,7 @@ from ..model.effects import (
     Tick,
 )
 from ..model.errors import ErrorForm, JrmError, ProtocolError, RequestError
+from ..model.logs import FetchLog, LogPart, LogSaid
 from ..model.messages import (
     PROTOCOL,
     Accepted,
@@ -70,6 +71,7 @@ from ..runtime.clock import Clock
 from ..runtime.drive import Drive, drain, post
 from ..runtime.home import Home, private_directory
 from ..runtime.journal import Journal
+from ..runtime.logs import Tap
 from ..wire import codec
 from . import cleanup
 from .feeds import Feeds
@@ -108,6 +110,7 @@ class Broker:
         self._idle_since = self.clock.now()
         incarnation = int(journal.meta_get("incarnation") or b"0") + 1
         journal.meta_set("incarnation", b"%d" % incarnation)
+        self.tap = Tap(logging.getLogger("jupyter_rm"), incarnation)
         self.machine = BrokerMachine(
             incarnation,
             payloads=Payloads(journal.blob_get),
@@ -151,6 +154,7 @@ class Broker:
             FetchStory: self._story,
             Status: self._status,
             StopBroker: self._stop_asked,
+            FetchLog: self._log,
             Answer: self._answer,
             AskSite: self._ask_site,
             FetchFiles: self._files,
@@ -199,6 +203,7 @@ class Broker:
             words.start()
             words.join(LAST_WORDS)
             self.drive.close()
+            self.tap.close()
 
     def stop(self, reason: str) -> None:
         """End after this round; agents go on."""
@@ -217,6 +222,7 @@ class Broker:
             self.drive.stop()
 
     def _carry_out(self, facts: list[tuple[str, Any]], effects: list[Effect]) -> None:
+        log.debug("a turn of %d facts and %d effects", len(facts), len(effects))
         before = {key: self.store.tips.get(key, 0) for key, _ in facts}
         try:
             fed = self.store.commit(self.machine.payloads, facts, self.clock.wall())
@@ -458,6 +464,17 @@ class Broker:
         key = self.machine.find(message.session).key
         facts = self.store.story(key, message.bulk, message.index)
         self._to_client(client, Story(message.req, tuple(facts)))
+
+    def _log(self, client: bytes, message: FetchLog) -> None:
+        session = self.machine.find(message.session)
+        if message.component == "broker":
+            part = self.tap.read(message.life, message.after, message.most, message.level)
+            self._to_client(client, LogSaid(message.req, part))
+        else:
+            session.fetch_log(message, lambda part: self.drive.call(lambda: self._log_said(client, message.req, part)))
+
+    def _log_said(self, client: bytes, req: int, part: LogPart) -> None:
+        self._to_client(client, LogSaid(req, part))
 
     def _stop_asked(self, client: bytes, message: StopBroker) -> None:
         if message.pid != os.getpid():

@@ -24,7 +24,7 @@ from ..model.errors import RequestError
 from ..model.messages import Accepted, Submit, SubmitBundle
 from . import blocking, capacity, grouping, here
 from .bulk import Bulk, joined
-from .functions import dump_arguments
+from .functions import call_template, dump_arguments
 from .pilot import Pilot
 
 if TYPE_CHECKING:
@@ -151,7 +151,7 @@ def _messages(session: Session, work: Any) -> list[tuple[Submit, Vector]]:
         if not work.items:
             return []
         sha = session._functions.sha(work.fn)
-        template = session._templates.of(session._call_template(work.fields), sha)
+        template = session._templates.of(call_template(work.fields), sha)
         payload = Column.of_bytes([dump_arguments(items, {}) for items in work.items])
         message = session._message(template, {}, len(work.items), payload, _no_after(work.fields.get("after")))
         message = msgspec.structs.replace(message, functions={sha: session._connection.functions[sha]})

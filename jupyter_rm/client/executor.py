@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from ..model.describe import Template
 from ..model.errors import RequestError
 from .calls import CallFuture
-from .functions import dump_arguments
+from .functions import call_template, dump_arguments
 
 if TYPE_CHECKING:
     from .session import Session
@@ -45,7 +45,7 @@ class SessionExecutor(Executor):
         if max_workers is not None and (not isinstance(max_workers, int) or max_workers < 1):
             raise RequestError("max_workers: must be 1 or more", hint="leave it out for all cores", code="JRM-Q05")
         self._session = session
-        self._base: Template = session._call_template(fields)
+        self._base: Template = call_template(fields)
         self._templates: dict[bytes, Template] = {}
         self._most = max_workers
         self._running = 0

@@ -14,10 +14,13 @@ import pickle
 import sys
 import types
 import weakref
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import msgspec
+
+from ..model.describe import Task, Template
 from ..model.errors import RequestError
 from .limits import check_call
 
@@ -250,3 +253,17 @@ def _names(code: types.CodeType) -> set[str]:
         if isinstance(constant, types.CodeType):
             names |= _names(constant)
     return names
+
+
+def call_template(fields: Mapping[str, Any]) -> Template:
+    """Return the description of calls with such fields; RequestError JRM-Q06 for one that means nothing for a call."""
+    nothing = (
+        *("executable", "arguments", "args", "mode", "ranks", "stdin", "mpi"),
+        *("pre_exec", "post_exec", "pre_launch", "post_launch"),
+        *("service", "ready", "ready_file", "startup_timeout"),
+    )
+    for name in (*nothing, "input_staging", "output_staging", "stage_on_error"):
+        if name in fields:
+            raise RequestError(f"{name}: means nothing for a Python call", hint="leave it out", code="JRM-Q06")
+    plain = Task("python", **{name: value for name, value in fields.items() if name != "after"}).template()
+    return msgspec.structs.replace(plain, executable="", mode="call")

@@ -10,12 +10,11 @@ import os
 import re
 import sys
 import threading
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, overload
 
-import msgspec
 import numpy as np
 
 from ..model.columns import Array, Column, Picks
@@ -35,7 +34,7 @@ from .calls import CallQueue, Templates
 from .connection import Connection
 from .directives import resolved
 from .executor import SessionExecutor
-from .functions import Functions, dump_arguments, dump_items
+from .functions import Functions, call_template, dump_arguments, dump_items
 from .grouping import array, group
 from .order import after as after_of
 from .pilot import Pilot, Pilots, refresh
@@ -48,6 +47,7 @@ if TYPE_CHECKING:
     from .bundle import Bundle
     from .closing import Cleaned
     from .fs import SiteFiles
+    from .logs import LogEntry, Logs
     from .prepared import PreparedEnvs, Sources
     from .script import Job, Jobs
     from .services import Services
@@ -265,7 +265,7 @@ class Session:
             RequestError: function or arguments cannot be pickled.
         """
         if self._plain_call is None:
-            self._plain_call = self._call_template({})
+            self._plain_call = call_template({})
         sha = self._functions.sha(fn)
         payload = dump_arguments(args, kwargs)
         self._need_pilot(self._plain_call.request)
@@ -281,7 +281,7 @@ class Session:
         Raises:
             RequestError: function or an item cannot be pickled.
         """
-        base = self._call_template(fields)
+        base = call_template(fields)
         sha = self._functions.sha(fn)
         if more:
             bodies = [dump_arguments(items, {}) for items in zip(xs, *more, strict=False)]
@@ -306,18 +306,6 @@ class Session:
     def executor(self, max_workers: int | None = None, **fields: Any) -> SessionExecutor:
         """Return a :class:`concurrent.futures.Executor` that runs its calls here."""
         return SessionExecutor(self, max_workers, **fields)
-
-    def _call_template(self, fields: Mapping[str, Any]) -> Template:
-        nothing = (
-            *("executable", "arguments", "args", "mode", "ranks", "stdin", "mpi"),
-            *("pre_exec", "post_exec", "pre_launch", "post_launch"),
-            *("service", "ready", "ready_file", "startup_timeout"),
-        )
-        for name in (*nothing, "input_staging", "output_staging", "stage_on_error"):
-            if name in fields:
-                raise RequestError(f"{name}: means nothing for a Python call", hint="leave it out", code="JRM-Q06")
-        plain = Task("python", **{name: value for name, value in fields.items() if name != "after"}).template()
-        return msgspec.structs.replace(plain, executable="", mode="call")
 
     def _message(
         self,
@@ -415,6 +403,19 @@ class Session:
         from .frames import events
 
         return events(self, limit)
+
+    def logs(self, *components: str, level: str = "", follow: bool = False) -> Logs | Iterator[LogEntry]:
+        """Return log lines of ``broker`` and agents (``p.0``), in order of time; of none named: of all in contact.
+
+        Args:
+            level: what they log from now on: DEBUG, INFO, WARNING or ERROR. follow: yield lines as they are logged.
+
+        Raises:
+            RequestError: JRM-Q96, a component that is not there or not in contact. LinkError: no answer in time.
+        """
+        from . import logs
+
+        return (logs.follow if follow else logs.read)(self, components, level)
 
     def sql(self, query: str, limit: int = 100_000) -> Any:
         """Return the answer to an SQL ``select`` over the tables tasks, pilots and bulks as a DataFrame."""

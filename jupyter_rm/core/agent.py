@@ -65,7 +65,7 @@ from .held import HeldSet
 from .holdings import Holdings, cut_assign
 from .patience import DEFAULT, Patience
 from .placing import Floor, NodeChanged
-from .serving import ServicesOfTasks
+from .telling import Telling
 
 BROKER = "broker"
 # Reports under way at once; beyond that, news is gathered into fewer, larger reports.
@@ -78,7 +78,7 @@ FILLER = codec.encode(Why(0, ""))
 ACK_AFTER = 16
 
 
-class AgentMachine(ServicesOfTasks):
+class AgentMachine(Telling):
     """One pilot's agent.
 
     Args:

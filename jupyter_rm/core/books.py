@@ -8,6 +8,7 @@ Knows no client, agent, socket, file or clock. Read next: :mod:`jupyter_rm.core.
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 
@@ -61,7 +62,7 @@ class Books:
         self.ports: dict[int, Port] = {}
         self._grounds: dict[int, Ground] = {}
         self._after: dict[int, tuple[tuple[int, Picks], ...]] = {}  # bulk -> what must be DONE first
-        self._asks: dict[int, Callable[[str], None]] = {}
+        self._asks: dict[int, Callable[[Any], None]] = {}
         self._ask = 0
         self._with_files: set[int] = set()  # bulks of which tasks may wait for files
         self._turn = Turn()

@@ -26,6 +26,7 @@ from ..model.facts import (
 )
 from ..model.late import renewed
 from ..model.ledger import CANCEL_ASKED, NOBODY, UNSERVED
+from ..model.logs import LogTold
 from ..model.messages import (
     AgentHello,
     AgentRefused,
@@ -137,10 +138,10 @@ class Hearing(Binding):
             self._returned(port, report)
         elif isinstance(report, Stock):
             port.stock, port.rate = report.stock, report.rate
-        elif isinstance(report, Why):
+        elif isinstance(report, (Why, LogTold)):
             answer = self._asks.pop(report.ask, None)
             if answer is not None:
-                answer(report.text)
+                answer(report.text if isinstance(report, Why) else report.part)
         elif isinstance(report, Serving):
             self._serving(port, report)
         elif isinstance(report, Goodbye):
@@ -469,7 +470,7 @@ class Hearing(Binding):
                 check_report(self.ledger, report)
             except ProtocolError:
                 report = None  # damaged there; what it was about is settled when its job is called over
-            if report is not None and not isinstance(report, (Inventory, Stock, Why)):
+            if report is not None and not isinstance(report, (Inventory, Stock, Why, LogTold)):
                 self._report(port, report)
             self._fact(ReportApplied(news.pilot, seq))
 

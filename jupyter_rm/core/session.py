@@ -26,9 +26,10 @@ from ..model.facts import (
     SessionOpened,
     TasksAssigned,
 )
-from ..model.ids import check_name, pilot_uid
+from ..model.ids import check_name, parse_pilot, pilot_uid
 from ..model.late import Value, capabilities, capability_names
 from ..model.ledger import NOBODY
+from ..model.logs import FetchLog, LogPart, TellLog
 from ..model.messages import (
     AgentHello,
     AskWhy,
@@ -308,6 +309,21 @@ class SessionMachine(Hearing):
             answer(f"it is running on pilot {pilot_uid(int(table.pilot[index]))}")
         else:
             answer(f"it ended {state.name}" + (f": {table.notes[index]}" if index in table.notes else ""))
+
+    def fetch_log(self, asked: FetchLog, answer: Callable[[LogPart], None]) -> None:
+        """Ask a pilot's agent for lines of its log and pass them to ``answer``; RequestError JRM-Q96: it cannot be."""
+        number = parse_pilot(asked.component)
+        port = self.ports.get(number)
+        if port is None or not port.ready:
+            raise RequestError(
+                f"component: the agent of {asked.component} is not in contact",
+                hint="see what led there: jrm logs broker, jrm story",
+                code="JRM-Q96",
+                retry=True,
+            )
+        self._ask += 1
+        self._asks[self._ask] = answer
+        port.order(TellLog(self._ask, asked.life, asked.after, asked.most, asked.level))
 
 
 def only_here(spec: PilotSpec) -> None:

@@ -14,6 +14,7 @@ import numpy.typing as npt
 
 from .columns import Column, Picks
 from .facts import Fact, PilotSpec
+from .logs import LogTold, TellLog
 from .messages import Message
 from .staging import Found
 
@@ -381,6 +382,20 @@ class Heard(Input):
     token: int
     attempt: int
     endpoint: str
+
+
+@dataclass(frozen=True, slots=True)
+class ReadLog(Effect):
+    """Read lines of this program's log; see LogRead."""
+
+    order: TellLog
+
+
+@dataclass(frozen=True, slots=True)
+class LogRead(Input):
+    """The lines that were asked for."""
+
+    report: LogTold
 
 
 @dataclass(frozen=True, slots=True)

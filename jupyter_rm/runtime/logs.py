@@ -15,8 +15,13 @@ import os
 import re
 import threading
 import time
+from collections import deque
+from itertools import islice
 from pathlib import Path
 
+from ..model.logs import KEPT, MOST, LogLine, LogPart
+
+LINE_MOST = 2000  # characters of a line that is told
 MAX_BYTES = 5 << 20
 FILES = 3
 _SECRET_MIN = 6  # characters; shorter ones would blacken ordinary words
@@ -84,6 +89,49 @@ class _PrivateRotating(logging.handlers.RotatingFileHandler):
     def _open(self):  # type: ignore[no-untyped-def]
         flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW | os.O_CLOEXEC
         return open(os.open(self.baseFilename, flags, 0o600), "a", encoding="utf-8", errors="backslashreplace")
+
+
+class Tap(logging.Handler):
+    """Keeps the last lines of a program for whoever asks; see :mod:`jupyter_rm.model.logs`.
+
+    Args:
+        life: number of this life of the program: line numbers begin anew with each.
+    """
+
+    def __init__(self, logger: logging.Logger, life: int, kept: int = KEPT) -> None:
+        super().__init__()
+        self._logger, self.life = logger, life
+        self._lines: deque[LogLine] = deque(maxlen=kept)
+        self._last = 0
+        logger.addHandler(self)
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Keep a record."""
+        text = record.getMessage()
+        if record.exc_info and record.exc_info[1] is not None:
+            text += f" ({type(record.exc_info[1]).__name__}: {record.exc_info[1]})"
+        self._last += 1
+        text = escape(redactor.clean(text))[:LINE_MOST]
+        self._lines.append(LogLine(self._last, record.created, record.levelno, escape(record.name), text))
+
+    def close(self) -> None:
+        """Keep no more."""
+        self._logger.removeHandler(self)
+        super().close()
+
+    def read(self, life: int, after: int, most: int, level: int = 0) -> LogPart:
+        """Return at most so many lines after number ``after`` of its life ``life``; ``level``: log from that on."""
+        if level:
+            self._logger.setLevel(level)
+        after = after if life == self.life else 0
+        self.acquire()
+        try:
+            first = self._last - len(self._lines) + 1
+            start = max(0, after + 1 - first)
+            lines = tuple(islice(self._lines, start, start + max(0, min(most, MOST))))
+        finally:
+            self.release()
+        return LogPart(self.life, lines, max(0, first - 1 - after), self._logger.getEffectiveLevel())
 
 
 def setup(name: str, path: Path, level: int | str = logging.INFO) -> logging.Logger:

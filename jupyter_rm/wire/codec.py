@@ -10,6 +10,7 @@ from typing import Any, Generic, TypeVar
 
 import msgspec
 
+from ..model import logs
 from ..model import messages as m
 from ..model.errors import ProtocolError
 from ..model.messages import Message
@@ -23,15 +24,16 @@ AGENT_LIMIT = 64 << 20
 CLIENT = (
     m.Hello | m.Attach | m.Submit | m.SubmitBundle | m.Cancel | m.RequestPilot | m.CancelPilot | m.CloseSession
     | m.Detach | m.ListSessions | m.FetchValues | m.FetchStory | m.Explain | m.Status | m.StopBroker | m.Seen
-    | m.Answer | m.AskSite | m.FetchFiles | m.MoveFiles | m.GiveService
+    | m.Answer | m.AskSite | m.FetchFiles | m.MoveFiles | m.GiveService | logs.FetchLog
 )
 BROKER = (
     m.Welcome | m.Refused | m.Accepted | m.Attached | m.Feed | m.Sessions | m.Values | m.Story | m.Explained
-    | m.BrokerStatus | m.Asked | m.AskOver | m.FilesRead | m.FilesMoved | m.SiteSeen
+    | m.BrokerStatus | m.Asked | m.AskOver | m.FilesRead | m.FilesMoved | m.SiteSeen | logs.LogSaid
 )
-ORDER = m.Assign | m.Function | m.CancelTasks | m.Drain | m.Stop | m.AskWhy | m.Deliver
+ORDER = m.Assign | m.Function | m.CancelTasks | m.Drain | m.Stop | m.AskWhy | m.Deliver | logs.TellLog
 REPORT = (
     m.Started | m.Ended | m.Inventory | m.Returned | m.Stock | m.Why | m.Goodbye | m.Staged | m.Staging | m.Serving
+    | logs.LogTold
 )
 # fmt: on
 

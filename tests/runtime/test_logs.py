@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import logging
+import threading
 from pathlib import Path
 
 import pytest
 
+from jupyter_rm.model.logs import LogLine
 from jupyter_rm.runtime import logs
 
 
@@ -51,3 +54,53 @@ def test_setup_twice_writes_once_and_links_are_not_followed(tmp_path: Path) -> N
     (tmp_path / "link").symlink_to(tmp_path / "target")
     with pytest.raises(OSError, match="link"):
         logs.setup("jrm-test-link", tmp_path / "link")
+
+
+def test_ten_thousand_lines_of_many_threads_are_told_in_order_and_whole() -> None:
+    logger = logging.getLogger("jrm-test-tap")
+    logger.setLevel(logging.INFO)
+    logger.propagate = False
+    tap = logs.Tap(logger, life=3)
+
+    def work(name: str) -> None:
+        for number in range(2500):
+            logger.info("%s %d", name, number)
+
+    threads = [threading.Thread(target=work, args=(name,)) for name in "abcd"]
+    for thread in threads:
+        thread.start()
+    told: list[LogLine] = []
+    while len(told) < 10_000:
+        part = tap.read(3, told[-1].no if told else 0, 700)
+        assert (part.life, part.dropped) == (3, 0)
+        told += part.lines
+    for thread in threads:
+        thread.join()
+    assert [line.no for line in told] == list(range(1, 10_001))
+    for name in "abcd":
+        assert [line.text for line in told if line.text[0] == name] == [f"{name} {number}" for number in range(2500)]
+    assert tap.read(3, 10_000, 10).lines == ()
+    tap.close()
+    logger.info("nobody keeps this")
+    assert tap.read(3, 10_000, 10).lines == ()
+
+
+def test_what_was_not_kept_is_counted_and_another_life_begins_anew() -> None:
+    logger = logging.getLogger("jrm-test-overflow")
+    logger.propagate = False
+    tap = logs.Tap(logger, life=1, kept=100)
+    logger.setLevel(logging.INFO)
+    for number in range(250):
+        logger.info("line %d", number)
+    logger.debug("not asked for")
+    part = tap.read(1, 20, 1000)
+    assert (part.dropped, part.lines[0].no, len(part.lines), part.level) == (130, 151, 100, logging.INFO)
+    assert tap.read(0, 999, 1).lines[0].no == 151, "numbers of another life mean nothing"
+    assert tap.read(1, 250, 10, logging.DEBUG).level == logging.DEBUG
+    logger.debug("asked for, \x1b[31m\n, with %s", "a secret of mine")
+    (line,) = tap.read(1, 250, 10).lines
+    assert line.text == "asked for, \\x1b[31m\\n, with a secret of mine" and line.level == logging.DEBUG
+    logs.redactor.add("a secret of mine")
+    logger.debug("with %s", "a secret of mine")
+    assert tap.read(1, 251, 10).lines[0].text == "with [secret]"
+    tap.close()

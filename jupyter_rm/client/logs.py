@@ -1,0 +1,144 @@
+"""The log lines of broker and agents, read from wherever they run, in order, and followed.
+
+Read next: :mod:`jupyter_rm.model.logs`.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import msgspec
+
+from ..model.errors import LinkError, RequestError
+from ..model.ids import parse_pilot, pilot_uid
+from ..model.logs import LEVELS, MOST, FetchLog, LogPart, level_of
+from ..model.states import PilotState
+from . import show
+
+if TYPE_CHECKING:
+    from .session import Session
+
+BROKER = "broker"
+FOLLOW_S = 0.5
+PATIENT_S = 3.0
+_NAMES = {number: name for name, number in LEVELS.items()}
+
+
+class LogEntry(NamedTuple):
+    """One line: ``at`` s since 1970 by the clock of ``component``, which is ``broker`` or a pilot's uid."""
+
+    at: float
+    component: str
+    level: str
+    name: str
+    text: str
+
+    def __str__(self) -> str:
+        stamp = time.strftime("%H:%M:%S", time.localtime(self.at))
+        return f"{stamp}.{int(self.at % 1 * 1000):03d} {self.component:<7} {self.level:<7} {self.text}"
+
+
+class Logs(list[LogEntry]):
+    """Lines in order of time; shows itself as text. ``dropped``: so many older ones were not kept."""
+
+    dropped = 0
+
+    def __repr__(self) -> str:
+        more = [f"({self.dropped} older lines were not kept)"] if self.dropped else []
+        return "\n".join([*more, *map(str, self)]) or "no lines"
+
+    def _repr_mimebundle_(self, **_: Any) -> dict[str, str]:
+        headers = ["time", "component", "level", "line"]
+        rows = [(str(one)[:12], one.component, one.level, one.text) for one in self]
+        return {"text/plain": repr(self), "text/html": show.table(headers, rows, "log lines")}
+
+
+class Reader:
+    """Reads the lines of some components from where it stood.
+
+    Args:
+        components: ``broker`` and uids of pilots; none: the broker, and all pilots in contact, also later ones.
+        level: what they are to log from now on; '' leaves it.
+    """
+
+    def __init__(self, session: Session, components: Sequence[str], level: str = "") -> None:
+        self._session, self._asked, self._level = session, tuple(components), level_of(level)
+        self._known: dict[str, tuple[int, int]] = {}  # component -> (life, last number)
+        known = {BROKER, *(pilot.uid for pilot in session.pilots())}
+        for component in self._asked:
+            if component not in known:
+                text = f"component: there is no {component!r}"
+                raise RequestError(text, hint="known: " + ", ".join(sorted(known)), code="JRM-Q96")
+
+    def _components(self) -> Sequence[str]:
+        if self._asked:
+            return self._asked
+        rows = self._session._replica.ledger.pilots
+        there = (PilotState.ACTIVE, PilotState.DRAINING)
+        return [BROKER, *(pilot_uid(row.number) for row in rows if row.state in there and not row.silent)]
+
+    def read(self) -> Logs:
+        """Return what was logged since the last call.
+
+        Raises:
+            RequestError: JRM-Q96, a component that was asked for is not in contact. LinkError: no answer in time.
+        """
+        out = Logs()
+        for component in self._components():
+            try:
+                out += self._of(component, out)
+            except (RequestError, LinkError):
+                if self._asked:
+                    raise  # else it has gone meanwhile, or is not quite there
+        out.sort(key=lambda entry: entry.at)
+        return out
+
+    def _of(self, component: str, out: Logs) -> list[LogEntry]:
+        connection, found = self._session._connection, []
+        while True:
+            new = component not in self._known
+            life, after = self._known.get(component, (-1, 0))
+            level = self._level if new else 0
+            asked = FetchLog(connection.number(), self._session.name, component, life, after, MOST, level)
+            part = self._request(asked)
+            last = part.lines[-1].no if part.lines else (after if part.life == life else 0)
+            self._known[component] = (part.life, last)
+            out.dropped += part.dropped
+            found += [
+                LogEntry(line.at, component, _NAMES.get(line.level, str(line.level)), line.name, line.text)
+                for line in part.lines
+            ]
+            if len(part.lines) < MOST:
+                return found
+
+    def _request(self, asked: FetchLog) -> LogPart:
+        """Ask; once more when an agent that has just come is not quite there."""
+        connection, until = self._session._connection, time.monotonic() + PATIENT_S
+        while True:
+            try:
+                part: LogPart = connection.request(asked).part
+                return part
+            except RequestError as error:
+                row = self._session._replica.ledger.pilots[parse_pilot(asked.component)]
+                coming = error.retry and row.state == PilotState.ACTIVE and not row.silent
+                if not (self._asked and coming and time.monotonic() < until):
+                    raise
+            self._session._replica.wait(lambda: self._session.closed, 0.05)
+            asked = msgspec.structs.replace(asked, req=connection.number())
+
+
+def read(session: Session, components: Sequence[str], level: str) -> Logs:
+    """Return the lines that are kept; see :meth:`Session.logs`."""
+    return Reader(session, components, level).read()
+
+
+def follow(session: Session, components: Sequence[str], level: str) -> Iterator[LogEntry]:
+    """Yield lines as they are logged, until the session is closed; see :meth:`Session.logs`."""
+    reader = Reader(session, components, level)
+    while True:
+        yield from reader.read()
+        if session.closed:
+            return
+        session._replica.wait(lambda: session.closed, FOLLOW_S)
