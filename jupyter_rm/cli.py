@@ -397,6 +397,16 @@ def _broker(options: argparse.Namespace) -> int:
     return 0
 
 
+def _logs(options: argparse.Namespace) -> int:
+    found = _session(options).logs(*options.component, level=options.level, follow=options.follow)
+    if isinstance(found, list):
+        _say(options, [one._asdict() for one in found], repr(found))
+        return 0
+    for one in found:
+        print(json.dumps(one._asdict(), ensure_ascii=False) if options.json else one, flush=True)
+    return 0
+
+
 def _settings(options: argparse.Namespace) -> int:
     from dataclasses import asdict
 
@@ -529,6 +539,10 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument("action", nargs="?", default="status", choices=("status", "stop", "log"))
     made.add_argument("--force", action="store_true", help="kill it if it does not end by itself; agents go on")
     made.add_argument("--lines", type=int, default=50)
+    made = verb("logs", _logs, "print what broker and agents log, in order of time")
+    made.add_argument("component", nargs="*", help="broker, or pilots such as p.0 (default: all in contact)")
+    made.add_argument("--follow", action="store_true", help="go on until Ctrl-C; with --json: one object a line")
+    made.add_argument("--level", default="", help="what they log from now on: DEBUG, INFO, WARNING or ERROR")
     verb("settings", _settings, "print the settings", shared).add_argument("--why", action="store_true")
     made = verb("replay", _replay, "read a journal without a broker")
     made.add_argument("journal")

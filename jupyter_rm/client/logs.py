@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 BROKER = "broker"
 FOLLOW_S = 0.5
 PATIENT_S = 3.0
+SHOWN = 200  # lines of a cell's output
 _NAMES = {number: name for name, number in LEVELS.items()}
 
 
@@ -51,8 +52,11 @@ class Logs(list[LogEntry]):
 
     def _repr_mimebundle_(self, **_: Any) -> dict[str, str]:
         headers = ["time", "component", "level", "line"]
-        rows = [(str(one)[:12], one.component, one.level, one.text) for one in self]
-        return {"text/plain": repr(self), "text/html": show.table(headers, rows, "log lines")}
+        rows = [(str(one)[:12], one.component, one.level, one.text) for one in self[-SHOWN:]]
+        # What a cell shows stays in the notebook's file.
+        more = f"the last {SHOWN} of {len(self)} lines; print() shows all" if len(self) > SHOWN else ""
+        plain = "\n".join([more, *map(str, self[-SHOWN:])]) if more else repr(self)
+        return {"text/plain": plain, "text/html": show.table(headers, rows, "log lines", more)}
 
 
 class Reader:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..client.session import _open
 from ..model.errors import JrmError
+from ..model.logs import LEVELS
 from ..model.states import TaskState
 from .words import CELL_PARSERS, JOB_VERBS, LINE_PARSERS, NAME_VERBS, UID_VERBS, options
 
@@ -42,6 +43,8 @@ def _values(words: list[str], magics: Magics) -> list[str]:
     session = magics.known_session
     if last == "--state":
         return [state.name for state in TaskState]
+    if last == "--level":
+        return list(LEVELS)
     if verb in NAME_VERBS:
         return sorted({name for _, name in _open})
     if verb == "help":
@@ -59,6 +62,8 @@ def _values(words: list[str], magics: Magics) -> list[str]:
     ledger = session._replica.ledger
     if last == "--pilot" or (verb in JOB_VERBS and len(words) == 1):
         return [f"p.{row.number}" for row in ledger.pilots]
+    if verb == "logs":
+        return ["broker", *(f"p.{row.number}" for row in ledger.pilots if not row.state.final)]
     if verb == "services":
         return [f"{name}=" for name in ledger.given]
     if last == "--services":

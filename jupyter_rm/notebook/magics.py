@@ -299,6 +299,18 @@ class Magics:
             sys.stdout.flush()
         return task
 
+    def _logs(self, options: Namespace) -> Any:
+        found = self.session.logs(*options.component, level=options.level, follow=options.follow)
+        if isinstance(found, list):
+            return found
+        try:
+            for one in found:
+                sys.stdout.write(f"{one}\n")
+                sys.stdout.flush()
+        except KeyboardInterrupt:  # how it is ended, no accident
+            return None
+        return None
+
     def _story(self, options: Namespace) -> show.Text:
         return self._task(options.uid).story()
 

@@ -92,6 +92,7 @@ _LINE: dict[str, str] = {
     "tunnel": "make an address that another machine can reach an address here; list or close those open",
     "log": "show what a task wrote",
     "follow": "show what a task writes until it ends",
+    "logs": "show what broker and agents log, in order of time",
     "story": "show everything that happened to a task",
     "explain": "say why a task waits",
     "cancel": "cancel tasks, bulks or pilots",
@@ -195,6 +196,10 @@ def _build(verb: str, cell: bool) -> Parser:
             add("--all", action="store_true", help="all tasks of the session that have not ended")
         if verb in ("log", "follow"):
             add("--stderr", action="store_true", help="standard error instead of output")
+    elif verb == "logs":
+        add("component", nargs="*", help="broker, or pilots such as p.0 (default: all in contact)")
+        add("--follow", action="store_true", help="go on as they log, until the cell is interrupted")
+        add("--level", default="", help="what they log from now on: DEBUG, INFO, WARNING or ERROR")
     elif verb == "tunnel":
         add("via", nargs="?", default="", help="me@host or an alias of ~/.ssh/config")
         add("to", nargs="?", default="", help="as seen from there: 8888, n01:8888, or the path of a unix socket")

@@ -95,6 +95,29 @@ def test_services_are_listed_and_named(session: Session) -> None:
     assert "'plain' is there already" in jrm("services", "-s", session.name, "plain=db:1", code=2)
 
 
+def test_logs_of_broker_and_agents(session: Session) -> None:
+    lines = told("logs", "-s", session.name, "broker", "p.0")
+    assert list(lines[0]) == ["at", "component", "level", "name", "text"]
+    assert {line["component"] for line in lines} == {"broker", "p.0"}
+    assert [line["at"] for line in lines] == sorted(line["at"] for line in lines)
+    assert "p.0     INFO    life 0 of the agent of p.0\n" in jrm("logs", "-s", session.name)
+    jrm("logs", "-s", session.name, "p.0", "--level", "debug")
+    jrm("run", "-s", session.name, "--", "/bin/true")
+    assert "p.0     DEBUG   ended: 1 tasks" in jrm("logs", "-s", session.name, "p.0", "--level", "INFO")
+    assert "'loud' is no level" in jrm("logs", "-s", session.name, "--level", "loud", code=2)
+    assert "known: broker, p.0" in jrm("logs", "-s", session.name, "p.7", code=2)
+
+
+def test_logs_are_followed_until_ctrl_c(session: Session) -> None:
+    words = [sys.executable, "-m", "jupyter_rm", "logs", "--json", "-s", session.name, "p.0", "--follow"]
+    child = subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    assert child.stdout is not None
+    assert json.loads(child.stdout.readline())["component"] == "p.0"
+    os.kill(child.pid, signal.SIGINT)
+    _, err = child.communicate(timeout=20)
+    assert (child.returncode, err) == (130, "")
+
+
 def test_cancel_and_wait_codes(session: Session) -> None:
     uid = jrm("submit", "-s", session.name, "--", "/bin/sleep", "600").strip()
     jrm("wait", "-s", session.name, "--timeout", "0.1", code=124)

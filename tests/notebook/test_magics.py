@@ -162,10 +162,22 @@ def test_services(shell: InteractiveShell) -> None:
     assert value(shell, "%jrm services outside=")[0].state == "ENDED"
 
 
+def test_logs(shell: InteractiveShell) -> None:
+    found = value(shell, "%jrm logs p.0")
+    assert {line.component for line in found} == {"p.0"} and "agent of p.0" in repr(found)
+    assert "broker  INFO" in repr(value(shell, "%jrm logs"))
+    value(shell, "%jrm logs p.0 --level debug")
+    value(shell, "%%jrm run --block\ntrue")
+    assert "DEBUG" in {line.level for line in value(shell, "%jrm logs p.0 --level INFO")}
+    many = type(found)(found[:1] * 300)
+    assert "the last 200 of 300 lines" in many._repr_mimebundle_()["text/html"]
+    assert len(many._repr_mimebundle_()["text/plain"].splitlines()) == 201 and len(repr(many).splitlines()) == 300
+
+
 @pytest.mark.parametrize(
     "verb",
     [
-        *("status", "pilots", "tasks", "services", "nodes", "queue", "timeline", "usage"),
+        *("status", "pilots", "tasks", "services", "nodes", "queue", "timeline", "usage", "logs"),
         *("form", "sh", "sessions", "doctor"),
     ],
 )
@@ -211,6 +223,8 @@ def test_cancel(shell: InteractiveShell) -> None:
         ("%jrm pilot --python /usr/bin/python3", "means nothing on this machine"),
         ("%jrm open 'x", "quot"),
         ("%%jrm run --env A\necho", "NAME=VALUE"),
+        ("%jrm logs p.99", "there is no 'p.99'"),
+        ("%jrm logs --level loud", "'loud' is no level"),
         ("%jrm services db", "'db' is not NAME=HOST:PORT"),
         ("%%jrm run --services no-such\necho", "there is no service 'no-such'"),
     ],
@@ -288,6 +302,9 @@ def completions(shell: InteractiveShell, text: str) -> list[str]:
         ("%jrm pilot lo", "local", "noop"),
         ("%jrm log t.", "t.0", "p.0"),
         ("%jrm cancel p", "p.0", "t.0"),
+        ("%jrm logs ", "broker", "t.0"),
+        ("%jrm logs broker p", "p.0", "broker"),
+        ("%jrm logs p.0 --level ", "DEBUG", "p.0"),
         ("%jrm attach n", "nb", "local"),
         ("%jrm tasks --state RUN", "RUNNING", "DONE"),
         ("%%jrm p", "python", "pilot"),
@@ -317,27 +334,39 @@ def test_cancel_all(shell: InteractiveShell) -> None:
     assert task.wait(20) == "CANCELED"
 
 
+def run_and_interrupt(shell: InteractiveShell, cell: str) -> tuple[Any, str]:
+    """Run a cell and press Ctrl-C while it waits."""
+    stop = threading.Event()
+
+    def press() -> None:
+        # As long as it takes: before the wait has begun nothing of ours is on the stack.
+        while not stop.wait(0.1):
+            if any(frame.name == "wait" for frame in traceback.extract_stack(_main_frame())):
+                os.kill(os.getpid(), signal.SIGINT)
+                return
+
+    finger = threading.Thread(target=press)
+    finger.start()
+    try:
+        return run(shell, cell)
+    finally:
+        stop.set()
+        finger.join()
+
+
+def test_logs_are_followed_until_the_cell_is_interrupted(shell: InteractiveShell) -> None:
+    result, shown = run_and_interrupt(shell, "%jrm logs broker p.0 --follow")
+    assert result.success and result.result is None
+    assert any("agent of p.0" in line for line in shown.splitlines())
+    assert "KeyboardInterrupt" not in shown
+
+
 def test_ctrl_c_in_a_wait_is_two_lines(shell: InteractiveShell, monkeypatch: pytest.MonkeyPatch) -> None:
     task = value(shell, "%%jrm run -o waited\nsleep 600")
     eventually(lambda: task.state == "RUNNING", "the task runs")
 
     def interrupted(cell: str) -> str:
-        stop = threading.Event()
-
-        def press() -> None:
-            # As long as it takes: before the wait has begun nothing of ours is on the stack.
-            while not stop.wait(0.1):
-                if any(frame.name == "wait" for frame in traceback.extract_stack(_main_frame())):
-                    os.kill(os.getpid(), signal.SIGINT)
-                    return
-
-        finger = threading.Thread(target=press)
-        finger.start()
-        try:
-            result, shown = run(shell, cell)
-        finally:
-            stop.set()
-            finger.join()
+        result, shown = run_and_interrupt(shell, cell)
         assert isinstance(result.error_in_exec, KeyboardInterrupt)
         assert "Traceback" not in shown
         assert len(shown.strip().splitlines()) <= 3, shown
