@@ -381,9 +381,12 @@ class AgentMachine(Telling):
         if held is None:
             return
         index = np.intersect1d(order.picks.array(), held.now()[0])
+        mine = tokens(order.bulk, index)
+        if order.back:
+            self._give_back(self.floor.remove(mine))
+            return
         if self._deputy is not None:
             self._deputy.canceled(order.bulk, index)
-        mine = tokens(order.bulk, index)
         waiting = np.concatenate((self.floor.remove(mine), self._unstage(mine, end=True)))
         if len(waiting):
             self._finished.append(never_ran(waiting, Cause.USER_CANCEL, "", TaskState.CANCELED))
@@ -435,9 +438,8 @@ class AgentMachine(Telling):
 
     def _why(self, bulk: int, index: int) -> str:
         held = self._held.get(bulk)
-        if held is None or index not in held.now()[0]:
-            return "the agent does not hold it"
-        return self.floor.why(bulk)
+        there = held is not None and index in held.now()[0]
+        return self.floor.why(bulk) if there else "the agent does not hold it"
 
     # ------------------------------------------------------------ tasks
 

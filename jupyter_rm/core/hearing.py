@@ -312,7 +312,7 @@ class Hearing(Binding):
             self._settle()
         current &= ~asked
         if bool(current.any()):
-            self._again(port, report.bulk, index[current], Cause.PILOT_LOST)
+            self._again(port, report.bulk, index[current], Cause.GIVEN_BACK)
 
     def _inventory(self, port: Port, report: Inventory) -> None:
         """Agree on what the agent holds: whatever it does not name, it never got or has lost."""

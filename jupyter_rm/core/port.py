@@ -45,6 +45,8 @@ class Port:
         self.cargo: set[int] = set()  # bulks whose files from here were asked for in this connection
         self.owes_ack = False
         self.silent_since: float | None = None
+        self.idle_since: float | None = None  # it has free cores since then
+        self.asked_back = -1e9  # when it was last asked for what it has not begun
         self.breaker = Breaker()
 
     @property

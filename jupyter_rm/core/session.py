@@ -40,16 +40,16 @@ from ..model.messages import (
 )
 from ..model.states import Cause, PilotState, TaskState
 from . import renewal
+from .balance import Balance
 from .binding import ASSIGN_MOST
 from .bundle import Parcel
-from .hearing import Hearing
 from .sound import check_bundle, check_pilot, check_submit, check_tasks
 
 # What a pilot can be asked of.
 SITES = ("local", "noop")
 
 
-class SessionMachine(Hearing):
+class SessionMachine(Balance):
     """The decisions of one session."""
 
     _refused_successor: frozenset[int] = frozenset()
@@ -170,6 +170,8 @@ class SessionMachine(Hearing):
         super().tick(now)
         if self.ledger.closed:
             return
+        if len(self.ports) > 1:
+            self._even_out(now)
         for row in [row for row in self.ledger.pilots if renewal.is_due(row, self.wall())]:
             key, spec = renewal.successor(row)
             if key not in self.ledger.pilot_keys and row.number not in self._refused_successor:

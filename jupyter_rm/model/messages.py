@@ -469,10 +469,11 @@ class Function(Order, tag=81, frozen=True):
 
 
 class CancelTasks(Order, tag=82, frozen=True):
-    """Cancel these tasks whatever their state."""
+    """Cancel these tasks whatever their state; ``back``: only those not begun, which come back as :class:`Returned`."""
 
     bulk: int
     picks: Picks
+    back: bool = False
 
 
 class Drain(Order, tag=84, frozen=True):

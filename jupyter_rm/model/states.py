@@ -97,6 +97,7 @@ class Cause(IntEnum):
     PROTOCOL_VERSION = 22
     PILOT_FAULTY = 23
     SERVICE_LOST = 24  # a service it uses ended
+    GIVEN_BACK = 25  # its pilot had not begun it: it drains, or another one can begin it now
 
 
 # Python 3.11 looks members up by a function of the class that is called when all else failed: not on a hot path.
@@ -130,6 +131,7 @@ CAUSE_TEXT: dict[Cause, str] = {
     Cause.PROTOCOL_VERSION: "agent and broker speak different versions",
     Cause.PILOT_FAULTY: "its pilot ruined everything it was given",
     Cause.SERVICE_LOST: "a service it uses ended",
+    Cause.GIVEN_BACK: "its pilot gave it back before it began",
 }
 
 # Ends that say nothing about the task itself. They lead to a new attempt unless the task forbids a second start, and
@@ -142,6 +144,7 @@ INFRASTRUCTURE: frozenset[Cause] = frozenset(
         Cause.WALLTIME,
         Cause.PROTOCOL_VERSION,
         Cause.PILOT_FAULTY,
+        Cause.GIVEN_BACK,
     }
 )
 # Ends that no further attempt can mend.

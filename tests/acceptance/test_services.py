@@ -164,6 +164,17 @@ def test_a_draining_pilot_ends_when_only_services_are_left(session: Session) -> 
     assert service.state == "WAITING" and service.attempt == 2, "it may go on with another pilot"
 
 
+def test_what_waits_behind_a_service_goes_to_a_pilot_that_comes_later(bare: Session) -> None:
+    bare.pilot("local", cores=1, name="full")
+    assert bare.submit(jrm.Service("sleep", ["1000"], name="long")).wait_ready(20)
+    stuck = bare.submit(jrm.Shell("echo through"))
+    assert bare._replica.wait(lambda: stuck.state == "SCHEDULED", 20), "the full pilot holds it"
+    bare.pilot("local", cores=1, name="free")
+    assert stuck.result(30) == "through\n"
+    assert stuck.pilot is not None and stuck.pilot.name == "free"
+    assert "gave it back before it began" in str(stuck.story())
+
+
 def test_services_elsewhere_are_registered_and_taken_back(session: Session) -> None:
     with pytest.raises(jrm.RequestError, match="there is no service 'outside'"):
         session.submit(jrm.Task("true", services="outside"))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 from steady_kit import Steady
 
+from jupyter_rm.core.balance import MOVES_MOST
 from jupyter_rm.model.states import TaskState
 
 STARTS = (0, 60, 120, 180)
@@ -44,3 +45,33 @@ def test_what_a_dead_pilot_held_ends_on_the_others() -> None:
     assert not (table.pilot[again] == 1).any()
     assert set(np.unique(table.pilot).tolist()) == {0, 1, 2, 3}
     assert took < 450, took
+
+
+def test_what_waits_at_a_full_pilot_goes_to_one_that_has_nothing_to_do() -> None:
+    made = Steady()
+    made.pilot(nodes=1, cores=1, name="small")
+    made.loop.run(1.0)
+    made.submit(30)
+    made.submit(4, pilot="small")
+    made.loop.run(30.0)
+    table = made.ledger.bulks[0]
+    assert (table.pilot == 0).all(), "the small one has taken all of it: nobody else was there"
+    made.pilot(nodes=1, cores=8, name="large", options={"after": "30"})
+    took = made.until_done(34, 5000.0)
+    # 21 s each: 60 s alone, then nine cores, and the four that only the small one may run. Left where they were: 710 s.
+    assert took < 260, took
+    assert (table.attempt <= 1 + MOVES_MOST).all()
+    assert (made.ledger.bulks[1].pilot == 0).all()
+    assert sum(watch.executions for watch in made._watches.values()) == 34, "nothing that had begun was taken away"
+
+
+def test_work_does_not_go_back_and_forth_between_busy_pilots() -> None:
+    made = Steady()
+    for number in range(3):
+        made.pilot(nodes=1, cores=4, name=f"p{number}")
+    made.loop.run(1.0)
+    made.submit(300, kind="short")
+    took = made.until_done(300, 5000.0)
+    table = made.ledger.bulks[0]
+    assert took < 1.4 * 300 * 1.5 / 12 + 10, took
+    assert (table.attempt > 2).sum() <= 3, np.bincount(table.attempt)
