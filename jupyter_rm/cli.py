@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 from .cli_jobs import add_jobs
 from .cli_site import add_site
 from .cli_tunnel import add_tunnel
+from .client import elsewhere
 from .client.prepared import add_words
 from .model.errors import JrmError, LinkError, ProtocolError, RequestError, SiteError, TaskError
 
@@ -217,20 +218,12 @@ def _pilots(options: argparse.Namespace) -> int:
 # ------------------------------------------------------------ services
 
 
-def _elsewhere(text: str) -> tuple[str, str]:
-    name, sign, endpoint = text.partition("=")
-    if not sign:
-        raise argparse.ArgumentTypeError(f"{text!r} is not NAME=HOST:PORT")
-    return name, endpoint
-
-
 def _services(options: argparse.Namespace) -> int:
     session = _session(options, create=bool(options.elsewhere))
     for name, endpoint in options.elsewhere:
         session.register_service(name, endpoint)
     found = session.services()
-    lines = [f"{one[0]:<16} {one[1]:<10} {one[2] or '-':<24} {one[3] or '-':<8} {one[4]}" for one in found]
-    _say(options, [one._asdict() for one in found], "\n".join(lines) or "no services")
+    _say(options, [one._asdict() for one in found], repr(found))
     return 0
 
 
@@ -509,9 +502,7 @@ def parser() -> argparse.ArgumentParser:
     made = verb("tasks", _tasks, "list tasks")
     made.add_argument("--state", default="")
     made.add_argument("--limit", type=int, default=50)
-    made = verb("services", _services, "list the services, or say where one is that is no task")
-    text = "db=host:5432; db= takes it back"
-    made.add_argument("elsewhere", nargs="*", type=_elsewhere, metavar="NAME=HOST:PORT", help=text)
+    elsewhere.add_words(verb("services", _services, "list the services, or say where one is that is no task"))
     verb("nodes", _overview, "list the nodes of the pilots")
     verb("queue", _overview, "show what waits")
     made = verb("export", _export, "write a view to a file: a page (.html) or data (.json)")

@@ -34,7 +34,8 @@ class Services(list[ServiceLine]):
     """Services by name; shows itself as a table."""
 
     def __repr__(self) -> str:
-        return "\n".join(f"{one.name:<16} {one.state:<10} {one.endpoint or '-'}" for one in self) or "no services"
+        lines = [f"{one[0]:<16} {one[1]:<10} {one[2] or '-':<24} {one[3] or '-':<8} {one[4]}" for one in self]
+        return "\n".join(lines) or "no services"
 
     def _repr_mimebundle_(self, **_: Any) -> dict[str, str]:
         headers = ["name", "state", "endpoint", "task", "variable"]

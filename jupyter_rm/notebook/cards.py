@@ -190,6 +190,7 @@ def of_task(task: TaskHandle) -> Card:
                 ("why", task.reason),
                 ("runs", show._command(task)),
                 ("where", " ".join(str(part) for part in (task.pilot.uid if task.pilot else "", task.node) if part)),
+                ("endpoint", task.endpoint),
                 ("attempt", task.attempt),
                 ("exit code", task.exit_code),
                 ("took", took),

@@ -9,6 +9,7 @@ import argparse
 import difflib
 from typing import Any, NoReturn
 
+from ..client import elsewhere
 from ..client.prepared import add_words
 from ..model.errors import RequestError
 
@@ -55,13 +56,6 @@ def _resources(parser: argparse.ArgumentParser) -> None:
 
 def _listed(text: str) -> list[str]:
     return text.split(",")
-
-
-def _elsewhere(text: str) -> tuple[str, str]:
-    name, sign, endpoint = text.partition("=")
-    if not sign:
-        raise argparse.ArgumentTypeError(f"{text!r} is not NAME=HOST:PORT")
-    return name, endpoint
 
 
 _LINE: dict[str, str] = {
@@ -188,8 +182,7 @@ def _build(verb: str, cell: bool) -> Parser:
         add("--state", default="", help="only those in this state")
         add("--limit", type=int, default=50)
     elif verb == "services":
-        text = "db=host:5432; db= takes it back"
-        add("elsewhere", nargs="*", type=_elsewhere, metavar="NAME=HOST:PORT", help=text)
+        elsewhere.add_words(parser)
     elif verb in UID_VERBS:
         add("uid", nargs="*" if verb == "cancel" else None, help="such as t.3.17")
         if verb == "cancel":

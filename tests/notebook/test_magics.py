@@ -157,8 +157,12 @@ def test_services(shell: InteractiveShell) -> None:
     assert f", ready at {endpoint}: runs>" in repr(service)
     assert endpoint in service._repr_mimebundle_()["text/html"]
     assert service.uid in value(shell, "%jrm services")._repr_mimebundle_()["text/html"]
+    (_, line) = repr(value(shell, "%jrm services")).splitlines()
+    assert line.split() == ["plain", "READY", endpoint, service.uid, "JRM_INFO_PLAIN"]
+    assert ["endpoint", endpoint] in service.view().shown()["rows"]
     service.cancel()
     assert service.wait(20) == "CANCELED" and "ready at" not in repr(service)
+    assert "endpoint" not in dict(service.view().shown()["rows"])
     assert value(shell, "%jrm services outside=")[0].state == "ENDED"
 
 
