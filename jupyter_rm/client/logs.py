@@ -15,6 +15,7 @@ from ..model.errors import LinkError, RequestError
 from ..model.ids import parse_pilot, pilot_uid
 from ..model.logs import LEVELS, MOST, FetchLog, LogPart, level_of
 from ..model.states import PilotState
+from ..runtime.logs import escape
 from . import show
 
 if TYPE_CHECKING:
@@ -111,7 +112,10 @@ class Reader:
             self._known[component] = (part.life, last)
             out.dropped += part.dropped
             found += [
-                LogEntry(line.at, component, _NAMES.get(line.level, str(line.level)), line.name, line.text)
+                # Written without control characters by whoever is honest; this goes to a terminal.
+                LogEntry(
+                    line.at, component, _NAMES.get(line.level, str(line.level)), escape(line.name), escape(line.text)
+                )
                 for line in part.lines
             ]
             if len(part.lines) < MOST:
