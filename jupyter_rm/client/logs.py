@@ -13,7 +13,7 @@ import msgspec
 
 from ..model.errors import LinkError, RequestError
 from ..model.ids import parse_pilot, pilot_uid
-from ..model.logs import LEVELS, MOST, FetchLog, LogPart, level_of
+from ..model.logs import MOST, FetchLog, LogPart, level_name, level_of
 from ..model.states import PilotState
 from ..runtime.logs import escape
 from . import show
@@ -25,7 +25,6 @@ BROKER = "broker"
 FOLLOW_S = 0.5
 PATIENT_S = 3.0
 SHOWN = 200  # lines of a cell's output
-_NAMES = {number: name for name, number in LEVELS.items()}
 
 
 class LogEntry(NamedTuple):
@@ -107,34 +106,33 @@ class Reader:
             life, after = self._known.get(component, (-1, 0))
             level = self._level if new else 0
             asked = FetchLog(connection.number(), self._session.name, component, life, after, MOST, level)
-            part = self._request(asked)
+            part = ask(self._session, asked, patient=bool(self._asked))
             last = part.lines[-1].no if part.lines else (after if part.life == life else 0)
             self._known[component] = (part.life, last)
             out.dropped += part.dropped
             found += [
                 # Written without control characters by whoever is honest; this goes to a terminal.
-                LogEntry(
-                    line.at, component, _NAMES.get(line.level, str(line.level)), escape(line.name), escape(line.text)
-                )
+                LogEntry(line.at, component, level_name(line.level), escape(line.name), escape(line.text))
                 for line in part.lines
             ]
             if len(part.lines) < MOST:
                 return found
 
-    def _request(self, asked: FetchLog) -> LogPart:
-        """Ask; once more when an agent that has just come is not quite there."""
-        connection, until = self._session._connection, time.monotonic() + PATIENT_S
-        while True:
-            try:
-                part: LogPart = connection.request(asked).part
-                return part
-            except RequestError as error:
-                row = self._session._replica.ledger.pilots[parse_pilot(asked.component)]
-                coming = error.retry and row.state == PilotState.ACTIVE and not row.silent
-                if not (self._asked and coming and time.monotonic() < until):
-                    raise
-            self._session._replica.wait(lambda: self._session.closed, 0.05)
-            asked = msgspec.structs.replace(asked, req=connection.number())
+
+def ask(session: Session, asked: FetchLog, patient: bool = True, timeout: float | None = None) -> LogPart:
+    """Ask for lines; ``patient``: once more when an agent that has just come is not quite there."""
+    connection, until = session._connection, time.monotonic() + PATIENT_S
+    while True:
+        try:
+            part: LogPart = connection.request(asked, timeout).part
+            return part
+        except RequestError as error:
+            row = session._replica.ledger.pilots[parse_pilot(asked.component)]
+            coming = error.retry and row.state == PilotState.ACTIVE and not row.silent
+            if not (patient and coming and time.monotonic() < until):
+                raise
+        session._replica.wait(lambda: session.closed, 0.05)
+        asked = msgspec.structs.replace(asked, req=connection.number())
 
 
 def read(session: Session, components: Sequence[str], level: str) -> Logs:

@@ -13,6 +13,7 @@ from .errors import RequestError
 from .messages import Message, Order, Report
 
 LEVELS = {"DEBUG": 10, "INFO": 20, "WARNING": 30, "ERROR": 40}
+_NAMES = {number: name for name, number in LEVELS.items()}
 KEPT = 20_000  # lines of a component
 MOST = 2_000  # lines of one answer
 
@@ -82,3 +83,8 @@ def level_of(name: object, field: str = "level") -> int:
     if not isinstance(name, str) or name.upper() not in LEVELS:
         raise RequestError(f"{field}: {name!r} is no level", hint="use " + ", ".join(LEVELS), code="JRM-Q05")
     return LEVELS[name.upper()]
+
+
+def level_name(number: int) -> str:
+    """Return the name of a level; of one that has none, its number."""
+    return _NAMES.get(number, str(number))

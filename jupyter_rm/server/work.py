@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from .. import __version__
-from ..client import admin, capacity, files, show
+from ..client import admin, capacity, files, logs, show
 from ..client import listing as listings
 from ..client.bulk import Bulk
 from ..client.pilot import Pilot
@@ -20,7 +20,9 @@ from ..client.task import TaskHandle
 from ..model.columns import Picks
 from ..model.errors import JrmError, RequestError
 from ..model.ids import parse_pilot
+from ..model.logs import FetchLog, LogPart, level_name, level_of
 from ..model.messages import PROTOCOL, Explain, FetchStory, RequestPilot
+from ..runtime.logs import escape
 from ..views import pictures, tables
 from ..views.texts import line, plain
 from .hub import Hub
@@ -149,6 +151,43 @@ def _pilot(session: Session, pilot: Pilot) -> dict[str, Any]:
     record = dict(zip(pictures.PILOT_COLUMNS, row, strict=True))
     del record["running"]
     return record
+
+
+# ------------------------------------------------------------ logs
+
+
+def log_lines(hub: Hub, name: str, component: str, life: int, after: int, most: int) -> dict[str, Any]:
+    """Return at most so many log lines of a component after number ``after`` of its life ``life``."""
+    part = _log(hub, name, component, life, after, most)
+    lines = [
+        {
+            "no": one.no,
+            "at": one.at,
+            "level": level_name(one.level),
+            "name": plain(escape(one.name)),
+            "text": plain(escape(one.text)),
+        }
+        for one in part.lines
+    ]
+    level = level_name(part.level)
+    return {"component": component, "life": part.life, "lines": lines, "dropped": part.dropped, "level": level}
+
+
+def log_level(hub: Hub, name: str, component: str, level: str) -> dict[str, Any]:
+    """Change what a component logs from now on."""
+    part = _log(hub, name, component, level=level_of(level))
+    return {"component": component, "level": level_name(part.level)}
+
+
+def _log(
+    hub: Hub, name: str, component: str, life: int = -1, after: int = 0, most: int = 0, level: int = 0
+) -> LogPart:
+    session = hub.session(name)
+    if component != logs.BROKER:
+        parse_pilot(component)
+        session[component]  # refuses one that never was
+    number = session._connection.number()
+    return logs.ask(session, FetchLog(number, name, component, life, after, most, level), timeout=ASK_S)
 
 
 # ------------------------------------------------------------ tasks

@@ -177,6 +177,31 @@ def test_a_service_tells_where_it_is(ask: Checked, session: Session) -> None:
     eventually(lambda: told() is None, "what has ended is nowhere")
 
 
+def test_log_lines_are_read_from_where_one_stands(ask: Checked, session: Session) -> None:
+    path = "/sessions/{name}/logs"
+
+    def told(query: str = "") -> Any:
+        return ask("get", path, query=f"?component=p.0{query}", name=session.name)
+
+    def say(level: str) -> Any:
+        return ask("post", path, {"component": "p.0", "level": level}, name=session.name)
+
+    first = told()
+    assert (first["component"], first["level"], first["dropped"]) == ("p.0", "INFO", 0)
+    assert any("agent of p.0" in line["text"] for line in first["lines"])
+    here = f"&life={first['life']}&after={first['lines'][-1]['no']}"
+    assert told(here)["lines"] == []
+    assert say("DEBUG") == {"component": "p.0", "level": "DEBUG"}
+    session.submit(jrm.Task("true")).wait(20)
+    news = told(here)
+    assert news["level"] == "DEBUG" and "Launch: 1 tasks" in [line["text"] for line in news["lines"]]
+    assert [line["no"] for line in told(f"{here}&max_items=1")["lines"]] == [first["lines"][-1]["no"] + 1]
+    assert told("&life=7&after=1000")["lines"][0]["no"] == 1, "of another life all is new"
+    assert say("INFO")["level"] == "INFO" == told()["level"]
+    lines = ask("get", path, name=session.name)["lines"]
+    assert any("incarnation" in line["text"] for line in lines), "of none named, the broker's"
+
+
 def test_binary_and_large_output_stay_harmless(ask: Checked, session: Session) -> None:
     task = session.submit(jrm.Shell("head -c 300000 /dev/zero; printf 'x\\0y' >&2"))
     text = session.submit(jrm.Shell("yes 'a line of text' | head -c 3000000"))
@@ -225,6 +250,13 @@ WRONG = [
     ("post", "/sessions/{s}/pilots", {"walltime": "soon"}, 400, "JRM-", "walltime"),
     ("post", "/sessions/{s}/pilots/p.7/cancel", {}, 404, "JRM-Q03", "p.7"),
     ("post", "/sessions/{s}/pilots/x/cancel", {}, 404, "JRM-Q03", "x"),
+    ("get", "/sessions/{s}/logs?component=p.7", None, 404, "JRM-Q03", "p.7"),
+    ("get", "/sessions/{s}/logs?component=x", None, 404, "JRM-Q03", "x"),
+    ("get", "/sessions/{s}/logs?life=-1", None, 400, "JRM-Q61", "life"),
+    ("get", "/sessions/{s}/logs?max_items=2001", None, 400, "JRM-Q61", "max_items"),
+    ("get", "/sessions/{s}/logs?level=DEBUG", None, 400, "JRM-Q61", "level"),
+    ("post", "/sessions/{s}/logs", {}, 400, "JRM-Q61", "level"),
+    ("post", "/sessions/{s}/logs", {"level": "LOUD"}, 400, "JRM-Q61", "level"),
     ("get", "/nowhere", None, 404, "", ""),
     ("put", "/sessions", {}, 405, "JRM-H405", ""),
 ]
