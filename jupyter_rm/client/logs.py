@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 BROKER = "broker"
 FOLLOW_S = 0.5
 PATIENT_S = 3.0
+UNNAMED_S = 5.0  # one that was not asked for by name must not hold up the others for longer
 SHOWN = 200  # lines of a cell's output
 
 
@@ -92,31 +93,32 @@ class Reader:
         out = Logs()
         for component in self._components():
             try:
-                out += self._of(component, out)
+                self._add(component, out)
             except (RequestError, LinkError):
                 if self._asked:
                     raise  # else it has gone meanwhile, or is not quite there
         out.sort(key=lambda entry: entry.at)
         return out
 
-    def _of(self, component: str, out: Logs) -> list[LogEntry]:
-        connection, found = self._session._connection, []
+    def _add(self, component: str, out: Logs) -> None:
+        """Add the lines of one component; what came before an error stands."""
+        connection = self._session._connection
         while True:
             new = component not in self._known
             life, after = self._known.get(component, (-1, 0))
             level = self._level if new else 0
             asked = FetchLog(connection.number(), self._session.name, component, life, after, MOST, level)
-            part = ask(self._session, asked, patient=bool(self._asked))
+            part = ask(self._session, asked, bool(self._asked), None if self._asked else UNNAMED_S)
             last = part.lines[-1].no if part.lines else (after if part.life == life else 0)
             self._known[component] = (part.life, last)
             out.dropped += part.dropped
-            found += [
+            out += [
                 # Written without control characters by whoever is honest; this goes to a terminal.
                 LogEntry(line.at, component, level_name(line.level), escape(line.name), escape(line.text))
                 for line in part.lines
             ]
             if len(part.lines) < MOST:
-                return found
+                return
 
 
 def ask(session: Session, asked: FetchLog, patient: bool = True, timeout: float | None = None) -> LogPart:

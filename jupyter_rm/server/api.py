@@ -137,7 +137,14 @@ class Api(ExtensionHandlerMixin, APIHandler):  # type: ignore[misc,unused-ignore
             level = self.log.info if isinstance(value, RequestError) else self.log.warning
             level("jupyter_rm: %s %s: %s [%s]", self.request.method, self.request.path, value.message, value.code)
             return
-        super().log_exception(typ, value, tb)
+        if isinstance(value, web.HTTPError):
+            super().log_exception(typ, value, tb)
+        else:
+            self.log.error("jupyter_rm: uncaught exception: %s", self._request_summary(), exc_info=(typ, value, tb))
+
+    def _request_summary(self) -> str:
+        """Return what was asked for log lines: without the query, which may hold a token."""
+        return f"{self.request.method} {self.request.path} ({self.request.remote_ip})"
 
 
 class Strict(msgspec.Struct, forbid_unknown_fields=True):

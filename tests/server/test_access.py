@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import http.client
+import logging
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -10,7 +11,10 @@ import pytest
 import websocket
 from server_kit import TOKEN, Answer, Feed, Server
 from spec_kit import OPERATIONS, example
+from tornado import web
+from tornado.httputil import HTTPHeaders, HTTPServerRequest
 
+from jupyter_rm.server.api import Api
 from jupyter_rm.server.assets import API_ROUTES
 
 METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
@@ -196,3 +200,17 @@ def test_the_token_is_not_logged(server: Server) -> None:
     server.ask("GET", f"/status?token={TOKEN}", token=None)
     server.ask("GET", f"/sessions/nix?token={TOKEN}", token=None)
     assert TOKEN not in server.said
+
+
+@pytest.mark.parametrize("error", [ZeroDivisionError("a slip of ours"), web.HTTPError(404, "nothing there")])
+def test_the_token_is_not_logged_when_a_handler_fails(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    monkeypatch.setattr(Api, "log", logging.getLogger("jrm-test-api"))
+    handler = object.__new__(Api)
+    asked = HTTPServerRequest("GET", f"/jupyter-rm/api/x?token={TOKEN}", headers=HTTPHeaders({"Host": "here"}))
+    asked.remote_ip = "127.0.0.1"
+    handler.request = asked
+    handler.log_exception(type(error), error, None)
+    assert "GET /jupyter-rm/api/x (127.0.0.1)" in caplog.text
+    assert TOKEN not in caplog.text
