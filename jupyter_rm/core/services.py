@@ -17,7 +17,16 @@ from ..model import service
 from ..model.columns import Array, Picks
 from ..model.describe import Template
 from ..model.errors import RequestError
-from ..model.facts import AttemptsEnded, CancelRequested, Fact, ServiceGiven, ServiceReady, TasksEnded, TasksStaged
+from ..model.facts import (
+    AttemptsEnded,
+    BulkSubmitted,
+    CancelRequested,
+    Fact,
+    ServiceGiven,
+    ServiceReady,
+    TasksEnded,
+    TasksStaged,
+)
 from ..model.ids import check_name, task_uid
 from ..model.ledger import CANCEL_ASKED, NOBODY, UNSERVED, BulkTable
 from ..model.messages import CancelTasks, Serving
@@ -33,6 +42,7 @@ class Services(Books):
 
     _over: frozenset[str] = frozenset()  # names of services of which an attempt has ended
     _look: bool = False  # may somebody wait for a service that has ended for good?
+    _used_by: dict[str, set[int]] | None = None  # bulks that name a service, open ones and some that were
 
     def _fact(self, fact: Fact) -> Array | None:
         taken = super()._fact(fact)
@@ -41,6 +51,9 @@ class Services(Books):
             if template.service and not self.ledger.bulks[fact.bulk].endpoint:
                 self._over |= {template.name}
             self._look |= bool(template.services)
+        elif isinstance(fact, BulkSubmitted) and self._used_by is not None:
+            for name in fact.template.services:
+                self._used_by.setdefault(name, set()).add(fact.bulk)
         return taken
 
     # ------------------------------------------------------------ what is asked
@@ -111,8 +124,15 @@ class Services(Books):
     # ------------------------------------------------------------ who uses them
 
     def _users(self, name: str) -> list[tuple[int, BulkTable]]:
-        bulks = enumerate(self.ledger.bulks)
-        return [(number, table) for number, table in bulks if name in table.form.template.services and table.open]
+        """Return the open bulks that name a service, in the order of their submission."""
+        if self._used_by is None:
+            self._used_by = {}
+            for number, table in enumerate(self.ledger.bulks):
+                for each in table.form.template.services:
+                    self._used_by.setdefault(each, set()).add(number)
+        numbers = self._used_by.get(name, set())
+        numbers -= {number for number in numbers if not self.ledger.bulks[number].open}
+        return [(number, self.ledger.bulks[number]) for number in sorted(numbers)]
 
     def _unready(self, template: Template) -> list[str]:
         """Return the services of a task that cannot be reached now."""
@@ -148,14 +168,14 @@ class Services(Books):
         if not (over or self._look):
             return
         self._look = False
-        for number, table in enumerate(self.ledger.bulks):
-            gone = [name for name in table.form.template.services if not self._alive(name)] if table.open else []
-            waiting = np.flatnonzero(table.state <= TaskState.WAITING) if gone else np.zeros(0, np.int64)
-            if len(waiting):
-                note = f"service {gone[0]!r} has ended"
-                picks = Picks.of(waiting)
-                self._end(number, picks, NOBODY, TaskState.FAILED, Cause.SERVICE_LOST, note)
-                self._settle()
+        known = (*self.ledger.services, *self.ledger.given)
+        for name in [name for name in known if not self._alive(name)]:
+            for number, table in self._users(name):
+                waiting = Picks.of(np.flatnonzero(table.state <= TaskState.WAITING))
+                if len(waiting):
+                    note = f"service {name!r} has ended"
+                    self._end(number, waiting, NOBODY, TaskState.FAILED, Cause.SERVICE_LOST, note)
+                    self._settle()
 
     def _unserve(self, number: int, table: BulkTable) -> None:
         """Let what a pilot has of this bulk end; its agent says when it has."""
