@@ -304,7 +304,8 @@ class OtherFields:
         count = self.counts["endpoints printed"] = Count()
         lines = [text for text in self._texts if text.strip() == text and text.isprintable() and passes(text)]
         script = 'printf "%s\\n" "$1"; exec sleep 1000'
-        for number, text in enumerate(lines[:12]):
+        room = sum(node.cores for node in pilot.nodes) > 1  # for a service and a task that uses it
+        for number, text in enumerate(lines[: 12 * room]):
             count.sent += 1
             made = jrm.Service(
                 "/bin/sh", ["-c", script, "sh", text], name=f"p{number}", ready="^(.*)$", pilot=pilot.uid

@@ -85,7 +85,7 @@ SAYS = {
         r"attempt 1 ended without success; attempt 2 follows: a service it uses ended",
         r"100 answers, pi is about 3\.1395",
         r"the archive is at db\.example\.org:5432",
-        r"archive +ENDED +-\n",
+        r"archive +ENDED +-",
         r"True RUNNING",
         r"ended        103 DONE, 1 CANCELED",
     ],
