@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import re
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 from ..core.holdings import Holdings
@@ -56,7 +56,7 @@ class _Service:
     files: list[_File]
     began: float
     until: float
-    next: float = field(default=0.0)
+    next: float = 0.0
 
 
 class Watcher:

@@ -291,6 +291,8 @@ class Ledger:
             accepted, mask = (fact.picks.where, None) if bool(here.all()) else (fact.picks.array()[here], here)
             self._ends(table, fact, accepted, mask)
             table.flags[accepted] |= np.uint8(LEFT)
+        if table.endpoint and table.state[0] >= TaskState.STAGING_OUT:
+            table.endpoint = ""  # its program has ended, though its files are still under way
         table.since = fact.at
         return mask
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 from session_kit import HandMade, Talk, ends, holding
 
 from jupyter_rm.model.columns import Picks
-from jupyter_rm.model.describe import Template
+from jupyter_rm.model.describe import Task, Template
 from jupyter_rm.model.effects import JobChanged
-from jupyter_rm.model.messages import Assign, CancelTasks, Ended, Submit
+from jupyter_rm.model.messages import Assign, CancelTasks, Ended, Serving, Staged, Submit
 from jupyter_rm.model.resources import Request
 from jupyter_rm.model.states import Cause, TaskState
 
@@ -78,6 +78,25 @@ def test_what_was_canceled_while_its_pilot_was_silent_is_given_up_when_it_comes_
     agent.orders()
     agent.greet(holding(bulk, [0]))
     assert [order.picks.array().tolist() for order in agent.orders() if isinstance(order, CancelTasks)] == [[0]]
+
+
+def test_a_service_whose_program_has_ended_serves_nobody_while_its_files_are_under_way() -> None:
+    talk = Talk()
+    agent = HandMade(talk, talk.pilot())
+    agent.greet()
+    files = Task("db", output_staging=["log > session:///log"]).output_staging
+    service = talk.submit(1, service=True, name="db", output_staging=files)
+    agent.started(service, [0])
+    agent.say(Serving(service, 0, 1, "n0:80"))
+    user = talk.submit(1, services=("db",))
+    agent.started(user, [0])
+    agent.orders()
+    agent.say(Staged(service, Picks.of([0]), b"\x01\x00", int(TaskState.STAGING_OUT)))
+    assert [order.bulk for order in agent.orders() if isinstance(order, CancelTasks)] == [user]
+    agent.ended(user, [0], TaskState.CANCELED, Cause.USER_CANCEL)
+    assert talk.state(user) == (1, TaskState.FAILED)
+    assert talk.session.ledger.bulks[user].cause[0] == Cause.SERVICE_LOST
+    assert talk.state(service) == (1, TaskState.STAGING_OUT)
 
 
 def test_what_is_given_back_waits_again_as_a_new_attempt() -> None:
