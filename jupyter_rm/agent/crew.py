@@ -144,6 +144,7 @@ class Worker:
         self.pid = -1
         self.flight = 0
         self.held_back = False  # asked to give back and not answered yet: nothing more is sent meanwhile
+        self.asks = 0  # times it was asked again
         self.doomed: dict[int, Ending] = {}
         self.end_by: float | None = None
         self.due: float | None = None
@@ -243,6 +244,10 @@ class Worker:
         if not self.held_back and self.ready and self.flight:
             self.held_back = True
         self.signal(signal.SIGUSR1)
+
+    def answered(self) -> None:
+        """Note that it said what it gives back."""
+        self.held_back, self.asks = False, 0
 
     def kill(self) -> None:
         """Kill the worker and all its calls started."""

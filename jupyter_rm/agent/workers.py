@@ -37,6 +37,8 @@ from .seats import CallPool, Chunk, Seat
 BATCH_BYTES = 1 << 20
 # s without news after which a worker is asked to give back what it has not begun, then looked at again.
 QUIET = (0.02, 0.25, 1.0)
+# Times a worker with nothing to do is asked for the answer it owes, QUIET[1] s apart, before another one takes its seat.
+ASKS_MOST = 8
 
 CANCELED: Ending = (TaskState.CANCELED, Cause.USER_CANCEL, "")
 
@@ -257,6 +259,8 @@ class Workers:
             worker.start(self._internal(lambda event: self._process_news(worker, event)))
         worker.seat = seat
         seat.worker = worker
+        if worker.held_back:  # it still owes an answer from before it was idle
+            worker.due = time.monotonic() + QUIET[0]
         return True
 
     def _rest(self, worker: Worker) -> None:
@@ -271,6 +275,13 @@ class Workers:
                 self._workers.remove(worker)
                 worker.dismiss()
                 return
+
+    def _let_go(self, worker: Worker, seat: Seat) -> None:
+        """Put another worker on the seat of one that has nothing to do and no longer answers."""
+        worker.seat = seat.worker = None
+        self._workers.remove(worker)
+        worker.dismiss()
+        self._serve(seat)
 
     def _process_news(self, worker: Worker, event: np.void) -> None:
         if worker.take_event(event):
@@ -340,9 +351,8 @@ class Workers:
                 if isinstance(worker.seat, Seat):
                     self._serve(worker.seat)
         now = time.monotonic()
-        for worker in self._workers:
-            if worker.due is not None and worker.due <= now:
-                self._look_after(worker, now)
+        for worker in [one for one in self._workers if one.due is not None and one.due <= now]:
+            self._look_after(worker, now)
 
     def _read(self, worker: Worker) -> None:
         for frame in worker.frames():
@@ -350,7 +360,7 @@ class Workers:
             if frame.kind == HELLO:
                 worker.greet(frame.count)
             elif not isinstance(seat, Seat):
-                worker.held_back = False  # asked while it was busy, answered when it was idle
+                worker.answered()  # asked while it was busy, answered when it was idle
             elif frame.kind == RESULTS:
                 self._results(worker, seat, frame)
             elif frame.kind == GIVEN_BACK:
@@ -419,7 +429,7 @@ class Workers:
 
     def _given_back(self, worker: Worker, seat: Seat, frame: Frame) -> None:
         back = worker.take_back(frame.count, frame.serial)
-        worker.held_back = False
+        worker.answered()
         if worker.doomed:
             hit = np.isin(back, np.array(list(worker.doomed), np.uint64))
             for token in back[hit].tolist():
@@ -449,6 +459,12 @@ class Workers:
         """See what a worker without news is doing: a long call, one that ran out of time, one that will not end."""
         seat = worker.seat
         if isinstance(seat, Seat) and worker.held_back and not worker.flight:
+            # The signal may come just before the worker waits for its input, and Python sees it only after that; or a
+            # call took the signal for itself: such a worker will never answer.
+            if worker.asks >= ASKS_MOST:
+                self._let_go(worker, seat)
+                return
+            worker.asks += 1
             worker.recall()
             worker.due = now + QUIET[1]
             return

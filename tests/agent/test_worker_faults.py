@@ -111,6 +111,30 @@ def test_an_idle_worker_that_dies_is_replaced(rig: Rig) -> None:
 # ---------------------------------------------------------------- long calls
 
 
+def test_a_worker_that_no_longer_hears_the_agent_is_let_go(rigs: Callable[..., Rig]) -> None:
+    """A call may take away the signal by which the agent asks; nothing waits for the answer for long."""
+    rig = rigs(cores=1)
+
+    def deaf(seconds: float) -> int:
+        import os
+        import signal
+        import threading
+
+        signal.signal(signal.SIGUSR1, signal.SIG_IGN)
+        print("while it writes, it is asked", flush=True)
+        threading.Event().wait(seconds)
+        return os.getpid()
+
+    first = rig.run(rig.calls(deaf, [0.3, 0.0, 0.0]))
+    alone = rig.run(rig.calls(deaf, [0.3]))
+    rig.drained()  # this worker is idle now, and owes its answer still
+    after = rig.run(rig.calls(deaf, [0.0]))
+    assert {end.state for end in first + alone + after} == {DONE}
+    pids = [pickle.loads(end.value[1:]) for end in first + alone + after]
+    assert pids[0] != pids[1] == pids[2] == pids[3] != pids[4], "workers that did not answer were kept"
+    rig.drained()
+
+
 def test_nothing_waits_behind_a_call_that_turns_out_long(rig: Rig) -> None:
     path = gate(rig)
 
