@@ -37,7 +37,7 @@ from .seats import CallPool, Chunk, Seat
 BATCH_BYTES = 1 << 20
 # s without news after which a worker is asked to give back what it has not begun, then looked at again.
 QUIET = (0.02, 0.25, 1.0)
-# Times a worker with nothing to do is asked for the answer it owes, QUIET[1] s apart, before another one takes its seat.
+# Times an idle worker is asked for the answer it owes, QUIET[1] s apart, before another one takes its seat.
 ASKS_MOST = 8
 
 CANCELED: Ending = (TaskState.CANCELED, Cause.USER_CANCEL, "")
