@@ -22,12 +22,16 @@ sys.path.insert(0, str(ROOT / "tests" / "server"))
 
 from ledger_kit import Held  # noqa: E402
 
+from jupyter_rm.batch import JobRecord, JobState  # noqa: E402
+from jupyter_rm.batch.picture import Part, SitePicture, picture  # noqa: E402
+from jupyter_rm.broker.seen import view_of  # noqa: E402
 from jupyter_rm.client.replica import Replica  # noqa: E402
 from jupyter_rm.model import facts as f  # noqa: E402
 from jupyter_rm.model.states import TaskState  # noqa: E402
 
 TASKS = int(os.environ.get("JRM_BENCH_TASKS", "1000000"))
 NODES = int(os.environ.get("JRM_BENCH_NODES", "100000"))
+LINE, SITE = 200, "slurm+ssh://me@login.example.org"
 NOTES = Path(os.environ.get("JRM_BENCH_NOTES", "/dev/null"))
 
 
@@ -40,6 +44,20 @@ class Followed(Held):
         super().__init__()
         self.replica.ledger = self.ledger
         self.changed = self.replica.changed  # type: ignore[assignment]
+        self.begun = 0  # jobs of the line that have started
+
+    def move_line(self) -> None:
+        """Let two jobs of the line begin: all others move up."""
+        self.begun += 2
+        jobs = [
+            JobRecord(str(n), JobState.RUNNING, queue="batch", user=f"user{n % 17}", start=time.time(), nodes=("n01",))
+            if n < self.begun
+            else JobRecord(str(n), JobState.QUEUED, queue="batch", user=f"user{n % 17}", priority=1e6 - n, submit=1e9)
+            for n in range(max(0, self.begun - 20), self.begun + LINE)
+        ]
+        seen = SitePicture(self.begun, {}, queue=picture(jobs, "me"), parts={"queue": Part(time.time())})
+        with self.replica.changed:
+            self.replica.sites = {SITE: view_of(SITE, "Slurm", seen)}
 
     def apply(self, fact: f.Fact) -> None:
         with self.replica.changed:
@@ -68,6 +86,7 @@ def made() -> Followed:
     """Return the session: half of the tasks done, four tenths running, the rest waiting."""
     held, rng, now = Followed(), np.random.default_rng(5), time.time()
     held.ledger.opened_at = now - 3600
+    held.move_line()
     held.pilot(nodes=NODES, cores=64)
     held.ledger.pilots[0].times = {1: now - 3590, 4: now - 3500}
     held.bulk(TASKS, "job")
@@ -102,6 +121,7 @@ def change(held: Followed, rng: Any, how: str, count: int) -> None:
         held.end(number, ended, TaskState.DONE, at=now)
         held.start(last, begun, node=nodes, at=now)
         left = 0 if len(ended) > count // 2 else count - len(ended)
+    held.move_line()
     held.tell()
 
 

@@ -42,6 +42,9 @@ def markup(picture: Picture, view: str, title: str) -> str:
     total = sum(counts.values())
     ended = sum(counts.get(name, 0) for name in ("DONE", "FAILED", "CANCELED"))
     told = f"{ended} of {total} tasks ended: {show.counts_text(counts)}" if total else "no tasks yet"
+    if "counts" not in values:  # a view that shows nothing of tasks
+        pilots = values.get("pilots", 0)
+        told = f"{pilots} pilots" if pilots != 1 else "1 pilot"
     parts = [bar(counts, told)] if total else [f"<p>{told}</p>"]
     drawn = paint.image(picture, f"{title}: {told}")
     parts += [f"<div>{drawn}</div>"] if drawn else []

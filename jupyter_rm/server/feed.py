@@ -29,7 +29,7 @@ from .start import described
 
 MOST_MESSAGE = 64 << 10  # bytes that a screen may say at once
 MOST_MISTAKES = 50
-FORMAT = 2  # of frames; pages that know another one ask to be reloaded
+FORMAT = 3  # of frames; pages that know another one ask to be reloaded
 QUEUE = 128 << 10  # bytes that wait for a slow screen
 STUCK_S = 60.0  # a line that takes no byte for so long is closed
 

@@ -8,14 +8,17 @@ values of those that changed (``cells``), whichever is shorter::
              {"mem": [5, 0, 9, "...", 10]}       the same for tenths: 10 * value is a whole number
     "cells": {"state": [[3, 1, 7], ["DONE"]]}    steps from changed row to changed row, the first from row 0; values,
                                                  or one for all of them
+             {"state": [[], ["DONE"]]}           no steps: every row
+             {"state": ["#!'", ["DONE", "FAILED"], "  !"]}
+                                                 packed: a digit a step, and a digit a row that picks its value
 
     "gone": [2, 5]                               positions before; these rows go first, then cells change
     "new": [[4, 9], [["t.0.9", "t.0.7"], ["DONE"]]]
                                                  positions in the result, rising; the columns of new rows, likewise
 
 Digits stand in :data:`DIGITS`, as many to a character as fit (``base ** n <= 93``), the first one least; base 1 needs
-none. ``add`` comes before ``cells``: what is too far from the rest is set afterwards. Knows rows only. Read next:
-:mod:`.feed`.
+none. Cells that hold no number have a digit and stay as they are. ``add`` comes before ``cells``: what is too far from
+the rest is set afterwards. Knows rows only. Read next: :mod:`.feed`.
 """
 
 from __future__ import annotations
@@ -61,11 +64,11 @@ def changes(columns: Sequence[str], old: Rows, new: Rows) -> dict[str, Any]:
             continue
         every = enumerate(zip(before, after, *kinds, strict=True))
         places = [place for place, (a, b, kind, other) in every if a != b or kind is not other]
-        plain = _set(places, after)
+        plain = _set(places, after, len(after))
         packed = _packed(before, after) if len(places) > _FEW else None
         if packed is not None:
             told, left = packed
-            rest = _set(left, after) if left else None
+            rest = _set(left, after, len(after)) if left else None
             if len(_encode(told)) + (len(_encode(rest)) if rest else 0) < len(_encode(plain)):
                 add[name] = told
                 if rest:
@@ -75,10 +78,17 @@ def changes(columns: Sequence[str], old: Rows, new: Rows) -> dict[str, Any]:
     return ({"add": add} if add else {}) | ({"cells": cells} if cells else {})
 
 
-def _set(places: list[int], column: Sequence[Any]) -> list[list[Any]]:
-    steps = [place - last for last, place in itertools.pairwise([0, *places])]
-    values = [column[place] for place in places]
-    return [steps, _short(values)]
+def _set(places: list[int], column: Sequence[Any], rows: int) -> list[Any]:
+    steps: Any = [place - last for last, place in itertools.pairwise([0, *places])] if len(places) < rows else []
+    if len(steps) > _FEW and max(steps) < len(DIGITS):
+        steps = "".join(DIGITS[step] for step in steps)
+    values = _short([column[place] for place in places])
+    if len(values) > _FEW and all(type(value) is str for value in values):
+        known = list(dict.fromkeys(values))
+        if len(known) < min(len(DIGITS), len(values) // 2):
+            picked = {value: DIGITS[place] for place, value in enumerate(known)}
+            return [steps, known, "".join(picked[value] for value in values)]
+    return [steps, values]
 
 
 def _short(values: list[Any]) -> list[Any]:
@@ -99,33 +109,45 @@ def rowwise(columns: Rows, count: int) -> list[list[Any]]:
 
 
 def _packed(before: Sequence[Any], after: Sequence[Any]) -> tuple[list[Any], list[int]] | None:
-    """Return the difference of two columns of numbers with at most one decimal, and the places that it leaves wrong."""
-    kinds = {type(value) for value in itertools.chain(before, after)}
-    if not kinds <= {int, float}:
+    """Return the difference of two columns of numbers with at most one decimal, and the places that it leaves wrong.
+
+    What is no number stays as it is: a job that runs has no place in the line.
+    """
+    both = [(a, b) for a, b in zip(before, after, strict=True) if _number(a) and _number(b)]
+    if not both:
         return None
-    scale = 10 if float in kinds else 1
-    if scale > 1 and not all(abs(value) < 1e12 for value in itertools.chain(before, after)):
+    scale = 10 if any(type(value) is float for pair in both for value in pair) else 1
+    if scale > 1 and not all(abs(value) < 1e12 for value in itertools.chain(before, after) if _number(value)):
         return None  # not finite, or too large for tenths
-    steps = [round(b * scale) - round(a * scale) for a, b in zip(before, after, strict=True)]
+    steps = [round(b * scale) - round(a * scale) for a, b in both]
     unit = math.gcd(*steps) or 1
-    steps = [step // unit for step in steps]
-    if max(map(abs, steps)) > 1 << 40:  # numbers of JavaScript are exact up to 2 ** 53
+    if max(map(abs, steps)) > unit << 40:  # numbers of JavaScript are exact up to 2 ** 53
         return None
-    count = Counter(steps)
-    size, base, low = min(_fit(count, each, len(steps)) for each in _BASES)
-    if size > _OUTLIER * len(steps):
+    count = Counter(step // unit for step in steps)
+    size, base, low = min(_fit(count, each, len(before)) for each in _BASES)
+    if size > _OUTLIER * len(before):
         return None
-    inside = [low <= step < low + base for step in steps]
-    digits = [step - low if fits else 0 for step, fits in zip(steps, inside, strict=True)]
-    wrong = [place for place, fits in enumerate(inside) if not fits]
-    told = [unit, low, base, "" if base == 1 else _text(digits, base)]
-    if scale > 1:
-        given = [_moved(a, unit * (low + digit), scale) for a, digit in zip(before, digits, strict=True)]
-        # Halves of a tenth are rounded differently by others.
-        exact = [_moved(a, 0, scale) == a for a in before]
-        every = enumerate(zip(given, after, exact, strict=True))
-        return [*told, scale], [at for at, (a, b, sure) in every if not sure or a != b or type(a) is not type(b)]
-    return told, wrong
+    digits = [
+        min(max((round(b * scale) - round(a * scale)) // unit - low, 0), base - 1) if _number(a) and _number(b) else 0
+        for a, b in zip(before, after, strict=True)
+    ]
+    told = [unit, low, base, "" if base == 1 else _text(digits, base), *([scale] if scale > 1 else [])]
+    given = [_added(a, unit * (low + digit), scale) for a, digit in zip(before, digits, strict=True)]
+    # Halves of a tenth are rounded differently by others.
+    sure = [scale == 1 or not _number(a) or _moved(a, 0, scale) == a for a in before]
+    every = enumerate(zip(given, after, sure, strict=True))
+    return told, [at for at, (a, b, exact) in every if not exact or a != b or type(a) is not type(b)]
+
+
+def _number(value: Any) -> bool:
+    return type(value) is int or type(value) is float
+
+
+def _added(value: Any, step: int, scale: int) -> Any:
+    """Return what becomes of a cell to which a difference is added."""
+    if not _number(value):
+        return value
+    return _moved(value, step, scale) if scale > 1 else value + step
 
 
 def _moved(value: float, step: int, scale: int) -> float:
@@ -171,10 +193,11 @@ def changed(columns: Sequence[str], rows: Rows, part: Mapping[str, Any]) -> list
         column = where[name]
         for number, row in enumerate(made):
             digit = 0 if base == 1 else DIGITS.index(text[number // room]) // base ** (number % room) % base
-            step = unit * (low + digit)
-            row[column] = _moved(row[column], step, decimals[0]) if decimals else row[column] + step
-    for name, (steps, values) in part.get("cells", {}).items():
+            row[column] = _added(row[column], unit * (low + digit), decimals[0] if decimals else 1)
+    for name, (steps, values, *picked) in part.get("cells", {}).items():
         column = where[name]
-        for at, place in enumerate(itertools.accumulate(steps)):
-            made[place][column] = values[at if len(values) > 1 else 0]
+        taken = map(DIGITS.index, steps) if isinstance(steps, str) else steps
+        for at, place in enumerate(itertools.accumulate(taken) if steps else range(len(made))):
+            which = DIGITS.index(picked[0][at]) if picked else at if len(values) > 1 else 0
+            made[place][column] = values[which]
     return made

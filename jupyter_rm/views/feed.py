@@ -14,6 +14,8 @@ A frame of a view is JSON::
                        "rows": [rows that changed in most cells], "new": [positions, columns]}}}
     {"kind": "same",     "seq": 1, "cursor": "..."}
 
+What a delta has nothing of is left out, and of the head all that names the subscription but its ``id``.
+
 The first cell of a row is its key. ``cursor`` names a picture: a screen that comes back with the cursor of what it
 still shows is told "same" when nothing changed. A screen that misses a number asks for a snapshot. Changes of cells
 and new rows are told column by column, see :mod:`.cells`.
@@ -21,6 +23,7 @@ and new rows are told column by column, see :mod:`.cells`.
 
 from __future__ import annotations
 
+import base64
 import bisect
 import hashlib
 import itertools
@@ -34,6 +37,7 @@ from .pictures import Picture, Table
 # A delta larger than this share of the whole is sent as a snapshot.
 _WORTH = 0.8
 _FEW = 4  # changed rows of which it is worth to look whether they are shorter whole
+_FIXED = ("view", "session")  # of the head: a screen knows them from the first frame
 _encoder = msgspec.json.Encoder()
 
 
@@ -67,7 +71,7 @@ class Cutter:
             head: further fields of the frame. known: the cursor a screen came back with.
         """
         body = _encoder.encode(_sent(picture))
-        cursor = hashlib.blake2b(body, digest_size=9).hexdigest()
+        cursor = named(body)
         shown, self._shown = self._shown, picture
         if shown is None and known == cursor:
             self.seq, self.cursor = self.seq + 1, cursor
@@ -75,25 +79,28 @@ class Cutter:
         if shown is not None and cursor == self.cursor:
             return None
         self.seq, self.cursor = self.seq + 1, cursor
-        numbered = head | {"kind": "delta", "seq": self.seq, "cursor": cursor}
+        numbered = {"seq": self.seq, "cursor": cursor}
         if shown is not None and shown.tables.keys() == picture.tables.keys():
-            frame = _encoder.encode(numbered | delta(shown, picture))
+            brief = {name: value for name, value in head.items() if name not in _FIXED}
+            frame = _encoder.encode(brief | {"kind": "delta"} | numbered | delta(shown, picture))
             if len(frame) < _WORTH * len(body):
                 return frame
         # The body is encoded already: put the head before it.
-        return _encoder.encode(numbered | {"kind": "snapshot"})[:-1] + b"," + body[1:]
+        return _encoder.encode(head | {"kind": "snapshot"} | numbered)[:-1] + b"," + body[1:]
+
+
+def named(body: bytes) -> str:
+    """Return the name of an encoded picture: eight characters, two pictures of one name in some 10 ** 14."""
+    return base64.urlsafe_b64encode(hashlib.blake2b(body, digest_size=6).digest()).decode()
 
 
 def delta(old: Picture, new: Picture) -> dict[str, Any]:
     """Return what changed from ``old`` to ``new``, which have the same tables."""
-    changed: dict[str, Any] = {
-        "values": {name: value for name, value in new.values.items() if old.values.get(name, delta) != value}
-    }
+    values = {name: value for name, value in new.values.items() if old.values.get(name, delta) != value}
     dropped = [name for name in old.values if name not in new.values]
-    if dropped:
-        changed["dropped"] = dropped
-    parts = {name: part for name in new.tables if (part := _table(old.tables[name], new.tables[name]))}
-    return changed | ({"tables": parts} if parts else {})
+    tables = {name: part for name in new.tables if (part := _table(old.tables[name], new.tables[name]))}
+    every = {"values": values, "dropped": dropped, "tables": tables}
+    return {name: part for name, part in every.items() if part}
 
 
 def _table(old: Table, new: Table) -> dict[str, Any]:
@@ -151,7 +158,7 @@ def patch(shown: dict[str, Any], frame: dict[str, Any]) -> dict[str, Any]:
         return shown
     if frame["kind"] == "snapshot":
         return {"values": frame["values"], "tables": frame["tables"]}
-    values = {k: v for k, v in shown["values"].items() if k not in frame.get("dropped", ())} | frame["values"]
+    values = {k: v for k, v in shown["values"].items() if k not in frame.get("dropped", ())} | frame.get("values", {})
     result = dict(shown["tables"])
     for name, part in frame.get("tables", {}).items():
         gone = set(part.get("gone", ()))

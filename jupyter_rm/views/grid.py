@@ -6,6 +6,7 @@ Knows sizes only. Read next: :mod:`.nodes`.
 from __future__ import annotations
 
 import math
+from collections import Counter
 from typing import Any
 
 UNITS = 1000
@@ -55,8 +56,12 @@ def cells(
 
 def legend(meanings: list[tuple[str, str, str]], width: int) -> list[list[Any]]:
     """Return rows of :data:`LEGEND_COLUMNS`: a small square and a text each, side by side, in 1/1000 of the width."""
-    rows, x = [], 8.0
-    for key, hatch, text in meanings:
-        rows.append([key, round(1000 * x / width, 1), round(1000 * (x + 11) / width, 1), key, hatch or " ", text])
+    rows: list[list[Any]] = []
+    known: Counter[str] = Counter()
+    x = 8.0
+    for color, hatch, text in meanings:
+        known[color] += 1
+        key = color if known[color] == 1 else f"{color} {known[color]}"  # many users share a colour; a key occurs once
+        rows.append([key, round(1000 * x / width, 1), round(1000 * (x + 11) / width, 1), color, hatch or " ", text])
         x += 11 + 6.6 * len(text) + 18
     return rows

@@ -26,11 +26,14 @@ PLACE_COLUMNS = (
     *("key", "title", "jobs", "others", "nodes", "up", "free", "mixed", "busy", "drained", "down", "unknown"),
     *("heard_queue", "heard_nodes", "number", "failure", "source"),
 )
-LINE_COLUMNS = ("key", "x", "x1", "y", "y1", "color", "hatch", "lit", "state", "uid", "text")
+LINE_COLUMNS = ("key", "x", "x1", "y", "y1", "color", "hatch", "lit", "state", "uid", "place", "first", "last", "note")
 ROW_COLUMNS = ("key", "y", "label")
 TOLD_COLUMNS = ("key", "x", "y", "text", "ink")
 MOST_ROWS, MOST_JOBS = 6, 1000
 _NOTE_PX = 110  # so much room a text above a mark takes
+# Widths of marks, in tenths exactly: when jobs leave the line all others move by the same, and when it becomes a little
+# longer or shorter none does. At least two thirds of the figure are used.
+_WIDTHS = (50, 40, 30, 25, 20, 16, 12, 10, 8, 6, 5, 4, 3.2, 2.5, 2, 1.6, 1.2, 1, 0.8, 0.6, 0.5, 0.4)
 _NODES = (("busy", "BUSY"), ("mixed", "PARTLY"), ("free", "IDLE"), ("drained", "DRAINED"), ("down", "DOWN"))
 
 
@@ -138,8 +141,9 @@ class Lines:
         buckets: dict[int, list[SiteJob]] = {}
         for job in jobs:
             buckets.setdefault((job.position - 1) // size, []).append(job)
-        wide = UNITS / max(20, -(-length // size))
-        gap = 0.12 * wide
+        count = -(-length // size)
+        wide = next((width for width in _WIDTHS if width * count <= UNITS), UNITS / count)
+        gap = max(0.1, round(0.06 * wide, 1))
         marks: list[list[Any]] = []
         notes: list[tuple[str, float, str]] = []
         for number, some in sorted(buckets.items()):
@@ -149,11 +153,11 @@ class Lines:
             most = first.user if own else Counter(job.user for job in some).most_common(1)[0][0]
             uid = self.uid(name, first) if len(some) == 1 or own else ""
             lit = int(any(self.uid(name, job) == self.select for job in some))
-            x, x1 = round(number * wide + gap / 2, 2), round((number + 1) * wide - gap / 2, 2)
+            x, x1 = _tenth(number * wide + gap), _tenth((number + 1) * wide - gap)
             state = "QUEUED" if own else "OTHERS"
-            marks.append(
-                [f"{name} {queue} {number}", x, x1, *y, colors[most], " ", lit, state, uid, _told(some, queue)]
-            )
+            # A job keeps its mark, which moves; where several share one it is the mark that stays.
+            key = f"{name} {first.id}" if size == 1 else f"{name} {queue} {number}"
+            marks.append([key, x, x1, *y, colors[most], " ", lit, state, uid, *_told(some, queue)])
             if uid.startswith("p.") and (not notes or x - notes[-1][1] > _NOTE_PX * UNITS / width):
                 # At the right edge there is no room for it further to the right.
                 notes.append((uid, round(min(x, UNITS - _NOTE_PX * UNITS / width), 1), f"{uid} place {first.position}"))
@@ -178,14 +182,23 @@ def _lengths(view: SiteView) -> dict[str, int]:
     return dict(Counter(job.queue for job in view.jobs if job.position))
 
 
-def _told(jobs: Sequence[SiteJob], queue: str) -> str:
+def _told(jobs: Sequence[SiteJob], queue: str) -> tuple[int | None, int | None, int | None, str]:
+    """Return what is said of a mark: its place, or its first and last one, and what does not change with them."""
     first, last = jobs[0], jobs[-1]
     if len(jobs) == 1:
         why = f": {first.reason}" if first.reason else ""
-        return line(f"place {first.position} in {queue}, job {first.id} of {first.user}{why}", 200)
-    who = Counter(job.user for job in jobs).most_common(4)
-    names = ", ".join(f"{count} of {user}" for user, count in who)
-    return line(f"places {first.position} to {last.position} in {queue}: {names}", 200)
+        return first.position, None, None, line(f"job {first.id} of {first.user} in {queue}{why}", 200)
+    ((most, count),) = Counter(job.user for job in jobs).most_common(1)
+    # Who they all are stands in the list below; here it would be told anew of all marks whenever a job starts.
+    others = f"most of {most}" if 2 * count > len(jobs) else f"{most} and others"
+    who = f"all of {most}" if count == len(jobs) else others
+    return None, first.position, last.position, line(f"in {queue}, {who}", 200)
+
+
+def _tenth(value: float) -> float:
+    """Return a number with one decimal, a whole one without: differences of such columns are told in few bytes."""
+    rounded = round(value, 1)
+    return int(rounded) if rounded == int(rounded) else rounded
 
 
 def node_states(view: SiteView) -> dict[str, int]:
@@ -209,7 +222,8 @@ def _machines(name: str, view: SiteView, y: tuple[float, float]) -> list[list[An
             x1 = x + UNITS * count / total
             text = f"{count:,} of {total:,} nodes {state}"
             key = f"{name} nodes {state}"
-            marks.append([key, round(x, 1), round(x1, 1), *y, mark, MARKS[mark].hatch or " ", 0, mark, "", text])
+            places = (None, None, None)
+            marks.append([key, _tenth(x), _tenth(x1), *y, mark, MARKS[mark].hatch or " ", 0, mark, "", *places, text])
             x = x1
     return marks
 

@@ -55,6 +55,7 @@ def queue(source: Source, words: Words, window: Window, now: float) -> Picture:
     with source.changed:
         ledger = source.ledger
         values = head(ledger)
+        del values["counts"]  # nothing of tasks is shown: what changes among them is not sent
         rows = sorted(ledger.pilots, key=lambda row: (row.state.final, -row.number))[:most]
         alive = any(not row.state.final for row in ledger.pilots)
         away = any(not row.state.final and "://" in row.spec.site for row in ledger.pilots)

@@ -25,6 +25,13 @@ SAID: dict[str, dict[str, Parts]] = {
             (("note",), "{note}"),
         )
     },
+    "line": {
+        "text": (
+            (("place",), "place {place}"),
+            (("first",), "places {first} to {last}"),
+            (("note",), "{note}"),
+        )
+    },
     "shares": {"text": ((("uid",), "{uid}"), (("amount",), "{amount} {unit}"), (("tasks",), "{tasks} tasks run"))},
 }
 _NAME = re.compile(r"\{(\w+)\}")

@@ -61,8 +61,16 @@ def run(program: str, bundle: Path, given: Any) -> Any:
 
 
 def table(order: list[str], rows: dict[str, int]) -> Table:
-    made = [[key, rows[key], "odd" if rows[key] % 2 else None, 1.5, rows[key] / 2] for key in order]
-    return Table(("key", "n", "parity", "all", "half"), made)
+    made = [
+        [key, n, "odd" if n % 2 else None, 1.5, n / 2, f"c{n % 7}", place(key, n)]
+        for key, n in ((key, rows[key]) for key in order)
+    ]
+    return Table(("key", "n", "parity", "all", "half", "color", "place"), made)
+
+
+def place(key: str, number: int) -> int | None:
+    """Return what is a number in most rows, as a place in a line is."""
+    return number if len(key) % 3 else None
 
 
 @pytest.mark.parametrize("page", ["static/view.js", "pages/view.js"])
@@ -76,7 +84,7 @@ def test_the_page_shows_what_the_server_means(page: str, tmp_path: Path) -> None
         for key in chance.sample(keys, min(len(keys), chance.randrange(4))):
             del rows[key]
         rows |= {f"n{step}.{n}": step for n in range(chance.randrange(4))}
-        for key in chance.sample(list(rows), min(len(rows), 3)):
+        for key in chance.sample(list(rows), min(len(rows), 3) if step % 10 != 3 else 0):
             rows[key] += 1
         if step % 4 == 0:
             # A little in nearly all rows, as in a map of which one task in a hundred changed; one far off now and then.
@@ -84,6 +92,8 @@ def test_the_page_shows_what_the_server_means(page: str, tmp_path: Path) -> None
             for key in rows:
                 rows[key] += (3 if step % 8 else 1) * (chance.randrange(width) - width // 3)
             rows[chance.choice(list(rows))] += 12345 * (step % 3)
+        elif step % 10 == 3:
+            rows = {key: number - 700 for key, number in rows.items()}  # all alike, as places in a line
         order = list(rows)
         if chance.random() < 0.3:
             # A few change their places, as in a sorted table.
@@ -100,6 +110,10 @@ def test_the_page_shows_what_the_server_means(page: str, tmp_path: Path) -> None
     told = [part for frame in frames for part in frame.get("tables", {}).values() if frame["kind"] == "delta"]
     assert {each["n"][2] for part in told if (each := part.get("add"))} >= {1, 4, 9, 93}, "all ways of packing"
     assert sum("cells" in part for part in told) > 50
+    cells = [each for part in told for each in part.get("cells", {}).values()]
+    assert {len(each) for each in cells} == {2, 3} and {type(each[0]) for each in cells} == {str, list}
+    assert any(not each[0] for each in cells), "all rows at once"
+    assert any("place" in part.get("add", {}) for part in told)
     # By its name Node takes it for a module, whatever stands around it.
     bundle = tmp_path / "view.mjs"
     shutil.copy(ROOT / "jupyter_rm" / "notebook" / page, bundle)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import random
 from typing import Any
@@ -14,7 +13,7 @@ from hypothesis import strategies as st
 from ledger_kit import BEGIN, WORDS, Held
 
 from jupyter_rm.model.states import TaskState
-from jupyter_rm.views import pictures, tables
+from jupyter_rm.views import feed, pictures, tables
 from jupyter_rm.views.feed import Cutter, patch
 from jupyter_rm.views.pictures import Picture, Table
 
@@ -38,7 +37,7 @@ def shows(picture: Picture) -> dict[str, Any]:
 
 def named(screen: dict[str, Any]) -> str:
     """Return the name of what a screen shows, found out on its side."""
-    return hashlib.blake2b(msgspec.json.encode(screen), digest_size=9).hexdigest()
+    return feed.named(msgspec.json.encode(screen))
 
 
 @given(st.lists(PICTURES, min_size=1, max_size=8))
@@ -130,6 +129,35 @@ def test_after_a_missed_frame_all_of_it_comes() -> None:
     assert cutter.cut(picture, {}) is None, "nothing changed, nothing is sent"
     cutter.forget()
     assert json.loads(cutter.cut(picture, {}) or b"")["kind"] == "snapshot"
+
+
+def test_a_change_names_its_subscription_and_what_changed_and_nothing_else() -> None:
+    cutter, head = Cutter(), {"id": "v", "view": "queue", "session": "study", "at": 1795316466.123}
+    table = Table(["k", "v"], [[n, "x"] for n in range(60)])
+    first = json.loads(cutter.cut(Picture({"a": 1}, {"t": table}), head) or b"")
+    assert (first["view"], first["session"]) == ("queue", "study")
+    body = cutter.cut(Picture({"a": 2}, {"t": table}), head) or b""
+    assert json.loads(body).keys() == {"id", "at", "kind", "seq", "cursor", "values"}
+    assert len(body) - len('"values":{"a":2}') < 80, "what stands around a change"
+
+
+def test_cells_of_few_values_are_told_by_a_digit_each() -> None:
+    chance = random.Random(3)
+    names = [f"user {n}" for n in range(7)]
+    rows = [[key, key if key % 5 else None, "c0"] for key in range(120)]
+    cutter = Cutter()
+    screen = patch({}, json.loads(cutter.cut(Picture({}, {"t": Table(["k", "n", "c"], rows)}), {}) or b""))
+    told: list[dict[str, Any]] = []
+    for _ in range(20):
+        # As in a line of jobs: all move up by one, those that have no place have none, and colours are mixed anew.
+        rows = [[key, place and place - 1, chance.choice(names)] for key, place, _ in rows]
+        picture = Picture({}, {"t": Table(["k", "n", "c"], rows)})
+        frame = json.loads(cutter.cut(picture, {}) or b"")
+        screen = patch(screen, frame)
+        assert screen == shows(picture)
+        told.append(frame["tables"]["t"])
+    assert all(part["add"]["n"] == [1, -1, 1, ""] for part in told[:1]) and all("n" in part["add"] for part in told)
+    assert all(len(part["cells"]["c"]) == 3 and len(msgspec.json.encode(part["cells"]["c"])) < 400 for part in told)
 
 
 def test_a_table_that_scrolls_sends_the_new_rows_only() -> None:

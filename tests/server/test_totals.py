@@ -103,8 +103,9 @@ def test_totals_of_ten_thousand_tasks_are_those_of_the_journal(server: Server) -
     canceled.cancel()
     canceled.wait(60)
     wanted = {"DONE": TASKS, "CANCELED": 100}
-    for view in VIEWS:
+    for view in set(VIEWS) - {"queue"}:  # shows pilots, and nothing of tasks
         feed.until(lambda view=view: feed.values(view)["counts"] == wanted, f"the end in {view}", 60)  # type: ignore[misc]
+    assert "counts" not in feed.values("queue")
     took = time.monotonic() - begun
     updates = [
         (frame["id"], size) for frame, size in zip(feed.frames[count:], feed.sizes[count:], strict=True)

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 from ledger_kit import BEGIN, WORDS, Held
+from test_lines import runs, show, waits, world
 
 from jupyter_rm.model import facts as f
 from jupyter_rm.model.describe import Template
@@ -17,6 +18,7 @@ from jupyter_rm.model.resources import Request
 from jupyter_rm.model.states import TaskState
 from jupyter_rm.views import catalog
 from jupyter_rm.views.feed import Cutter, patch
+from jupyter_rm.views.queue import FEW_JOBS
 from jupyter_rm.views.windows import Window
 
 TASKS, NODES = 200_000, 20_000
@@ -90,6 +92,11 @@ def test_one_task_in_a_hundred_is_five_percent_at_most(
         cutter, screen = cutters[name]
         picture = catalog.picture(view, held, WORDS, Window(**window), now)
         body = cutter.cut(picture, {"id": "v"})
+        if view == "queue":
+            # It shows pilots and jobs; that time has gone on is told every few seconds, in what a bar has grown.
+            assert body is None or set(json.loads(body)["tables"]) == {"bars"}, body
+            told[name] = round(100 * len(body or b"") / whole[name], 2)
+            continue
         assert body is not None, f"{name}: nothing has changed"
         screen = patch(screen, json.loads(body))
         cutters[name] = cutter, screen
@@ -99,6 +106,28 @@ def test_one_task_in_a_hundred_is_five_percent_at_most(
     print(f"\n{how}: percent of the whole: {told}; bytes of the whole: {whole}")
     assert all(share <= 5.0 for name, share in told.items() if whole[name] > SMALL), told
     assert {"racks", "nodes", "timeline"} <= {name for name, size in whole.items() if size > 50_000}, whole
+
+
+@pytest.mark.parametrize("length", [100, 200, 450, 2000])
+def test_one_job_in_a_hundred_that_starts_is_five_percent_at_most(length: int) -> None:
+    """Everybody behind them moves up, in the list and in the drawn line; a pilot of one's own stands among them."""
+    cutter, told, screen = Cutter(), list[int](), dict[str, Any]()
+    many = min(length, FEW_JOBS) // 100  # of those that are listed
+    for begun in (range(0), range(many), {*range(many), *range(20, 20 + many)}, range(0, 3 * many, 2)):
+        jobs = [
+            runs(n, f"user{n % 17}", f"n{n % 8 + 1:02d}") if n in begun
+            else waits(n, f"user{n % 17}", 10_000 - n, reason_text="waits for nodes")
+            for n in range(length)
+        ]  # fmt: skip
+        jobs.append(waits(900_000, "me", 10_000 - 45.5, reason_text="waits for nodes"))
+        body = cutter.cut(show(world(jobs)), {"id": "v"})
+        assert body is not None
+        told.append(len(body))
+        screen = patch(screen, json.loads(body))
+    made = show(world(jobs))
+    assert all(screen["tables"][name]["rows"] == table.rows for name, table in made.tables.items())
+    print(f"\n{length} jobs: {told[0]} bytes, then {[round(100 * size / told[0], 2) for size in told[1:]]} %")
+    assert max(told[1:]) <= 0.05 * told[0], told
 
 
 _seconds = itertools.count()

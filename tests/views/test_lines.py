@@ -14,6 +14,7 @@ from jupyter_rm.model.states import PilotState
 from jupyter_rm.views import catalog
 from jupyter_rm.views.people import MINE, hue, job_key
 from jupyter_rm.views.pictures import Picture
+from jupyter_rm.views.said import SAID, text
 from jupyter_rm.views.windows import Window
 
 SITE = "slurm+ssh://me@login.example.org"
@@ -87,6 +88,7 @@ def test_the_line_is_drawn_with_oneself_lit_up_and_named() -> None:
     assert [mark["x"] for mark in marks] == sorted(mark["x"] for mark in marks)
     assert [mark["uid"] for mark in marks if mark["lit"]] == ["p.0"]
     assert [note["text"] for note in records(made, "line_notes")] == ["p.0 place 3"]
+    assert text(SAID["line"]["text"], marks[2]) == "place 3, job 900 of me in batch: waits for nodes"
     parts = {mark["color"]: mark["x1"] - mark["x"] for mark in records(made, "line") if mark["key"].startswith(SITE)}
     assert parts["DOWN"] == parts["DRAINED"] == 125 and parts["IDLE"] == 500
     assert {"you", "bob", "eve", "nodes down"} <= {row["text"] for row in records(made, "legend")}
@@ -98,7 +100,8 @@ def test_a_long_line_is_drawn_with_no_more_marks_than_pixels_and_oneself_never_l
     made = show(world(many), width=300, rows=50)
     marks = [mark for mark in records(made, "line") if mark["state"] in ("QUEUED", "OTHERS")]
     assert len(marks) <= 100 and marks[-1]["uid"] == "p.0" and marks[-1]["color"] == MINE
-    assert "places 1 to 5" in marks[0]["text"]
+    assert text(SAID["line"]["text"], marks[0]) == "places 1 to 5, in batch, user1 and others"
+    assert text(SAID["line"]["text"], marks[-1]) == "places 446 to 450, in batch, user5 and others"
     (note,) = records(made, "line_notes")
     assert note["text"] == "p.0 place 450" and note["x"] < 700, "there is room for it"
     jobs = records(made, "jobs")

@@ -32,16 +32,15 @@ function changeCells(columns, rows, part) {
     rows.forEach((row, n) => {
       const packed = base > 1 ? DIGITS.indexOf(text[Math.floor(n / room)]) : 0;
       const more = unit * (low + Math.floor(packed / base ** (n % room)) % base);
-      row[c] = scale ? (Math.round(row[c] * scale) + more) / scale : row[c] + more;
+      if (typeof row[c] === "number") row[c] = scale ? (Math.round(row[c] * scale) + more) / scale : row[c] + more;
     });
   }
-  for (const [name, [steps, values]] of Object.entries(part.cells || {})) {
+  for (const [name, [steps, values, picked]] of Object.entries(part.cells || {})) {
     const c = columns.indexOf(name);
-    let place = 0;
-    steps.forEach((step, n) => {
-      place += step;
-      rows[place][c] = values[values.length > 1 ? n : 0];
-    });
+    for (let n = 0, place = 0; n < (steps.length || rows.length); n++) {
+      place = !steps.length ? n : place + (typeof steps === "string" ? DIGITS.indexOf(steps[n]) : steps[n]);
+      rows[place][c] = values[picked ? DIGITS.indexOf(picked[n]) : values.length > 1 ? n : 0];
+    }
   }
 }
 

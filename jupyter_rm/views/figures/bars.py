@@ -11,6 +11,7 @@ from ..grid import LEGEND_COLUMNS
 from ..lines import LINE_COLUMNS, ROW_COLUMNS, TOLD_COLUMNS
 from ..palette import Palette
 from ..queue import NOTE_COLUMNS, SPARK_COLUMNS
+from ..said import SAID
 from ..timeline import BAR_COLUMNS, LANE_COLUMNS, MARK_COLUMNS
 from .style import FONT, Sources, explain, hatched, hover, mapper, models, only, plot, texts
 
@@ -66,7 +67,7 @@ def others(palette: Palette, sources: Sources) -> Any:
     names, made = lanes(palette, sources.of("line_rows", ROW_COLUMNS), "line", 190, times=False)
     made.xaxis.visible = False
     made.xgrid.visible = False
-    drawn = bars(made, palette, sources.of("line", LINE_COLUMNS))
+    drawn = bars(made, palette, sources.of("line", (*LINE_COLUMNS, *SAID["line"])))
     notes = sources.of("line_notes", TOLD_COLUMNS)
     texts(made, palette, notes, x="x", y="y", text="text", text_baseline="middle", text_align="left")
     hover(made, [drawn], [("", "@text"), ("", "@uid")])

@@ -3,10 +3,10 @@
 
 import type { Cell } from './picture';
 
-/** Unit, lowest, base, digits, scale: value += unit * (lowest + digit) / scale, for every row. */
+/** Unit, lowest, base, digits, scale: value += unit * (lowest + digit) / scale, for every row that holds a number. */
 type Added = [number, number, number, string, number?];
-/** Steps from changed row to changed row; new values, or one for all of them. */
-type Told = [number[], Cell[]];
+/** Steps from changed row to changed row, none: all rows; new values, or one for all of them, or those that digits pick. */
+type Told = [number[] | string, Cell[], string?];
 
 export interface CellPart {
   add?: Record<string, Added>;
@@ -35,11 +35,11 @@ export function changed(columns: readonly string[], rows: Rows, part: CellPart):
   const made: (readonly Cell[])[] = [...rows];
   const mine = new Set<number>();
   // Rows are shared with the picture before: one that changes is copied first.
-  const set = (place: number, column: number, value: (old: Cell) => Cell): void => {
+  const set = (place: number, column: number, value: Cell): void => {
     const row = made[place];
     if (!row) throw new Error(`a change of row ${place} of ${rows.length}`);
     const next = mine.has(place) ? (row as Cell[]) : [...row];
-    next[column] = value(row[column] as Cell);
+    next[column] = value;
     made[place] = next;
     mine.add(place);
   };
@@ -59,16 +59,20 @@ export function changed(columns: readonly string[], rows: Rows, part: CellPart):
         digit = Math.floor(packed / base ** (place % room)) % base;
       }
       const more = unit * (low + digit);
-      if (more) set(place, column, old => (scale ? (Math.round((old as number) * scale) + more) / scale : (old as number) + more));
+      const old = made[place]?.[column];
+      if (more && typeof old === 'number') set(place, column, scale ? (Math.round(old * scale) + more) / scale : old + more);
     }
   }
-  for (const [name, [steps, values]] of Object.entries(part.cells ?? {})) {
+  const digit = (text: string, at: number): number => DIGITS.indexOf(text.charAt(at) || '"');
+  for (const [name, [steps, values, picked]] of Object.entries(part.cells ?? {})) {
     const column = where(name);
-    let place = 0;
-    steps.forEach((step, at) => {
-      place += step;
-      set(place, column, () => (values.length > 1 ? values[at] : values[0]) as Cell);
-    });
+    const count = steps.length || rows.length;
+    for (let at = 0, place = 0; at < count; at++) {
+      place = !steps.length ? at : place + (typeof steps === 'string' ? digit(steps, at) : (steps[at] as number));
+      const which = picked ? digit(picked, at) : values.length > 1 ? at : 0;
+      if (which < 0 || which >= values.length) throw new Error(`a change of ${name} that ends too early`);
+      set(place, column, values[which] as Cell);
+    }
   }
   return made;
 }

@@ -9,7 +9,7 @@ const FIRST_S = 0.3;
 const LAST_S = 8;
 const SILENT_S = 45;
 const ANSWER_S = 15;
-const FORMAT = 2; // of frames, as jupyter_rm/server/feed.py says
+const FORMAT = 3; // of frames, as jupyter_rm/server/feed.py says
 
 /** What a view of the feed looks like at this moment. */
 export interface Shown {
