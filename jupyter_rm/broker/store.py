@@ -7,6 +7,7 @@ payloads on restart by the same fold that runs live. Knows no socket and decides
 
 from __future__ import annotations
 
+from array import array
 from collections.abc import Callable, Iterator
 
 import msgspec
@@ -35,8 +36,8 @@ class Store:
     def __init__(self, journal: Journal) -> None:
         self.journal = journal
         self.tips: dict[str, int] = {}  # session -> number of its last fact
-        self._rows: dict[tuple[str, int], list[int]] = {}  # (session, bulk) -> rows about it
-        self._values: dict[tuple[str, int], list[int]] = {}
+        # session -> per bulk the rows about it; a row with values is negative. Of most bulks there are four.
+        self._rows: dict[str, list[array[int]]] = {}
 
     def recover(self, machine: BrokerMachine, tell: Callable[[float], None]) -> int:
         """Adopt all sessions of the journal; return how many facts were folded.
@@ -107,9 +108,15 @@ class Store:
         self.tips[key] = number
         bulk = getattr(fact, "bulk", None)
         if bulk is not None:
-            self._rows.setdefault((key, bulk), []).append(number)
-            if isinstance(fact, TasksEnded) and fact.ends.values is not None:
-                self._values.setdefault((key, bulk), []).append(number)
+            rows = self._rows.setdefault(key, [])
+            while len(rows) <= bulk:
+                rows.append(array("q"))
+            valued = isinstance(fact, TasksEnded) and fact.ends.values is not None
+            rows[bulk].append(-number if valued else number)
+
+    def _rows_of(self, key: str, bulk: int) -> array[int] | tuple[()]:
+        rows = self._rows.get(key, [])
+        return rows[bulk] if bulk < len(rows) else ()
 
     def facts(self, key: str, after: int) -> Iterator[bytes]:
         """Return the journal form of a session's facts after row ``after``."""
@@ -120,8 +127,8 @@ class Store:
     def story(self, key: str, bulk: int, index: int) -> list[tuple[int, float, bytes]]:
         """Return (number, wall time, body) of all facts that concern one task."""
         out = []
-        for number in self._rows.get((key, bulk), ()):
-            for row in self.journal.read(after=number - 1, limit=1):
+        for number in self._rows_of(key, bulk):
+            for row in self.journal.read(after=abs(number) - 1, limit=1):
                 fact = facts_of.decode(row.body)
                 picks = getattr(fact, "picks", None)
                 if picks is None or index in picks:
@@ -132,8 +139,8 @@ class Store:
         """Return (picks, values) of the wanted tasks that have one."""
         found: dict[int, bytes] = {}
         asked = set(wanted.array().tolist())
-        for number in self._values.get((key, bulk), ()):
-            for row in self.journal.read(after=number - 1, limit=1):
+        for number in self._rows_of(key, bulk):
+            for row in self.journal.read(after=-number - 1, limit=1) if number < 0 else ():
                 fact = facts_of.decode(row.body)
                 assert isinstance(fact, TasksEnded)
                 assert fact.ends.values is not None

@@ -142,7 +142,7 @@ def stuck(replica: Replica) -> str:
         pilots = [row for row in ledger.pilots if not row.spec.script]
         if not pilots or any(not row.state.final for row in pilots):
             return ""
-        if not any(table.open for table in ledger.bulks):
+        if not ledger.unfinished:
             return ""
         last = pilots[-1]
         why = f": {last.reason}" if last.reason else ""

@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any, overload
 
 import numpy as np
 
+from ..model.bulktable import STATES
 from ..model.columns import Array, Picks
 from ..model.errors import RequestError, TaskError
-from ..model.ledger import STATES
 from ..model.messages import FetchValues
 from ..model.states import TaskState
 from ..wire.values import RAISED

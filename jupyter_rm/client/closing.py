@@ -44,7 +44,7 @@ class Cleaned:
 def close(session: Session, cleanup: bool, force: bool) -> Cleaned | None:
     """End a session; see :meth:`Session.close`."""
     replica, connection = session._replica, session._connection
-    if cleanup and not force and (still := sum(table.open for table in replica.ledger.bulks)):
+    if cleanup and not force and (still := sum(table.open for _, table in replica.ledger.open_bulks())):
         raise RequestError(
             f"cleanup: {still} tasks of session {session.name!r} have not ended, and would lose their files",
             hint="s.wait() or s.cancel() first; or close(cleanup=True, force=True)",

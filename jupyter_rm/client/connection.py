@@ -298,10 +298,7 @@ class Connection:
             return False
         if self._outbox or self._pending or self.busy:
             return True
-        return any(
-            any(table.open for table in replica.ledger.bulks) and not replica.ledger.closed
-            for replica in self._replicas.values()
-        )
+        return any(replica.ledger.unfinished and not replica.ledger.closed for replica in self._replicas.values())
 
     def _socket_is_back(self) -> bool:
         """Did somebody else start a broker again?"""

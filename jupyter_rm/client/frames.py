@@ -6,10 +6,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ..model.bulktable import BulkTable
 from ..model.columns import Array
 from ..model.errors import RequestError
 from ..model.ids import pilot_uid
-from ..model.ledger import BulkTable
 from ..model.states import Cause, PilotState, TaskState
 
 if TYPE_CHECKING:

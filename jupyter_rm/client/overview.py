@@ -71,7 +71,7 @@ def nodes(session: Session) -> Overview:
             if pilot.state.final or len(rows) >= 1000:
                 continue
             running = np.zeros(len(pilot.nodes) + 1, np.int64)
-            for table in ledger.bulks:
+            for _, table in ledger.open_bulks():
                 if table.counts[TaskState.RUNNING]:
                     here = (table.state == TaskState.RUNNING) & (table.pilot == pilot.number)
                     running += np.bincount(
@@ -91,7 +91,7 @@ def nodes(session: Session) -> Overview:
 def queue(session: Session) -> Overview:
     """Return what waits, per bulk and shape."""
     rows: list[tuple[Any, ...]] = []
-    for number, table in enumerate(session._replica.ledger.bulks):
+    for number, table in session._replica.ledger.open_bulks():
         waiting = int(table.counts[: TaskState.RUNNING].sum())
         if waiting and len(rows) < 1000:
             template = table.form.template

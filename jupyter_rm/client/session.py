@@ -17,11 +17,11 @@ from typing import TYPE_CHECKING, Any, overload
 
 import numpy as np
 
+from ..model.bulktable import BulkTable
 from ..model.columns import Array, Column, Picks
 from ..model.describe import Task, Template
 from ..model.errors import LinkError, RequestError
 from ..model.ids import NAME, check_name, parse_pilot, parse_task
-from ..model.ledger import BulkTable
 from ..model.messages import Accepted, AskSite, Cancel, RequestPilot, Submit
 from ..model.resources import Request
 from ..model.sites import SiteView
@@ -433,7 +433,7 @@ class Session:
     def _all_ended(self) -> bool:
         if self._queue.waiting or self._replica.batches:
             return False
-        return not any(table.open and not table.form.template.service for table in self._replica.ledger.bulks)
+        return all(table.form.template.service for _, table in self._replica.ledger.open_bulks())
 
     def wait(self, timeout: float | None = None) -> bool:
         """Block until all tasks but services have ended or ``timeout`` seconds are over; say whether they have."""
@@ -457,7 +457,7 @@ class Session:
 
     def cancel(self) -> int:
         """Cancel all tasks that have not ended; return how many were hit."""
-        numbers = [number for number, table in enumerate(self._replica.ledger.bulks) if table.open]
+        numbers = [number for number, _ in self._replica.ledger.open_bulks()]
         return self._cancel(tuple((number, None) for number in numbers)) if numbers else 0
 
     def _cancel(self, what: tuple[tuple[int, Picks | None], ...]) -> int:

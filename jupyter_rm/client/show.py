@@ -11,9 +11,9 @@ import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from ..model.bulktable import BulkTable
 from ..model.errors import RequestError
 from ..model.ids import pilot_uid
-from ..model.ledger import BulkTable
 from ..model.pilotrow import PilotRow
 from ..model.states import CAUSE_TEXT, Cause, PilotState, TaskState
 from ..model.units import human_mib, human_s

@@ -10,10 +10,10 @@ from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ..model.bulktable import BulkTable
 from ..model.columns import Picks
 from ..model.errors import RequestError, TaskError
 from ..model.ids import task_uid
-from ..model.ledger import BulkTable
 from ..model.messages import Explain, FetchStory, FetchValues
 from ..model.states import Cause, TaskState
 from . import blocking, calls, files, show

@@ -10,8 +10,8 @@ from __future__ import annotations
 
 import numpy as np
 
+from ..model.bulktable import BulkTable
 from ..model.columns import Array, Picks
-from ..model.ledger import BulkTable
 from ..model.messages import CancelTasks
 from ..model.states import PilotState, TaskState
 from ..model.units import GPU_UNIT
@@ -34,7 +34,7 @@ class Balance(Hearing):
             if donor in takers or now - donor.asked_back < AGAIN_S or not donor.held:
                 continue
             free = {port: self._free(port) for port in takers}
-            for bulk, table in enumerate(self.ledger.bulks):
+            for bulk, table in self.ledger.open_bulks():
                 if table.counts[TaskState.SCHEDULED] and self._movable(table):
                     self._ask_back(now, donor, bulk, table, free)
 
@@ -62,11 +62,10 @@ class Balance(Hearing):
         """Return cores and GPUs (in units) that nothing the pilot holds asks for."""
         nodes = self.ledger.pilots[port.pilot].nodes
         cores, gpus = sum(node.cores for node in nodes), sum(node.gpus for node in nodes) * GPU_UNIT
-        for bulk, table in enumerate(self.ledger.bulks if port.held else ()):
-            if table.open:
-                request, count = table.form.template.request, len(self.ledger.held(bulk, port.pilot))
-                cores -= count * request.ranks * request.cores
-                gpus -= count * request.ranks * request.gpus
+        for bulk, table in self.ledger.open_bulks() if port.held else ():
+            request, count = table.form.template.request, len(self.ledger.held(bulk, port.pilot))
+            cores -= count * request.ranks * request.cores
+            gpus -= count * request.ranks * request.gpus
         return cores, gpus
 
     def _ask_back(

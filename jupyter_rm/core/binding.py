@@ -10,6 +10,7 @@ from __future__ import annotations
 import msgspec
 import numpy as np
 
+from ..model.bulktable import NOBODY
 from ..model.columns import Column, Picks, pack
 from ..model.describe import Template
 from ..model.errors import RequestError
@@ -19,7 +20,6 @@ from ..model.facts import (
 )
 from ..model.ids import pilot_uid
 from ..model.late import capabilities
-from ..model.ledger import NOBODY
 from ..model.messages import (
     Assign,
     Function,

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from ..model.bulktable import NOBODY
 from ..model.columns import Array, Picks, pack
 from ..model.effects import Effect, Turn
 from ..model.facts import (
@@ -22,7 +23,7 @@ from ..model.facts import (
     TasksEnded,
     TasksWaiting,
 )
-from ..model.ledger import NOBODY, Ledger
+from ..model.ledger import Ledger
 from ..model.states import Cause, TaskState
 from .patience import Patience
 from .payloads import Payloads

@@ -11,11 +11,11 @@ from __future__ import annotations
 import msgspec
 import numpy as np
 
+from ..model.bulktable import CANCEL_ASKED, LEFT, BulkTable
 from ..model.columns import Array, Picks, pack, unpack
 from ..model.describe import Template
 from ..model.effects import Bring, Brought, Carrying, Fetch, Fetched
 from ..model.facts import AttemptsEnded, Ends, StagingSeen, TasksEnded, TasksStaged
-from ..model.ledger import CANCEL_ASKED, LEFT, BulkTable
 from ..model.messages import Deliver, Staging
 from ..model.staging import from_client, to_client
 from ..model.states import Cause, PilotState, TaskState
@@ -54,7 +54,7 @@ class Cargo(Services):
 
     def _bring_again(self, port: Port) -> None:
         """After a new connection: what was announced before may have been lost."""
-        for bulk, table in enumerate(self.ledger.bulks):
+        for bulk, table in self.ledger.open_bulks():
             if table.form.template.input_staging and table.counts[TaskState.STAGING_IN]:
                 self._bring(port, bulk, self._coming(port, bulk))
 
@@ -145,7 +145,7 @@ class Cargo(Services):
 
     def _fetch_again(self) -> None:
         """After a restart: what was on its way home is fetched once more."""
-        for bulk, table in enumerate(self.ledger.bulks):
+        for bulk, table in self.ledger.open_bulks():
             for pilot, index in self._left(table):
                 attempts = pack(table.attempt[index], "<u2")
                 self._do(Fetch(self.key, pilot, bulk, Picks.of(index), attempts))

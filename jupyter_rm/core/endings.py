@@ -11,11 +11,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from ..model.bulktable import BulkTable
 from ..model.columns import Array, Column, Picks, pack
 from ..model.describe import Template
 from ..model.effects import Finished, Tokens
 from ..model.facts import Ends
-from ..model.ledger import BulkTable
 from ..model.states import HOPELESS, INFRASTRUCTURE, Cause, TaskState
 
 # An attempt that infrastructure ended is not the task's fault, but a task that ends every pilot it meets must end too.

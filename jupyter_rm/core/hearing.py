@@ -10,6 +10,7 @@ from __future__ import annotations
 import msgspec
 import numpy as np
 
+from ..model.bulktable import CANCEL_ASKED, NOBODY, UNSERVED
 from ..model.columns import Array, Picks, pack, unpack
 from ..model.effects import EndPilot, JobChanged, QueueSeen, Remains, Send, StepTaken
 from ..model.errors import ProtocolError
@@ -25,7 +26,6 @@ from ..model.facts import (
     TasksStarted,
 )
 from ..model.late import renewed
-from ..model.ledger import CANCEL_ASKED, NOBODY, UNSERVED
 from ..model.logs import LogTold
 from ..model.messages import (
     AgentHello,
@@ -318,7 +318,8 @@ class Hearing(Binding):
         """Agree on what the agent holds: whatever it does not name, it never got or has lost."""
         pilot = port.pilot
         held = {bulk: (picks.array(), unpack(attempt, "<u2", len(picks))) for bulk, picks, attempt in report.held}
-        for bulk, table in enumerate(self.ledger.bulks):
+        for bulk in sorted(self.ledger.unfinished.keys() | held.keys()):
+            table = self.ledger.bulks[bulk]
             mine = self.ledger.held(bulk, pilot)
             if len(mine) == 0 and bulk not in held:
                 continue
@@ -341,7 +342,7 @@ class Hearing(Binding):
         row = self.ledger.pilots[pilot]
         if row.state == PilotState.DRAINING:
             port.order(Stop(int(row.cause)) if row.cause == Cause.USER_CANCEL else Drain())
-        for bulk, table in enumerate(self.ledger.bulks):
+        for bulk, table in self.ledger.open_bulks():
             mine = self.ledger.held(bulk, pilot)
             asked = mine[(table.flags[mine] & (CANCEL_ASKED | UNSERVED)) != 0]
             if len(asked):
@@ -420,7 +421,7 @@ class Hearing(Binding):
                         epoch=row.epoch,
                     )
                 )
-                self._bring_early([change.pilot], list(range(len(self.ledger.bulks))))
+                self._bring_early([change.pilot], list(self.ledger.unfinished))
                 if row.state == PilotState.DRAINING and row.cause == Cause.USER_CANCEL:
                     self._do(EndPilot(self.key, change.pilot, change.job_id))
             return
@@ -496,7 +497,7 @@ class Hearing(Binding):
         """This life of a pilot is over, and another may come: what it held may run elsewhere meanwhile."""
         port.lose()
         port.asleep = True
-        for bulk in range(len(self.ledger.bulks)):
+        for bulk, _ in self.ledger.open_bulks():
             mine = self.ledger.held(bulk, port.pilot)
             if len(mine):
                 self._lost(port, bulk, mine, cause, reason, told=False)
@@ -508,7 +509,7 @@ class Hearing(Binding):
 
     def _pilot_over(self, port: Port, state: PilotState, cause: Cause, reason: str, *, told: bool) -> None:
         port.lose()
-        for bulk in range(len(self.ledger.bulks)):
+        for bulk, _ in self.ledger.open_bulks():
             mine = self.ledger.held(bulk, port.pilot)
             if len(mine):
                 lost = cause if cause in INFRASTRUCTURE else Cause.PILOT_LOST
@@ -540,7 +541,7 @@ class Hearing(Binding):
 
     def _rerun(self, port: Port) -> None:
         """Run elsewhere what permits that while its pilot is silent; late news of the old attempts will be stale."""
-        for bulk, table in enumerate(self.ledger.bulks):
+        for bulk, table in self.ledger.open_bulks():
             template, bundle = table.form.template, self.ledger.pilots[port.pilot].spec.bundle
             if template.on_silence == "rerun" and template.restart != "never" and not bundle:
                 mine = self.ledger.held(bulk, port.pilot)

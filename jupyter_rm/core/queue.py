@@ -10,8 +10,8 @@ from collections import deque
 
 import numpy as np
 
+from ..model.bulktable import BulkTable
 from ..model.columns import Array, Picks
-from ..model.ledger import BulkTable
 from ..model.states import TaskState
 
 

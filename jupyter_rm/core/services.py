@@ -14,6 +14,7 @@ import msgspec
 import numpy as np
 
 from ..model import service
+from ..model.bulktable import CANCEL_ASKED, NOBODY, UNSERVED, BulkTable
 from ..model.columns import Array, Picks
 from ..model.describe import Template
 from ..model.errors import RequestError
@@ -28,7 +29,6 @@ from ..model.facts import (
     TasksStaged,
 )
 from ..model.ids import check_name, task_uid
-from ..model.ledger import CANCEL_ASKED, NOBODY, UNSERVED, BulkTable
 from ..model.messages import CancelTasks, Serving
 from ..model.states import Cause, TaskState
 from .books import Books
@@ -127,7 +127,7 @@ class Services(Books):
         """Return the open bulks that name a service, in the order of their submission."""
         if self._used_by is None:
             self._used_by = {}
-            for number, table in enumerate(self.ledger.bulks):
+            for number, table in self.ledger.open_bulks():
                 for each in table.form.template.services:
                     self._used_by.setdefault(each, set()).add(number)
         numbers = self._used_by.get(name, set())

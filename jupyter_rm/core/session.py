@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterable
 import msgspec
 import numpy as np
 
+from ..model.bulktable import NOBODY
 from ..model.columns import Picks, pack
 from ..model.effects import EndPilot, StartPilot
 from ..model.errors import RequestError
@@ -28,7 +29,6 @@ from ..model.facts import (
 )
 from ..model.ids import check_name, parse_pilot, pilot_uid
 from ..model.late import Value, capabilities, capability_names
-from ..model.ledger import NOBODY
 from ..model.logs import FetchLog, LogPart, TellLog
 from ..model.messages import (
     AgentHello,
@@ -65,12 +65,12 @@ class SessionMachine(Balance):
                 continue
             port = self._port(row.number)
             port.heard_at = now
-            port.held = sum(len(self.ledger.held(bulk, row.number)) for bulk in range(len(self.ledger.bulks)))
+            port.held = sum(len(self.ledger.held(bulk, row.number)) for bulk, _ in self.ledger.open_bulks())
             # The start may or may not have happened before the crash; starting is idempotent.
             self._do(StartPilot(self.key, row.number, row.spec, row.key, self._parcel(row.number)))
             if row.state == PilotState.DRAINING and row.cause == Cause.USER_CANCEL:
                 self._do(EndPilot(self.key, row.number, row.job_id))
-        for number, table in enumerate(self.ledger.bulks):
+        for number, table in self.ledger.open_bulks():
             waiting = np.flatnonzero(table.state == TaskState.WAITING)
             if len(waiting):
                 self.queue.add(number, Picks.of(waiting), table.form.template.priority)
@@ -252,7 +252,7 @@ class SessionMachine(Balance):
         if not row.spec.bundle or row.state >= PilotState.ACTIVE:
             return ()
         parcel = Parcel()
-        for bulk, table in enumerate(self.ledger.bulks):
+        for bulk, table in self.ledger.open_bulks():
             index = self.ledger.held(bulk, pilot)
             most = min(ASSIGN_MOST, self._by_bytes(table.form, bulk))
             for start in range(0, len(index), most):
@@ -279,7 +279,7 @@ class SessionMachine(Balance):
         """End the session."""
         if self.ledger.closed:
             return
-        self.cancel([(bulk, None) for bulk, table in enumerate(self.ledger.bulks) if table.open])
+        self.cancel([(bulk, None) for bulk, _ in self.ledger.open_bulks()])
         for row in self.ledger.pilots:
             if not row.state.final:
                 self.cancel_pilot(row.number, drain=False)

@@ -2,8 +2,7 @@
 
 The same code runs in the broker, on restart, in the notebook's replica, in offline replay and in the simulator. Columns
 of numbers, never an object per task: 44 bytes a task. It knows no clock and asks nobody; news that is late or repeated
-changes nothing (:func:`jupyter_rm.model.states.advances`, here on whole arrays). Read next:
-:mod:`jupyter_rm.core.broker`.
+changes nothing. Read next: :mod:`jupyter_rm.model.bulktable`, the columns, and :mod:`jupyter_rm.core.broker`.
 """
 
 from __future__ import annotations
@@ -15,7 +14,8 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
-from .columns import Array, Picks, unpack
+from .bulktable import CANCEL_ASKED, COLUMNS, LEFT, NOBODY, STATES, UNSERVED, BulkTable
+from .columns import Array, unpack
 from .facts import (
     AttemptsEnded,
     BulkSubmitted,
@@ -42,31 +42,7 @@ from .facts import (
 from .pilotrow import MOST_PLACES, PilotRow, PilotSaved
 from .states import INFRASTRUCTURE, Cause, PilotState, TaskState
 
-STATES = len(TaskState)
-NOBODY = -1
-# column -> dtype; zero is the right start for all but pilot
-COLUMNS: dict[str, str] = {
-    "state": "u1",
-    "cause": "u1",
-    "flags": "u1",
-    "failures": "u1",
-    "attempt": "u2",
-    "pilot": "i2",
-    "code": "i4",
-    "node": "u4",
-    "started": "f8",
-    "ended": "f8",
-    "user": "f4",
-    "sys": "f4",
-    "rss": "u4",
-}
-CANCEL_ASKED = 1
-LEFT = 2  # no agent holds it any more: what is left to do in STAGING_OUT is done without the pilot
-UNSERVED = 4  # this attempt is to end because a service it uses has
 MOST_MOVING = 200
-# Plain numbers: compared for every single task.
-_BOUND, _DONE = int(TaskState.STAGING_IN), int(TaskState.DONE)
-_NOT = np.zeros(1, np.bool_), np.zeros(0, np.int64)
 _STARTED = tuple((name, np.dtype("<" + COLUMNS[name])) for name in ("node", "started"))
 _ENDED = tuple(
     (name, np.dtype("<" + COLUMNS[name]))
@@ -75,141 +51,12 @@ _ENDED = tuple(
 _INFRASTRUCTURE = np.array(sorted(INFRASTRUCTURE), np.uint8)
 
 
-class BulkTable:
-    """The tasks of one bulk, a numpy column per attribute, shape (count,).
-
-    Attributes: those of :data:`COLUMNS`; ``form`` is the submission; ``counts`` the number of tasks per state;
-    ``notes`` short texts by index; ``since`` the wall time of the last change; ``endpoint`` where the service of this
-    bulk can be reached, '' while it cannot.
-    """
-
-    __slots__ = (*COLUMNS, "counts", "endpoint", "form", "moving", "notes", "since", "stale")
-    state: npt.NDArray[np.uint8]
-    cause: npt.NDArray[np.uint8]
-    flags: npt.NDArray[np.uint8]
-    failures: npt.NDArray[np.uint8]
-    attempt: npt.NDArray[np.uint16]
-    pilot: npt.NDArray[np.int16]
-    code: npt.NDArray[np.int32]
-    node: npt.NDArray[np.uint32]
-    started: npt.NDArray[np.float64]
-    ended: npt.NDArray[np.float64]
-    user: npt.NDArray[np.float32]
-    sys: npt.NDArray[np.float32]
-    rss: npt.NDArray[np.uint32]
-
-    def __init__(self, form: BulkSubmitted) -> None:
-        self.form = form
-        for name, dtype in COLUMNS.items():
-            setattr(self, name, np.zeros(form.count, dtype))
-        first = TaskState.SUBMITTED if form.after else TaskState.WAITING
-        self.state[:] = first
-        self.pilot[:] = NOBODY
-        self.attempt[:] = 1
-        self.counts = np.zeros(STATES, np.int64)
-        self.counts[first] = form.count
-        self.notes: dict[int, str] = {}
-        self.moving: dict[tuple[int, int], StagingSeen] = {}  # (pilot, index or -1): for people, in no snapshot
-        self.since = form.at
-        self.stale = 0
-        self.endpoint = ""
-
-    def __len__(self) -> int:
-        return self.form.count
-
-    @property
-    def open(self) -> int:
-        """Return how many tasks have no final state yet."""
-        return sum(self.counts.tolist()[:_DONE])
-
-    def advance(self, picks: Picks, attempt: bytes, state: int | Array) -> tuple[Any, Array | None]:
-        """Move the picked tasks on where this is news.
-
-        Returns (where, mask): the index expression of the accepted ones, and the mask over ``picks`` (None: all).
-        """
-        if picks.hi - picks.lo == 1:
-            return self._advance_one(picks.lo, attempt, state)
-        where = picks.where
-        count = len(picks)
-        old = self.state[where]
-        new_attempt = unpack(attempt, "<u2", count)
-        known = self.attempt[where]
-        ok = (old < TaskState.DONE) & ((new_attempt > known) | ((new_attempt == known) & (old < state)))
-        accepted: Any = where
-        mask: Array | None = None
-        if not bool(ok.all()):
-            mask = ok
-            self.stale += count - int(ok.sum())
-            accepted = picks.array()[ok]
-            old, new_attempt = old[ok], new_attempt[ok]
-            if isinstance(state, np.ndarray):
-                state = state[ok]
-        self.counts -= np.bincount(old, minlength=STATES)
-        self.state[accepted] = state
-        self.attempt[accepted] = new_attempt
-        if isinstance(state, np.ndarray):
-            self.counts += np.bincount(state, minlength=STATES)
-        else:
-            self.counts[state] += len(old)
-        return accepted, mask
-
-    def _advance_one(self, index: int, attempt: bytes, state: int | Array) -> tuple[Any, Array | None]:
-        """Do the same for one task, which is most of what happens when somebody waits for each."""
-        news = int.from_bytes(attempt, "little")
-        after = int(state[0]) if isinstance(state, np.ndarray) else int(state)
-        old, known = self.state.item(index), self.attempt.item(index)
-        if old >= _DONE or news < known or (news == known and old >= after):
-            self.stale += 1
-            return _NOT[1], _NOT[0]
-        self.counts[old] -= 1
-        self.counts[after] += 1
-        self.state[index] = after
-        self.attempt[index] = news
-        return slice(index, index + 1), None
-
-    def set(
-        self,
-        accepted: Any,
-        mask: Array | None,
-        count: int,
-        columns: tuple[tuple[str, np.dtype[Any]], ...],
-        source: object,
-    ) -> None:
-        """Store packed columns, attributes of ``source``, at the accepted places."""
-        for name, dtype in columns:
-            values = np.frombuffer(getattr(source, name), dtype)
-            if mask is not None:
-                values = values[mask] if len(values) == count else values
-            getattr(self, name)[accepted] = values
-
-    def open_held(self, pilot: int, where: Any) -> int:
-        """Return how many of the tasks at ``where`` this pilot holds without a final state."""
-        if type(where) is slice and where.stop - where.start == 1:
-            one = where.start
-            held = _BOUND <= self.state.item(one) < _DONE and self.pilot.item(one) == pilot
-            return int(held and not self.flags.item(one) & LEFT)
-        state = self.state[where]
-        mine = (state >= TaskState.STAGING_IN) & (state < TaskState.DONE) & (self.pilot[where] == pilot)
-        return int((mine & ((self.flags[where] & LEFT) == 0)).sum())
-
-    def moving_of(self, index: int) -> str:
-        """Return what is known of files on their way for a task, '' when nothing is."""
-        told = self.moving.get((int(self.pilot[index]), index)) or self.moving.get((int(self.pilot[index]), -1))
-        if told is None:
-            return ""
-        percent = f", {100 * told.done / told.size:.0f} % of {told.size / 1e6:.1f} MB" if told.size else ""
-        return told.text + percent
-
-    def nbytes(self) -> int:
-        """Return the memory of the columns, bytes."""
-        return sum(int(getattr(self, name).nbytes) for name in COLUMNS)
-
-
 class Ledger:
     """The state of one session, folded from its facts in order.
 
     Attributes:
         bulks: table per bulk number. pilots: row per pilot number. keys: submission key -> number.
+        unfinished: those of the bulks that have open tasks; other threads take :meth:`open_bulks`.
         counts: tasks per state over all bulks, shape (10,), int64.
         services: bulk of each service by name, the latest; given: endpoints of services that are no tasks.
     """
@@ -222,6 +69,8 @@ class Ledger:
         self.closed = False
         self.close_reason = ""
         self.bulks: list[BulkTable] = []
+        self.unfinished: dict[int, BulkTable] = {}
+        self._over = np.zeros(STATES, np.int64)  # tasks per state of all other bulks
         self.pilots: list[PilotRow] = []
         self.bulk_keys: dict[bytes, int] = {}
         self.pilot_keys: dict[bytes, int] = {}
@@ -232,10 +81,14 @@ class Ledger:
     @property
     def counts(self) -> npt.NDArray[np.int64]:
         """Return the number of tasks per state."""
-        total = np.zeros(STATES, np.int64)
-        for table in self.bulks:
+        total: npt.NDArray[np.int64] = self._over.copy()
+        for _, table in self.open_bulks():
             total += table.counts
         return total
+
+    def open_bulks(self) -> list[tuple[int, BulkTable]]:
+        """Return (number, table) of the bulks with open tasks, in the order of their numbers."""
+        return list(self.unfinished.items())
 
     @property
     def stale(self) -> int:
@@ -245,7 +98,20 @@ class Ledger:
     def apply(self, fact: Fact) -> Array | None:
         """Fold one fact in. For facts about tasks: the mask of accepted picks (None: all, or not about tasks)."""
         self.folded += 1
-        return _FOLD[type(fact)](self, fact)
+        fold = _FOLD_TASKS.get(type(fact))
+        if fold is None:
+            return _FOLD[type(fact)](self, fact)
+        number: int = fact.bulk  # type: ignore[attr-defined]
+        table = self.bulks[number]
+        if number not in self.unfinished:  # late, all of it: what is over stays as it is
+            picks = getattr(fact, "picks", None)
+            late = 0 if picks is None else len(picks)
+            table.stale += late if type(fact) is not CancelRequested else 0
+            return np.zeros(late, np.bool_)
+        mask = fold(self, table, fact)
+        if type(fact) is TasksEnded and not table.open:
+            self._end(number, table)
+        return mask
 
     def _session_opened(self, fact: SessionOpened) -> None:
         self.name, self.opened_at, self.owner, self.host = fact.name, fact.at, fact.owner, fact.host
@@ -265,23 +131,29 @@ class Ledger:
             self.services[template.name] = number
             self.given.pop(template.name, None)
         self.bulks.append(table)
+        self.unfinished[number] = table
+        if not table.open:
+            self._end(number, table)
 
-    def _tasks_waiting(self, fact: TasksWaiting) -> Array | None:
-        table = self.bulks[fact.bulk]
+    def _end(self, number: int, table: BulkTable) -> None:
+        """A bulk is over: no task of it changes any more."""
+        if self.unfinished.pop(number, None) is not None:
+            self._over += table.counts
+            table.seal()
+
+    def _tasks_waiting(self, table: BulkTable, fact: TasksWaiting) -> Array | None:
         attempts = table.attempt[fact.picks.where].astype("<u2").tobytes()
         table.since = fact.at
         return table.advance(fact.picks, attempts, TaskState.WAITING)[1]
 
-    def _tasks_assigned(self, fact: TasksAssigned) -> Array | None:
-        table = self.bulks[fact.bulk]
+    def _tasks_assigned(self, table: BulkTable, fact: TasksAssigned) -> Array | None:
         first = TaskState.STAGING_IN if table.form.template.input_staging else TaskState.SCHEDULED
         accepted, mask = table.advance(fact.picks, fact.attempt, first)
         table.pilot[accepted] = fact.pilot
         table.since = fact.at
         return mask
 
-    def _tasks_staged(self, fact: TasksStaged) -> Array | None:
-        table = self.bulks[fact.bulk]
+    def _tasks_staged(self, table: BulkTable, fact: TasksStaged) -> Array | None:
         accepted, mask = table.advance(fact.picks, fact.attempt, fact.state)
         if fact.ends is not None:
             # It may be known as STAGING_OUT already, by its agent's word: then this word says that the agent is done.
@@ -296,8 +168,7 @@ class Ledger:
         table.since = fact.at
         return mask
 
-    def _service_ready(self, fact: ServiceReady) -> None:
-        table = self.bulks[fact.bulk]
+    def _service_ready(self, table: BulkTable, fact: ServiceReady) -> None:
         if fact.attempt == table.attempt[fact.index] and table.state[fact.index] < TaskState.STAGING_OUT:
             table.endpoint = fact.endpoint
 
@@ -310,20 +181,17 @@ class Ledger:
         bulk = self.services.get(name)
         return self.given.get(name) if bulk is None else self.bulks[bulk].endpoint
 
-    def _staging_seen(self, fact: StagingSeen) -> None:
-        moving = self.bulks[fact.bulk].moving
-        if len(moving) > MOST_MOVING:
-            moving.clear()
-        moving[fact.pilot, fact.index] = fact
+    def _staging_seen(self, table: BulkTable, fact: StagingSeen) -> None:
+        if len(table.moving) > MOST_MOVING:
+            table.moving.clear()
+        table.moving[fact.pilot, fact.index] = fact
 
-    def _tasks_started(self, fact: TasksStarted) -> Array | None:
-        table = self.bulks[fact.bulk]
+    def _tasks_started(self, table: BulkTable, fact: TasksStarted) -> Array | None:
         accepted, mask = table.advance(fact.picks, fact.attempt, TaskState.RUNNING)
         table.set(accepted, mask, len(fact.picks), _STARTED, fact)
         return mask
 
-    def _tasks_ended(self, fact: TasksEnded) -> Array | None:
-        table = self.bulks[fact.bulk]
+    def _tasks_ended(self, table: BulkTable, fact: TasksEnded) -> Array | None:
         states = fact.state[0] if len(fact.state) == 1 else unpack(fact.state, "<u1", len(fact.picks))
         accepted, mask = table.advance(fact.picks, fact.attempt, states)
         self._ends(table, fact, accepted, mask)
@@ -331,8 +199,7 @@ class Ledger:
             table.pilot[accepted] = fact.pilot
         return mask
 
-    def _attempts_ended(self, fact: AttemptsEnded) -> Array | None:
-        table = self.bulks[fact.bulk]
+    def _attempts_ended(self, table: BulkTable, fact: AttemptsEnded) -> Array | None:
         following = (unpack(fact.attempt, "<u2", len(fact.picks)) + np.uint16(1)).astype("<u2")
         accepted, mask = table.advance(fact.picks, following.tobytes(), TaskState.WAITING)
         self._ends(table, fact, accepted, mask)
@@ -360,9 +227,9 @@ class Ledger:
                 if mask is None or mask[position]:
                     table.notes[int(index[position])] = text
 
-    def _cancel_requested(self, fact: CancelRequested) -> None:
+    def _cancel_requested(self, table: BulkTable, fact: CancelRequested) -> None:
         flag = UNSERVED if fact.cause == Cause.SERVICE_LOST else CANCEL_ASKED
-        self.bulks[fact.bulk].flags[fact.picks.where] |= np.uint8(flag)
+        table.flags[fact.picks.where] |= np.uint8(flag)
 
     def _pilot_requested(self, fact: PilotRequested) -> None:
         if fact.pilot != len(self.pilots):
@@ -473,7 +340,7 @@ class Ledger:
         (self.name, self.opened_at, self.owner, self.host, self.closed, self.close_reason, self.folded) = snapshot[0]
         for form, columns, counts, notes, since, stale, endpoint in snapshot[1]:
             table = BulkTable.__new__(BulkTable)
-            table.form = form
+            table.form, table._sealed = form, b""
             for name, dtype in COLUMNS.items():
                 setattr(table, name, np.frombuffer(columns[name], dtype).copy())
             table.counts = np.array(counts, np.int64)
@@ -506,20 +373,23 @@ _FOLD: dict[type[Fact], Callable[[Ledger, Any], Array | None]] = {
     SessionOpened: Ledger._session_opened,
     SessionClosed: Ledger._session_closed,
     BulkSubmitted: Ledger._bulk_submitted,
-    TasksWaiting: Ledger._tasks_waiting,
-    TasksAssigned: Ledger._tasks_assigned,
-    TasksStaged: Ledger._tasks_staged,
-    StagingSeen: Ledger._staging_seen,
-    ServiceReady: Ledger._service_ready,
     ServiceGiven: Ledger._service_given,
-    TasksStarted: Ledger._tasks_started,
-    TasksEnded: Ledger._tasks_ended,
-    AttemptsEnded: Ledger._attempts_ended,
-    CancelRequested: Ledger._cancel_requested,
     PilotRequested: Ledger._pilot_requested,
     PilotChanged: Ledger._pilot_changed,
     PilotSilent: Ledger._pilot_silent,
     ReportApplied: Ledger._report_applied,
     PilotStep: Ledger._pilot_step,
     PilotQueued: Ledger._pilot_queued,
+}
+# About tasks of one bulk.
+_FOLD_TASKS: dict[type[Fact], Callable[[Ledger, BulkTable, Any], Array | None]] = {
+    TasksWaiting: Ledger._tasks_waiting,
+    TasksAssigned: Ledger._tasks_assigned,
+    TasksStaged: Ledger._tasks_staged,
+    StagingSeen: Ledger._staging_seen,
+    ServiceReady: Ledger._service_ready,
+    TasksStarted: Ledger._tasks_started,
+    TasksEnded: Ledger._tasks_ended,
+    AttemptsEnded: Ledger._attempts_ended,
+    CancelRequested: Ledger._cancel_requested,
 }

@@ -19,10 +19,10 @@ from ..core.bundle import Deputy
 from ..core.cargo import Cargo
 from ..core.port import Port
 from ..core.session import SessionMachine
+from ..model.bulktable import CANCEL_ASKED, BulkTable
 from ..model.columns import Array, Picks
 from ..model.effects import Effect, Spool
 from ..model.facts import Ends, TasksEnded
-from ..model.ledger import CANCEL_ASKED, BulkTable
 from ..model.messages import Down, Inventory, Up
 from ..model.states import Cause, TaskState
 from ..wire.link import Inbox
@@ -102,13 +102,13 @@ def _cancel_forgotten_on_reconnect() -> list[Patch]:
     inventory = SessionMachine._inventory
 
     def forget(self: SessionMachine, port: Port, report: Inventory) -> None:
-        flags = [table.flags.copy() for table in self.ledger.bulks]
+        flags = {bulk: table.flags.copy() for bulk, table in self.ledger.open_bulks()}
         for bulk, picks, _ in report.held:
-            if bulk < len(flags):
+            if bulk in flags:
                 self.ledger.bulks[bulk].flags[picks.where] &= np.uint8(~CANCEL_ASKED & 0xFF)
         inventory(self, port, report)
-        for table, known in zip(self.ledger.bulks, flags, strict=True):
-            table.flags[:] = known
+        for bulk in flags.keys() & self.ledger.unfinished.keys():
+            self.ledger.bulks[bulk].flags[:] = flags[bulk]
 
     return [(SessionMachine, "_inventory", forget)]
 

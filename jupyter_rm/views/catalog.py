@@ -50,7 +50,7 @@ def over(source: Source) -> bool:
     """Say whether all tasks and pilots of a session have ended, so that time going on changes no picture of it."""
     with source.changed:
         ledger = source.ledger
-        return all(row.state.final for row in ledger.pilots) and not ledger.counts[: TaskState.DONE].any()
+        return all(row.state.final for row in ledger.pilots) and not ledger.unfinished
 
 
 def _tasks(source: Source, words: Words, window: Window, now: float) -> Picture:

@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from ..model.ledger import BulkTable
+from ..model.bulktable import BulkTable
 from ..model.pilotrow import PilotRow
 from ..model.states import PilotState, TaskState
 from ..model.units import GPU_UNIT

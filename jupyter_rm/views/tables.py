@@ -18,7 +18,8 @@ import numpy.typing as npt
 
 from ..model.errors import RequestError
 from ..model.ids import parse_pilot, parse_task, pilot_uid, task_uid
-from ..model.ledger import BulkTable, Ledger
+from ..model.bulktable import BulkTable
+from ..model.ledger import Ledger
 from ..model.states import Cause, TaskState
 from .texts import line
 

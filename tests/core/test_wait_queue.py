@@ -7,10 +7,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from jupyter_rm.core.queue import WaitQueue
+from jupyter_rm.model.bulktable import BulkTable
 from jupyter_rm.model.columns import Picks
 from jupyter_rm.model.describe import Template
 from jupyter_rm.model.facts import BulkSubmitted
-from jupyter_rm.model.ledger import BulkTable
 from jupyter_rm.model.states import TaskState
 
 
