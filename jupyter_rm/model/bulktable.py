@@ -50,7 +50,7 @@ def _places() -> dict[str, tuple[int, np.dtype[Any]]]:
     """Return where the columns of one task lie in a sealed table, widest first so that each is aligned."""
     out, place = {}, 0
     for name, code in sorted(COLUMNS.items(), key=lambda item: -int(item[1][1:])):
-        out[name] = (place, np.dtype("<" + code))
+        out[name] = (place, np.dtype(code))
         place += int(code[1:])
     return out
 
@@ -118,7 +118,7 @@ class BulkTable:
         """Put the columns of a small bulk that is over into one piece; they are read as before."""
         if 0 < len(self) <= SEALED_MOST and not self._sealed:
             # Readers in other threads find either the arrays or the piece.
-            self._sealed = b"".join(getattr(self, name).astype(dtype).tobytes() for name, (_, dtype) in _PLACES.items())
+            self._sealed = b"".join([getattr(self, name).tobytes() for name in _PLACES])
             for name in (*COLUMNS, "counts"):
                 delattr(self, name)
             self.notes, self.moving = self.notes or _NO_NOTES, _NOT_MOVING
