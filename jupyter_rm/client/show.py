@@ -124,7 +124,7 @@ def reason_of(session: Session, table: BulkTable, index: int) -> str:
 
 def suspended(row: PilotRow) -> bool:
     """Does the batch system say that its job is stopped for a while?"""
-    return not row.state.final and row.step is not None and (row.step.step, row.step.status) == ("suspend", "progress")
+    return row.suspended
 
 
 def pilot_reason(row: PilotRow) -> str:

@@ -64,6 +64,12 @@ class PilotRow:
         self.places: tuple[tuple[float, int], ...] = ()  # (at, position) whenever it changed, the last ones
         self.estimates: tuple[tuple[float, float], ...] = ()  # (at, believed start) whenever it changed, the last ones
 
+    @property
+    def suspended(self) -> bool:
+        """Does the batch system say that its job is stopped for a while?"""
+        step = self.step
+        return not self.state.final and step is not None and (step.step, step.status) == ("suspend", "progress")
+
 
 class PilotSaved(msgspec.Struct):
     """A row of a snapshot."""

@@ -32,7 +32,7 @@ _NUMBERS = frozenset(
         *("free", "mixed", "busy", "drained", "down", "unknown", "number"),
     }
 )
-_UNSEEN = {"jobs": frozenset({"key", "color", "lit", "uid"})}  # what figures need, and people do not
+_UNSEEN = {"jobs": frozenset({"key", "color", "lit", "uid"}), "pilots": frozenset({"ops"})}  # what people do not need
 
 
 def markup(picture: Picture, view: str, title: str) -> str:

@@ -13,6 +13,7 @@ import hashlib
 from ..model.errors import RequestError
 from . import drawn
 from .api import READ, ROUTES, SESSIONS, Api, guarded
+from .jobs import JOB_ROUTES
 from .logs import LOG_ROUTES
 from .questions import QUESTION_ROUTES
 
@@ -82,5 +83,8 @@ class Script(Api):
         return None
 
 
-API_ROUTES: list[tuple[str, type[Api]]] = [*ROUTES, *QUESTION_ROUTES, *LOG_ROUTES, ("figures/([a-z]+)", Figure)]
+API_ROUTES: list[tuple[str, type[Api]]] = [
+    *(*ROUTES, *JOB_ROUTES, *QUESTION_ROUTES, *LOG_ROUTES),
+    ("figures/([a-z]+)", Figure),
+]
 STATIC: list[tuple[str, type[Api]]] = [(rf"bokeh/((?:{FILES})\.min\.js)", Script)]

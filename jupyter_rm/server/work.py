@@ -117,7 +117,7 @@ def pilots(hub: Hub, name: str) -> dict[str, Any]:
     """Return the pilots of a session, living ones first."""
     session = hub.session(name)
     with session._replica.changed:
-        table = pictures.pilots_table(session._replica.ledger, show.pilot_reason)
+        table = pictures.pilots_table(session._replica.ledger, show.pilot_reason, session._replica.sites)
         total = len(session._replica.ledger.pilots)
     return {"pilots": _records(table), "total": total}
 
@@ -145,9 +145,18 @@ def cancel_pilot(hub: Hub, name: str, uid: str, drain: bool) -> dict[str, Any]:
     return _pilot(session, pilot)
 
 
+def tell_job(hub: Hub, name: str, uid: str, op: str) -> dict[str, Any]:
+    """Have a pilot's batch system hold, release, suspend or resume its job; return when it has."""
+    session = hub.session(name)
+    parse_pilot(uid)
+    pilot: Pilot = session[uid]
+    {"hold": pilot.hold, "release": pilot.release, "suspend": pilot.suspend, "resume": pilot.resume}[op]()
+    return _pilot(session, pilot)
+
+
 def _pilot(session: Session, pilot: Pilot) -> dict[str, Any]:
     with session._replica.changed:
-        row = pictures.pilot_row(pilot._row(), 0, show.pilot_reason)
+        row = pictures.pilot_row(pilot._row(), 0, show.pilot_reason, session._replica.sites)
     record = dict(zip(pictures.PILOT_COLUMNS, row, strict=True))
     del record["running"]
     return record

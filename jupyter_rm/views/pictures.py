@@ -18,6 +18,7 @@ from ..model.errors import RequestError
 from ..model.ids import pilot_uid
 from ..model.ledger import Ledger
 from ..model.pilotrow import PilotRow
+from ..model.sites import SiteView
 from ..model.states import Cause, TaskState
 from . import tables
 from .texts import line
@@ -26,8 +27,9 @@ MOST_PILOTS = 200
 MOST_BINS = 500
 PILOT_COLUMNS = (
     *("uid", "name", "site", "state", "unreachable", "reason", "cause", "job_id"),
-    *("nodes", "cores", "gpus", "running", "asked_at", "since"),
+    *("nodes", "cores", "gpus", "running", "asked_at", "since", "suspended", "ops"),
 )
+JOB_OPS = ("hold", "release", "suspend", "resume")  # what can be done to a job, if its batch system can
 ACTIVITY_COLUMNS = ("at", "started", "done", "failed", "canceled", "running")
 SESSION_COLUMNS = ("name", "state", "opened_at", "tasks", "pilots", "clients")
 # Widths of the bins of a time axis, seconds: those that people count in.
@@ -85,7 +87,7 @@ def name_of(row: PilotRow) -> str:
     return f"script {spec.name or spec.script_name}".rstrip() if spec.script else spec.name
 
 
-def pilot_row(row: PilotRow, running: int, reason: PilotReason) -> list[Any]:
+def pilot_row(row: PilotRow, running: int, reason: PilotReason, sites: Mapping[str, SiteView]) -> list[Any]:
     """Return the cells of a pilot, as in :data:`PILOT_COLUMNS`; times are seconds since 1970."""
     return [
         pilot_uid(row.number),
@@ -102,18 +104,32 @@ def pilot_row(row: PilotRow, running: int, reason: PilotReason) -> list[Any]:
         running,
         row.at,
         row.since,
+        row.suspended,
+        _ops(row, sites),
     ]
 
 
-def pilots_table(ledger: Ledger, reason: PilotReason, most: int = MOST_PILOTS) -> Table:
-    """Return the pilots, newest first, those that live before those that ended, at most ``most`` of them."""
+def _ops(row: PilotRow, sites: Mapping[str, SiteView]) -> list[str] | None:
+    """Return which of :data:`JOB_OPS` the site of a pilot can do; None: nothing was heard of it yet."""
+    if "://" not in row.spec.site:
+        return []
+    seen = sites.get(row.spec.site)
+    return None if seen is None else [op for op in JOB_OPS if op in seen.ops]
+
+
+def pilots_table(ledger: Ledger, reason: PilotReason, sites: Mapping[str, SiteView], most: int = MOST_PILOTS) -> Table:
+    """Return the pilots, newest first, those that live before those that ended, at most ``most`` of them.
+
+    Args:
+        sites: by name, as they were heard of last: what their batch systems can do.
+    """
     running = np.zeros(len(ledger.pilots) + 1, np.int64)
     for table in ledger.bulks:
         if table.counts[TaskState.RUNNING]:
             holders = table.pilot[table.state == TaskState.RUNNING].astype(np.int64) + 1
             running += np.bincount(holders, minlength=len(running))[: len(running)]
     order = sorted(ledger.pilots, key=lambda row: (row.state.final, -row.number))[:most]
-    return Table(PILOT_COLUMNS, [pilot_row(row, int(running[row.number + 1]), reason) for row in order])
+    return Table(PILOT_COLUMNS, [pilot_row(row, int(running[row.number + 1]), reason, sites) for row in order])
 
 
 def summary(source: tables.Source, words: Words) -> Picture:
@@ -128,7 +144,8 @@ def summary(source: tables.Source, words: Words) -> Picture:
         values["failures"] = {cause.name: int(causes[cause]) for cause in Cause if causes[cause]}
         values["pilots"] = len(ledger.pilots)
         values["pilots_alive"] = sum(not row.state.final for row in ledger.pilots)
-        return Picture(values, {"pilots": pilots_table(ledger, words.pilot)})
+        sites: Mapping[str, SiteView] = getattr(source, "sites", {})
+        return Picture(values, {"pilots": pilots_table(ledger, words.pilot, sites)})
 
 
 # ------------------------------------------------------------ tasks

@@ -177,6 +177,16 @@ def test_a_service_tells_where_it_is(ask: Checked, session: Session) -> None:
     eventually(lambda: told() is None, "what has ended is nowhere")
 
 
+def test_a_pilot_without_a_batch_job_cannot_be_suspended_and_says_so(ask: Checked, session: Session) -> None:
+    (pilot,) = ask("get", "/sessions/{name}/pilots", name=session.name)["pilots"]
+    assert pilot["ops"] == [] and pilot["suspended"] is False
+    for op in ("hold", "release", "suspend", "resume"):
+        told = ask(
+            "post", "/sessions/{name}/pilots/{pilot}/job", {"op": op}, expect=400, name=session.name, pilot="p.0"
+        )
+        assert told["code"] == "JRM-Q29" and "p.0 has no job at a batch system" in told["message"] and told["hint"]
+
+
 def test_log_lines_are_read_from_where_one_stands(ask: Checked, session: Session) -> None:
     path = "/sessions/{name}/logs"
 
@@ -250,6 +260,9 @@ WRONG = [
     ("post", "/sessions/{s}/pilots", {"walltime": "soon"}, 400, "JRM-", "walltime"),
     ("post", "/sessions/{s}/pilots/p.7/cancel", {}, 404, "JRM-Q03", "p.7"),
     ("post", "/sessions/{s}/pilots/x/cancel", {}, 404, "JRM-Q03", "x"),
+    ("post", "/sessions/{s}/pilots/p.7/job", {"op": "suspend"}, 404, "JRM-Q03", "p.7"),
+    ("post", "/sessions/{s}/pilots/p.0/job", {}, 400, "JRM-Q61", "op"),
+    ("post", "/sessions/{s}/pilots/p.0/job", {"op": "stop"}, 400, "JRM-Q61", "op"),
     ("get", "/sessions/{s}/logs?component=p.7", None, 404, "JRM-Q03", "p.7"),
     ("get", "/sessions/{s}/logs?component=x", None, 404, "JRM-Q03", "x"),
     ("get", "/sessions/{s}/logs?life=-1", None, 400, "JRM-Q61", "life"),

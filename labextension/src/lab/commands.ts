@@ -5,11 +5,12 @@ import { Dialog, InputDialog, Notification, showDialog, type ICommandPalette } f
 import type { ReadonlyPartialJSONObject } from '@lumino/coreutils';
 import type { Trans } from '../core/dom';
 import { trouble } from '../core/parts';
-import { number, open } from '../core/texts';
+import { FINAL, number, open } from '../core/texts';
 import { TITLES, type Window } from '../core/view';
 import { mainIcon, viewIcons } from './icons';
 import type { Views } from './mainarea';
 import type { Model } from './model';
+import { tellJob, whyNot, type JobOp } from './pilots';
 
 export const IDS = {
   panel: 'jupyter_rm:show-panel',
@@ -19,6 +20,8 @@ export const IDS = {
   pilot: 'jupyter_rm:start-pilot',
   view: 'jupyter_rm:show-view',
   retry: 'jupyter_rm:retry-failed',
+  suspend: 'jupyter_rm:suspend-pilot',
+  resume: 'jupyter_rm:resume-pilot',
   broker: 'jupyter_rm:start-broker'
 } as const;
 
@@ -200,6 +203,48 @@ export function addCommands(needs: Needs): void {
     }
   });
 
+  const job = async (op: JobOp, args: Args): Promise<void> => {
+    const name = args['here'] ? (model.pointed?.session ?? '') : await which(args);
+    if (!name) return none();
+    try {
+      const told = await model.server.ask(model.path(name, '/pilots'));
+      const meant = args['here'] ? model.pointed?.pilot : args['pilot'];
+      const rows = (told.pilots as Record<string, any>[]).filter(row => (meant ? row['uid'] === meant : !FINAL.has(row['state'])));
+      const able = rows.filter(row => !whyNot(op, row, trans));
+      if (able.length === 0) {
+        const why = rows.map(row => `${row['uid']}: ${whyNot(op, row, trans)}`);
+        Notification.info(why.join('\n') || trans.__('Session %1 has no pilot.', name), { autoClose: 8000 });
+        return;
+      }
+      let uid = String(able[0]?.['uid']);
+      if (able.length > 1) {
+        const title = op === 'suspend' ? trans.__('Suspend which pilot?') : trans.__('Resume which pilot?');
+        const items = able.map(row => `${row['uid']} ${row['name'] || row['site']}`);
+        const asked = await InputDialog.getItem({ title, items, okLabel: trans.__('Choose') });
+        if (!asked.button.accept || !asked.value) return;
+        uid = asked.value.split(' ')[0] ?? '';
+      }
+      await tellJob(model, name, uid, op);
+      const said = op === 'suspend' ? trans.__('%1 is suspended: what runs in it stands still.', uid) : trans.__('%1 goes on.', uid);
+      Notification.info(said, { autoClose: 4000 });
+    } catch (error) {
+      complain(error);
+    }
+  };
+  commands.addCommand(IDS.suspend, {
+    label: trans.__('Suspend a pilot'),
+    caption: trans.__('Stop the job of a pilot for a while: what runs in it stands still, and nothing is lost'),
+    describedBy: described({ session: text, pilot: text }),
+    execute: args => job('suspend', args)
+  });
+
+  commands.addCommand(IDS.resume, {
+    label: trans.__('Resume a pilot'),
+    caption: trans.__('Let the suspended job of a pilot go on'),
+    describedBy: described({ session: text, pilot: text }),
+    execute: args => job('resume', args)
+  });
+
   commands.addCommand(IDS.broker, {
     label: trans.__('Start the broker'),
     caption: trans.__('Reach the broker, starting it when none runs, and say how it is'),
@@ -215,8 +260,7 @@ export function addCommands(needs: Needs): void {
   });
 
   if (!palette) return;
-  for (const command of [IDS.panel, IDS.open, IDS.pilot, IDS.close, IDS.detach, IDS.retry, IDS.broker]) {
-    palette.addItem({ command, category });
-  }
+  const all = [IDS.panel, IDS.open, IDS.pilot, IDS.suspend, IDS.resume, IDS.close, IDS.detach, IDS.retry, IDS.broker];
+  for (const command of all) palette.addItem({ command, category });
   for (const view of Object.keys(TITLES)) palette.addItem({ command: IDS.view, category, args: { view } });
 }

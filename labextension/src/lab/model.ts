@@ -26,6 +26,8 @@ export class Model {
   /** Has the list been seen once? */
   known = false;
   trouble: Trouble | null = null;
+  /** The pilot whose menu was opened last. */
+  pointed: { session: string; pilot: string } | null = null;
   private name = '';
   private list: Subscription | null = null;
   private timer: ReturnType<typeof setTimeout> | undefined;

@@ -1,4 +1,4 @@
-// The pilots of one session in the panel: state, reason, age, and the buttons that end them.
+// The pilots of one session in the panel: state, reason, age, and the buttons that end them or stop them for a while.
 
 import { allow, button, fill, h, write, type Trans } from '../core/dom';
 import type { Shown } from '../core/feed';
@@ -11,6 +11,27 @@ import type { Model } from './model';
 interface Item {
   element: HTMLElement;
   show(row: Record<string, any>, closed: string): void;
+}
+
+export type JobOp = 'suspend' | 'resume';
+
+/** Say why the job of a pilot cannot be suspended, or go on again, just now; empty: it can. */
+export function whyNot(op: JobOp, row: Record<string, any>, trans: Trans): string {
+  const ops = row['ops'] as string[] | null;
+  if (FINAL.has(row['state'])) return trans.__('It has ended');
+  if (ops === null) return trans.__('Nothing was heard of its batch system yet');
+  if (!ops.includes(op)) {
+    const away = String(row['site']).includes('://');
+    return away ? trans.__('Its site cannot do that') : trans.__('It has no batch job: it runs on this machine');
+  }
+  if (op === 'resume') return row['suspended'] ? '' : trans.__('It is not suspended');
+  if (row['suspended']) return trans.__('It is suspended already');
+  return ['STARTING', 'ACTIVE', 'DRAINING'].includes(row['state']) ? '' : trans.__('Its job does not run yet');
+}
+
+/** Have a pilot's batch system suspend or resume its job. */
+export function tellJob(model: Model, session: string, uid: string, op: JobOp): Promise<Record<string, any>> {
+  return model.server.ask(model.path(session, `/pilots/${uid}/job`), 'POST', { op });
 }
 
 export class Pilots {
@@ -73,6 +94,32 @@ export class Pilots {
     const drain = button(trans.__('Drain'), () => void this.end(uid, true, said), {
       label: trans.__('Drain pilot %1', uid)
     });
+    let row = first;
+    let asking = false;
+    const suspend = button('', () => void stop(), {});
+    const offer = (): void => {
+      const op = row['suspended'] ? 'resume' : 'suspend';
+      const resumes = op === 'resume';
+      write(suspend, resumes ? trans.__('Resume') : trans.__('Suspend'));
+      suspend.setAttribute('aria-label', resumes ? trans.__('Resume pilot %1', uid) : trans.__('Suspend pilot %1', uid));
+      allow(
+        suspend,
+        asking ? trans.__('Its batch system is being asked') : whyNot(op, row, trans),
+        resumes ? trans.__('Let its job go on') : trans.__('Stop its job for a while: what runs in it stands still')
+      );
+    };
+    const stop = async (): Promise<void> => {
+      asking = true;
+      offer();
+      try {
+        row = await tellJob(this.model, this.session, uid, row['suspended'] ? 'resume' : 'suspend');
+        fill(said);
+      } catch (error) {
+        fill(said, notice(trouble(error), trans, () => fill(said), trans.__('Close')));
+      }
+      asking = false;
+      offer();
+    };
     const actions = h(
       'div',
       { class: 'jrm-actions' },
@@ -83,13 +130,15 @@ export class Pilots {
         label: trans.__('Highlight pilot %1 in all views', uid),
         title: trans.__('Show in all open views what belongs to it')
       }),
+      suspend,
       drain,
       cancel
     );
     const title = h('b', {});
     const element = h(
       'li',
-      { class: 'jrm-pilot' },
+      // What its menu does, it does to this pilot.
+      { class: 'jrm-pilot', oncontextmenu: () => (this.model.pointed = { session: this.session, pilot: uid }) },
       h('div', { class: 'jrm-line' }, title, state, age),
       size,
       reason,
@@ -100,14 +149,16 @@ export class Pilots {
     let before = '';
     return {
       element,
-      show: (row, closed) => {
+      show: (told, closed) => {
+        row = told;
         const name = String(row['name'] ?? '');
         write(title, name && name !== uid ? `${uid} ${name}` : uid);
-        const now = `${row['state']} ${row['unreachable']} ${row['since']}`;
+        const now = `${row['state']} ${row['unreachable']} ${row['suspended']} ${row['since']}`;
         if (now !== before) {
           before = now;
-          const silent = row['unreachable'] && h('span', { class: 'jrm-bad' }, trans.__('unreachable'));
-          fill(state, stateOf(row['state']), silent ? ' ' : null, silent || null);
+          // What stands still cannot answer.
+          const odd = row['suspended'] ? trans.__('suspended') : row['unreachable'] ? trans.__('unreachable') : '';
+          fill(state, stateOf(row['state']), odd ? ' ' : null, odd ? h('span', { class: 'jrm-bad' }, odd) : null);
           fill(age, row['since'] ? since(row['since'], this.model.feed.ahead) : null);
         }
         const parts = [
@@ -124,6 +175,7 @@ export class Pilots {
         const over = FINAL.has(row['state']);
         actions.hidden = over;
         allow(cancel, over ? closed || trans.__('It has ended') : '', trans.__('End it now; what runs in it ends'));
+        offer();
         const draining = row['state'] === 'DRAINING' ? trans.__('It drains already') : '';
         const early = ['ACTIVE', 'DRAINING'].includes(row['state']) ? '' : trans.__('It is not active yet: cancel it');
         allow(drain, draining || early, trans.__('Take no new tasks, and end when what runs has ended'));
