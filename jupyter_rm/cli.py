@@ -285,6 +285,17 @@ def _overview(options: argparse.Namespace) -> int:
     return 0
 
 
+def _sql(options: argparse.Namespace) -> int:
+    from .client.tables import answer
+
+    names, rows = answer(_session(options), " ".join(options.query), options.limit)
+    cells = [names, *(["" if value is None else str(value) for value in row] for row in rows)]
+    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
+    lines = ["  ".join(map(str.ljust, row, widths)).rstrip() for row in cells]
+    _say(options, [dict(zip(names, row, strict=True)) for row in rows], "\n".join(lines))
+    return 0
+
+
 def _export(options: argparse.Namespace) -> int:
     from . import snapshot
 
@@ -505,6 +516,9 @@ def parser() -> argparse.ArgumentParser:
     elsewhere.add_words(verb("services", _services, "list the services, or say where one is that is no task"))
     verb("nodes", _overview, "list the nodes of the pilots")
     verb("queue", _overview, "show what waits")
+    made = verb("sql", _sql, "ask the tables tasks, pilots and bulks")
+    made.add_argument("query", nargs="+", help="such as \"select uid from tasks where state = 'FAILED'\"")
+    made.add_argument("--limit", type=int, default=100_000, help="rows at most")
     made = verb("export", _export, "write a view to a file: a page (.html) or data (.json)")
     made.add_argument("view", help="tasks, nodes, queue, timeline or usage")
     made.add_argument("file", help="such as map.html or map.json")

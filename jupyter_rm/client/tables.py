@@ -21,7 +21,17 @@ SECONDS = 20.0
 
 
 def select(session: Session, query: str, limit: int) -> Any:
-    """Return the answer to ``query`` as a DataFrame (a list of dicts without pandas), at most ``limit`` rows.
+    """Return what :func:`answer` says as a DataFrame (a list of dicts without pandas)."""
+    names, rows = answer(session, query, limit)
+    try:
+        import pandas as pd
+    except ImportError:
+        return [dict(zip(names, row, strict=True)) for row in rows]
+    return pd.DataFrame(rows, columns=names)
+
+
+def answer(session: Session, query: str, limit: int) -> tuple[list[str], list[tuple[Any, ...]]]:
+    """Return the columns and rows of the answer to ``query``, at most ``limit`` rows.
 
     Tables: ``tasks`` (columns of ``Session.frame``, times in seconds since 1970), ``pilots``, ``bulks``.
 
@@ -38,28 +48,29 @@ def select(session: Session, query: str, limit: int) -> Any:
         _fill(session, connection, query.lower())
         connection.set_authorizer(_only_reading)
         connection.set_progress_handler(lambda: time.monotonic() > deadline, 10_000)
-        cursor = connection.execute(query)
-        names = [name for name, *_ in cursor.get_description()]
-        rows = []
-        for row in cursor:
+        names: list[str] = []
+
+        def begun(cursor: Any, *_: Any) -> bool:
+            # Only here does the description of an answer without rows exist.
+            names[:] = names or [name for name, *_ in cursor.get_description()]
+            return True
+
+        cursor = connection.cursor()
+        cursor.exec_trace = begun
+        rows: list[tuple[Any, ...]] = []
+        for row in cursor.execute(query):
             rows.append(row)
             if len(rows) >= limit:
                 break
     except apsw.InterruptError:
         raise RequestError(f"sql: took longer than {SECONDS:g} s", hint="ask for less", code="JRM-Q56") from None
-    except apsw.ExecutionCompleteError:
-        names, rows = [], []
     except apsw.Error as error:
         raise RequestError(
             f"sql: {error}", hint="tables: tasks, pilots, bulks; see s.frame().columns", code="JRM-Q56"
         ) from None
     finally:
         connection.close()
-    try:
-        import pandas as pd
-    except ImportError:
-        return [dict(zip(names, row, strict=True)) for row in rows]
-    return pd.DataFrame(rows, columns=names)
+    return names, rows
 
 
 def _only_reading(operation: int, *_: Any) -> int:
@@ -76,8 +87,12 @@ def _fill(session: Session, connection: Any, query: str) -> None:
     if "tasks" in query:
         tasks = session.tasks()
         columns: dict[str, Any] = dict(task_columns(tasks))
+        taken = set(columns)  # small letters: to SQL, N and n are one name
         for name, values in parameter_columns(tasks).items():
-            columns[name if name.lower() not in columns else f"p_{name}"] = values
+            while name.lower() in taken:
+                name = f"p_{name}"
+            taken.add(name.lower())
+            columns[name] = values
         sources["tasks"] = (list(columns), lambda: zip(*(_plain(values) for values in columns.values()), strict=True))
     if "pilots" in query:
         names = ["uid", "name", "site", "state", "reason", "job_id", "cores", "requested"]
@@ -100,7 +115,7 @@ def _fill(session: Session, connection: Any, query: str) -> None:
             ),
         )
     if "bulks" in query:
-        names = ["uid", "count", "mode", "executable", "submitted", *(state.name.lower() for state in TaskState)]
+        names = ["uid", "count", "mode", "executable", "submitted_at", *(state.name.lower() for state in TaskState)]
         sources["bulks"] = (
             names,
             lambda: iter(

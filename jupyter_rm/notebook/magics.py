@@ -131,8 +131,11 @@ class Magics:
 
     def _words(self, line: str) -> list[str]:
         """Split a line; ``{name}`` and ``$name`` become the values of variables that exist."""
+        verb, _, rest = line.strip().partition(" ")
+        rest = rest.strip()
         try:
-            words = shlex.split(line)
+            # A query is passed on as it stands: quotes are part of the language.
+            words = [verb, rest] if verb == "sql" and rest and rest[0] not in "-\"'" else shlex.split(line)
         except ValueError as error:
             raise RequestError(f"%jrm: {error}", hint="close the quotes", code="JRM-Q40") from None
 

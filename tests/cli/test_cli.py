@@ -56,6 +56,16 @@ def test_a_view_becomes_a_file(session: Session, tmp_path: Path) -> None:
     assert "JRM-S62" in jrm("export", "-s", session.name, "tasks", str(tmp_path / "no" / "x.json"), code=3)
 
 
+def test_sql(session: Session) -> None:
+    jrm("run", "-s", session.name, "--name", "ok", "--", "/bin/true")
+    query = "select name, cause as why, exit_code, run_time < 0 as bad from tasks where state = 'DONE'"
+    assert told("sql", "-s", session.name, query) == [{"name": "ok", "why": "", "exit_code": 0.0, "bad": 0}]
+    lines = ["name  why  exit_code  bad", "ok         0.0        0"]
+    assert jrm("sql", "-s", session.name, query).splitlines() == lines
+    assert jrm("sql", "-s", session.name, "select", "uid", "from", "bulks", "where", "1=0") == "uid\n"
+    assert "JRM-Q56" in jrm("sql", "-s", session.name, "drop table tasks", code=2)
+
+
 def test_looking_at_tasks(session: Session) -> None:
     uid = jrm("submit", "-s", session.name, "--", "/bin/sh", "-c", "echo out; echo err >&2").strip()
     assert uid == "t.0.0"

@@ -323,6 +323,21 @@ def test_frames_and_sql(session: Session) -> None:
     assert set(session.events()["event"]) >= {"OPENED", "SUBMITTED", "RUNNING", "DONE", "FAILED"}
 
 
+def test_sql_of_bulks_of_alike_names_and_of_nothing(session: Session) -> None:
+    session.array(jrm.Task("/bin/echo", ["{N}{n}{UID}{p_uid}"]), N=[1], n=[2], UID=[3], p_uid=[4]).wait(20)
+    bulk = session.sql("select uid, count, submitted, done, submitted_at from bulks")
+    assert bulk.loc[0].tolist()[:4] == ["t.0", 1, 0, 1]
+    assert 0 < bulk["submitted_at"][0] <= time.time()
+    assert session.sql("select N, p_n, p_UID, p_p_uid from tasks").to_dict("list") == {
+        "N": [1],
+        "p_n": [2],
+        "p_UID": [3],
+        "p_p_uid": [4],
+    }
+    nothing = session.sql("select uid, state as how from tasks where 1 = 0")
+    assert (list(nothing.columns), len(nothing)) == (["uid", "how"], 0)
+
+
 def test_bulk_shows_quickly_and_small(session: Session) -> None:
     pilot = session.pilot("noop", nodes=1, cores=64)
     pilot.wait(timeout=20)

@@ -136,6 +136,9 @@ def test_looking(shell: InteractiveShell) -> None:
     assert repr(value(shell, "%jrm queue"))
     assert "running" in repr(value(shell, "%jrm nodes"))
     assert value(shell, "%jrm sql select count(*) as n from pilots")["n"].tolist() == [1]
+    assert value(shell, "%jrm sql select uid from pilots where state='ACTIVE'")["uid"].tolist() == ["p.0"]
+    assert value(shell, "%jrm sql \"select 'a b' as x\"")["x"].tolist() == ["a b"]
+    assert "query" in refused(shell, "%jrm sql")
     assert "nb" in repr(value(shell, "%jrm sessions"))
     assert value(shell, "%jrm").name == "nb"
     assert value(shell, "%jrm status").name == "nb"
