@@ -17,7 +17,7 @@ from .records import DETAILS, JobState
 # Ways to start processes on the nodes of a job; how each is called stands in :mod:`jupyter_rm.agent.launch.methods`.
 LAUNCHES = (
     *("fork", "ssh", "srun", "mpirun", "mpiexec", "prte", "flux"),
-    *("jsrun", "aprun", "ibrun", "qrsh", "pbsdsh", "blaunch"),
+    *("jsrun", "aprun", "ibrun", "qrsh", "pbsdsh", "blaunch", "simrun"),
 )
 # What a site's file may say for all pilots there beside attributes: fields of a pilot.
 OF_PILOT = ("python", "env", "env_mode", "env_source", "env_base", "env_prefer", "sandbox", "launch")

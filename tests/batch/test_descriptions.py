@@ -48,6 +48,7 @@ def test_all_packaged_descriptions_are_in_order() -> None:
     assert {
         "base",
         "local",
+        "sim",
         "slurm",
         "slurm-json",
         "pbs",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import getpass
 import itertools
 import secrets
 from collections.abc import Iterator
@@ -12,9 +13,10 @@ from pathlib import Path
 from cluster_kit import Cluster, eventually
 from zorp_kit import Zorp
 
-from jupyter_rm.batch import BATCH_SCRIPT, BatchError, BatchSystem, JobRecord, JobState, spec_bytes
+from jupyter_rm.batch import BATCH_SCRIPT, BatchError, BatchSystem, JobRecord, JobState, load, spec_bytes
 from jupyter_rm.runtime.batchsite import BatchSite
 from jupyter_rm.runtime.connect import Connection, Nobody, connect
+from jupyter_rm.simbatch import named
 
 PROGRAM = """\
 import json, os, socket, sys, time
@@ -134,6 +136,17 @@ def zorp_hand(place: Path) -> Iterator[Hand]:
         zorp = Zorp(place / "zorp", connection)
         connection.mkdir(str(place / "jobs"))
         yield Hand(zorp.site, connection, str(place / "jobs"), None)
+
+
+def sim_hand(place: Path, asked: str = "sim://x?nodes=4&wait=0") -> Iterator[Hand]:
+    """Yield a hand for a cluster of the batch system that comes with the package."""
+    wanted = named.parse(asked.partition("://")[2])
+    with connect("local", Nobody()) as connection:
+        connection.mkdir(str(place / wanted.name))
+        connection.mkdir(str(place / "place"))
+        path = f"{named.prepare(place / wanted.name, wanted)}:/usr/bin:/bin"
+        site = BatchSite(connection, load("sim"), getpass.getuser(), env={"PATH": path})
+        yield Hand(site, connection, str(place / "place"), None)
 
 
 def hand(

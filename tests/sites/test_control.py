@@ -8,7 +8,7 @@ from contextlib import contextmanager
 
 import pytest
 from cluster_kit import Cluster, eventually
-from sites_kit import Hand, hand, zorp_hand
+from sites_kit import Hand, hand, sim_hand, zorp_hand
 
 from jupyter_rm.batch import BatchError, JobState, load
 
@@ -16,12 +16,14 @@ DEFINE = "printf 'name relax\\noticket 0\\nfshare 0\\nacl NONE\\nxacl NONE\\n' >
 OVER = (JobState.DONE, JobState.FAILED, JobState.CANCELED, JobState.ENDED, JobState.UNKNOWN)
 
 
-@pytest.fixture(scope="module", params=["zorp", "slurm-local", "slurm-paramiko", "sge-local", "sge-paramiko"])
+@pytest.fixture(scope="module", params=["zorp", "sim", "slurm-local", "slurm-paramiko", "sge-local", "sge-paramiko"])
 def there(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Hand]:
     name, _, transport = request.param.partition("-")
     if name == "zorp":
         # A system that nobody has ever seen, added with one file.
         yield from zorp_hand(tmp_path_factory.mktemp("zorp"))
+    elif name == "sim":
+        yield from sim_hand(tmp_path_factory.mktemp("sim"))
     else:
         yield from hand(request.getfixturevalue(name), name, transport)
 

@@ -153,6 +153,14 @@ _ALL = (
     Method(
         "pbsdsh", ("pbsdsh",), agents=("{program}", "-n", "{first}", "--", "{argv}"), each=True, within="PBS_NODEFILE"
     ),
+    Method(
+        "simrun",
+        ("simrun",),
+        ranks=("{program}", "--ranks", "{n}", "--", "{argv}"),
+        agents=("{program}", "--node", "{host}", "--", "{argv}"),
+        each=True,
+        within="SIM_JOB_ID",
+    ),
     Method("blaunch", ("blaunch",), agents=("{program}", "{host}", "{argv}"), each=True, within="LSB_JOBID"),
 )
 METHODS: dict[str, Method] = {method.name: method for method in _ALL}
