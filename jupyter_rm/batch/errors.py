@@ -76,16 +76,17 @@ class Failures:
     def failed(self, op: str, out: str, err: str, rc: int) -> BatchError:
         """Return the error for a command that ended with ``rc``."""
         raw = "\n".join(part.strip() for part in (err, out) if part.strip())
-        if rc == 127 or (rc == 126 and _MISSING.search(raw)):
+        if rc in (126, 127):  # the shell's own word: it never ran
+            missing = "is not there" if rc == 127 or _MISSING.search(raw) else "cannot be run"
             return self._make(
                 op,
                 rc,
                 raw,
-                f"{self._title}: its command is not there ({op}: {_brief(raw)})",
+                f"{self._title}: its command {missing} ({op}: {_brief(raw)})",
                 code="JRM-S27",
                 hint="check the site's name, or load the module that brings the command (hook before the environment)",
                 refused=True,
-                words="the command is not there",
+                words=f"the command {missing}",
             )
         known = self._translated(op, raw, rc)
         if known is not None:

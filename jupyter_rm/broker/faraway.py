@@ -41,6 +41,8 @@ MOST_NAMED = 20
 # How often a submission whose end is unclear is looked for before it counts as never made, and the pause between, s.
 RESOLVE_TIMES, RESOLVE_PAUSE = 3, 4.0
 # ... and the pause when the batch system does not answer at all.
+# A submission that ends so often in the same words, and never in a job, was refused in words that no rule knows.
+SAME_WORDS, AGAIN_MOST = 3, 120.0
 RESOLVE_WAIT = 10.0
 
 # Constant text: a private place, the spec from stdin, the script, and what is there already.
@@ -57,6 +59,7 @@ class Faraway(Watched):
     def __init__(self, site: Site, order: StartPilot, record: Record) -> None:
         super().__init__(site, order, record)
         self._resolved = 0
+        self._unclear: list[BatchError] = []  # what the submissions so far came to, none of them a job
         self._unheard = 0
         self.stop = threading.Event()  # set from any thread: what is being prepared is not wanted any more
 
@@ -162,6 +165,7 @@ class Faraway(Watched):
             made = self._hand_over(values)
         except RequestError as error:
             self._refused(error)
+                self._unclear.append(error)
         except BatchError as error:
             if error.refused:
                 self._refused(error)
@@ -221,7 +225,12 @@ class Faraway(Watched):
             self._later(RESOLVE_PAUSE)
             return
         # Every listing since says that there is no such job: it never came to one.
-        record.phase = NEW
+        last = self._unclear[-SAME_WORDS:]
+        if len(last) == SAME_WORDS and len({(error.rc, error.raw) for error in last}) == 1 and last[0].rc is not None:
+            last[0].hint = f"it said so {SAME_WORDS} times, and no job came of it; ask the site when it is not clear"
+            self._refused(last[0])
+            return
+        record.phase, self._resolved = NEW, 0
         site.places.save(*self.key, record)
         self.step("submit", "progress", "the batch system never got it; it is submitted again")
-        self._later(0.0)
+        self._later(min(RESOLVE_PAUSE * 2.0 ** max(0, len(self._unclear) - 1), AGAIN_MOST) if self._unclear else 0.0)

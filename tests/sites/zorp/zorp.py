@@ -1,7 +1,7 @@
 """Zorp, an invented batch system that really runs jobs: four boxes of two cores, a queue, accounting.
 
 One program with many names (``zput``, ``zlook`` ...); its state is a directory, named by ZORP. Every call is noted in
-``calls``. A file ``broken`` there makes every command fail with its text.
+``calls``. A file ``broken`` there makes every command fail with its text, a file ``grumpy`` every submission.
 """
 
 import contextlib
@@ -91,6 +91,9 @@ def put(words):
             mood = "asleep"
         else:
             job[key] = value if found else words.pop(0)
+    if (HOME / "grumpy").exists():
+        print((HOME / "grumpy").read_text(), file=sys.stderr)
+        return 9
     if job["lane"] not in ("rainbow", "grey"):
         print(f"there is no lane {job['lane']}", file=sys.stderr)
         return 3
