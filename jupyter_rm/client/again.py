@@ -79,6 +79,6 @@ def retry(session: Session, bulk: Bulk) -> Bulk:
     if not submits:
         return bulk
     for submit in submits:
-        session._need_pilot(submit.template.request)
+        session._need_pilot(submit.template)
     numbers = session._send_all(submits)
     return joined(session, [(n, *piece) for n, piece in zip(numbers, pieces, strict=True)], len(bulk))

@@ -1,7 +1,7 @@
 """Blocking and awaiting: the same conditions, for threads and for event loops.
 
 A wait ends at Ctrl-C at once and leaves everything running; it says so in one line. A wait for something that can no
-longer happen by itself (no pilot is alive) says that too. Progress is drawn by
+longer happen by itself (no pilot is there for it) says that too. Progress is drawn by
 :mod:`.progress` and costs nothing when nobody looks. Read next: :mod:`.replica`.
 """
 
@@ -13,6 +13,8 @@ import time
 from collections.abc import Callable, Generator
 from typing import TYPE_CHECKING, Any
 
+from ..core.vain import nobody
+from ..model.states import TaskState
 from . import ask
 from .progress import Progress
 
@@ -136,13 +138,16 @@ def tell_stuck(replica: Replica) -> bool:
 
 
 def stuck(replica: Replica) -> str:
-    """Return why a wait may never end: tasks are open and every pilot of the session has ended. Empty: it may."""
+    """Return why a wait may never end: no pilot is left for all or some of the open tasks. Empty: it may."""
     with replica.changed:
         ledger = replica.ledger
         pilots = [row for row in ledger.pilots if not row.spec.script]
-        if not pilots or any(not row.state.final for row in pilots):
+        if not pilots or not ledger.unfinished:
             return ""
-        if not ledger.unfinished:
+        for number, table in ledger.open_bulks():
+            if table.counts[TaskState.WAITING] and (why := nobody(table.form.template, pilots)):
+                return f"t.{number} of session {replica.name!r} {why}"
+        if any(not row.state.final for row in pilots):
             return ""
         last = pilots[-1]
         why = f": {last.reason}" if last.reason else ""

@@ -67,7 +67,7 @@ class SessionExecutor(Executor):
         sha = session._functions.sha(fn)
         template = self._templates.get(sha)
         if template is None:
-            session._need_pilot(self._base.request)
+            session._need_pilot(self._base)
             template = self._templates[sha] = session._templates.of(self._base, sha)
         payload = dump_arguments(args, kwargs)
         future = CallFuture()

@@ -23,7 +23,6 @@ from ..model.describe import Task, Template
 from ..model.errors import LinkError, RequestError
 from ..model.ids import NAME, check_name, parse_pilot, parse_task
 from ..model.messages import Accepted, AskSite, Cancel, RequestPilot, Submit
-from ..model.resources import Request
 from ..model.sites import SiteView
 from ..model.states import TaskState
 from . import blocking, capacity, closing, limits, show, staging
@@ -141,10 +140,11 @@ class Session:
         rows = self._replica.ledger.pilots
         return Pilots(self, [number for number, row in enumerate(rows) if not row.spec.script])
 
-    def _need_pilot(self, request: Request) -> None:
-        """Start a local pilot when there is none, and refuse what can run nowhere."""
+    def _need_pilot(self, template: Template) -> None:
+        """Start a local pilot when there is none, and refuse what can run nowhere; the broker knows a pilot by name."""
+        request = template.request
         rows = [row for row in self._replica.ledger.pilots if not row.spec.script]
-        if any(not row.state.final for row in rows):
+        if template.pilot or any(not row.state.final for row in rows):
             capacity.check_fits(request, rows)
             return
         with self._pilot_lock:
@@ -186,7 +186,7 @@ class Session:
             return Bulk.select(self, np.zeros(0), np.zeros(0))
         groups = group(given)
         for each in groups:
-            self._need_pilot(each.template.request)
+            self._need_pilot(each.template)
         submits = [
             self._message(each.template, each.columns, each.count, None, after_of(self, each.after)) for each in groups
         ]
@@ -268,7 +268,7 @@ class Session:
             self._plain_call = call_template({})
         sha = self._functions.sha(fn)
         payload = dump_arguments(args, kwargs)
-        self._need_pilot(self._plain_call.request)
+        self._need_pilot(self._plain_call)
         ticket, index = self._queue.put_handle(self._templates.of(self._plain_call, sha), payload)
         return TaskHandle(self, -1, index, ticket)
 
@@ -290,7 +290,7 @@ class Session:
         if not bodies:
             return Bulk.select(self, np.zeros(0), np.zeros(0))
         template = self._templates.of(base, sha)
-        self._need_pilot(template.request)
+        self._need_pilot(template)
         after = after_of(self, fields.get("after", ()))
         submits, pieces, start, size = [], [], 0, 0
         for place, body in enumerate(bodies):
@@ -333,7 +333,7 @@ class Session:
         payload: Column | None,
         after: tuple[tuple[int, Picks], ...],
     ) -> int:
-        self._need_pilot(template.request)
+        self._need_pilot(template)
         answer: Accepted = self._connection.request(self._message(template, columns, count, payload, after))
         return answer.number
 

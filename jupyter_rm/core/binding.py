@@ -19,7 +19,6 @@ from ..model.facts import (
     TasksAssigned,
 )
 from ..model.ids import pilot_uid
-from ..model.late import capabilities
 from ..model.messages import (
     Assign,
     Function,
@@ -30,6 +29,7 @@ from .cargo import Cargo
 from .holdings import cut_assign
 from .placing import Ground
 from .port import Port
+from .vain import lacking, nobody
 
 ASSIGN_MOST = 16_384
 ASSIGN_BYTES = 4 << 20
@@ -41,6 +41,10 @@ class Binding(Cargo):
     def _named(self, name: str) -> int:
         for row in reversed(self.ledger.pilots):
             if name in (row.spec.name, pilot_uid(row.number)):
+                if row.state.final and name != row.spec.name:  # a name may be taken again, a number never
+                    why = f"{row.state.name}: {row.reason}" if row.reason else row.state.name
+                    hint = "leave pilot= out, or start another one: s.pilot(...)"
+                    raise RequestError(f"pilot: {name} has ended ({why})", hint=hint, code="JRM-Q13")
                 return row.number
         known = ", ".join(row.spec.name or pilot_uid(row.number) for row in self.ledger.pilots) or "none yet"
         raise RequestError(
@@ -78,15 +82,15 @@ class Binding(Cargo):
             return self._why_unready(unready)
         alive = [row for row in self.ledger.pilots if not row.state.final and not row.spec.script]
         if template.pilot:
+            if vain := nobody(template, self.ledger.pilots):
+                return f"it {vain}"
             alive = [row for row in alive if template.pilot in (row.spec.name, pilot_uid(row.number))]
-            if not alive:
-                return f"it asks for pilot {template.pilot}, which has ended; cancel it and submit it without pilot="
         if not alive:
             return "the session has no pilot; start one with s.pilot(...)"
         parts = []
         for row in alive:
             name, port = row.spec.name or pilot_uid(row.number), self.ports.get(row.number)
-            lacks = set(template.requires) - capabilities(row.spec.capabilities, row.facts)
+            lacks = lacking(template, row)
             if lacks and row.state >= PilotState.ACTIVE:
                 parts.append(f"pilot {name} does not offer {', '.join(sorted(lacks))}")
             elif row.state < PilotState.ACTIVE:
@@ -108,7 +112,7 @@ class Binding(Cargo):
         row = self.ledger.pilots[pilot]
         if template.pilot and template.pilot not in (row.spec.name, pilot_uid(pilot)):
             return False
-        if template.requires and not capabilities(row.spec.capabilities, row.facts).issuperset(template.requires):
+        if template.requires and lacking(template, row):
             return False
         return self._ground(pilot).fits(template)
 

@@ -26,17 +26,30 @@ def test_a_site_nobody_knows(bare: Session) -> None:
 
 
 def test_who_waits_for_a_task_is_told(bare: Session, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
-    """The task may wait for a better pilot, but its waiter hears at once that there is none."""
+    """The task may wait for a better pilot of that name, but its waiter hears at once that there is none."""
     (tmp_path / "file").write_text("in the way")
-    pilot = bare.pilot("local", cores=1, sandbox=str(tmp_path / "file"))
+    pilot = bare.pilot("local", cores=1, name="q", sandbox=str(tmp_path / "file"))
     assert pilot.wait(timeout=15) == "FAILED"
-    task = bare.submit(jrm.Task("/bin/true", pilot=pilot.uid))
+    with pytest.raises(jrm.RequestError, match=f"pilot: p.0 has ended .*{tmp_path}"):
+        bare.submit(jrm.Task("/bin/true", pilot=pilot.uid))
+    task = bare.submit(jrm.Task("/bin/true", pilot="q"))
+    assert len(bare.pilots()) == 1, "another one cannot help"
     with pytest.raises((TimeoutError, jrm.TaskError)) as caught:
         task.result(4)
     said = capfd.readouterr().err + str(caught.value) + task.reason
-    assert str(tmp_path) in said or "no pilot" in said
+    assert "t.0 of session" in said, said
+    assert "asks for pilot q, which has ended; start another of that name" in said
     assert "pilot" in task.reason
     assert str(task.explain())
+
+
+def test_who_waits_for_what_nobody_offers_is_told(session: Session, capfd: pytest.CaptureFixture[str]) -> None:
+    task = session.submit(jrm.Task("/bin/true", requires="dataset:x"))
+    assert task.wait(4) == "WAITING"
+    assert "t.0 of session" in (said := capfd.readouterr().err), said
+    assert "requires dataset:x, which no pilot offers" in said
+    session.pilots()[0].add_capability("dataset:x")
+    assert task.wait(20) == "DONE"
 
 
 def test_a_sandbox_that_cannot_be_made(bare: Session, tmp_path: Path) -> None:

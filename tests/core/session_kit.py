@@ -46,8 +46,8 @@ class Talk:
         self.flush()
         return bulk
 
-    def pilot(self) -> int:
-        number = self.session.request_pilot(len(self.session.ledger.pilots).to_bytes(16, "big"), PilotSpec())
+    def pilot(self, name: str = "") -> int:
+        number = self.session.request_pilot(len(self.session.ledger.pilots).to_bytes(16, "big"), PilotSpec(name=name))
         self.flush()
         return number
 

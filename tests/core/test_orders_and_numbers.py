@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from session_kit import Talk
+import pytest
+from session_kit import HandMade, Talk
 
 from jupyter_rm.core.binding import ASSIGN_BYTES, _parts
 from jupyter_rm.core.broker import BrokerMachine
 from jupyter_rm.model.columns import Column, Picks, pack
 from jupyter_rm.model.describe import Template
 from jupyter_rm.model.effects import JobChanged
+from jupyter_rm.model.errors import RequestError
 from jupyter_rm.model.ledger import Ledger
 from jupyter_rm.model.messages import Assign
 
@@ -51,3 +53,20 @@ def test_waiting_for_a_pilot_that_has_ended_is_explained() -> None:
     answers: list[str] = []
     talk.session.explain(bulk, 0, answers.append)
     assert "asks for pilot p.0, which has ended" in answers[0]
+    with pytest.raises(RequestError, match=r"pilot: p\.0 has ended") as caught:
+        talk.submit(1, pilot="p.0")
+    assert caught.value.code == "JRM-Q13"
+
+
+def test_a_name_whose_pilot_has_ended_may_be_taken_again() -> None:
+    talk = Talk()
+    first = talk.pilot(name="q")
+    talk.session.cancel_pilot(first, drain=False)
+    talk.session.job(JobChanged("0-study", first, alive=False))
+    bulk = talk.submit(1, pilot="q")
+    answers: list[str] = []
+    talk.session.explain(bulk, 0, answers.append)
+    assert "start another of that name" in answers[0]
+    second = talk.pilot(name="q")
+    HandMade(talk, second).greet()
+    assert int(talk.session.ledger.bulks[bulk].pilot[0]) == second
