@@ -25,8 +25,8 @@ from ..model.errors import RequestError
 from .limits import check_call
 
 # Objects that cannot change behind our back.
-_FIXED = (int, float, complex, str, bytes, bool, type(None), types.ModuleType, types.BuiltinFunctionType, range)
-_Watch = list[tuple[dict[str, Any], str, Any]]
+_FIXED = (int, float, complex, str, bytes, bool, type(None), types.BuiltinFunctionType, range)
+_Watch = list[tuple[Any, str, Any]]  # a namespace or a function, a name in it, what it was
 _MISSING = object()
 _PYTHON = f"{sys.version_info[0]}.{sys.version_info[1]}"
 
@@ -54,7 +54,7 @@ class Functions:
             known = None
         if known is not None:
             sha, code, watch = known
-            if code is getattr(function, "__code__", None) and all(d.get(n, _MISSING) is v for d, n, v in watch):
+            if code is getattr(function, "__code__", None) and all(_in(owner, n) is v for owner, n, v in watch):
                 return sha
         if not callable(function):
             raise RequestError(f"{function!r} is not callable", hint="give a function", code="JRM-Q31")
@@ -220,10 +220,16 @@ def watch_of(function: Any) -> _Watch | None:
     return watch if _watch(function, watch, set()) else None
 
 
+def _in(owner: Any, name: str) -> Any:
+    return owner.get(name, _MISSING) if type(owner) is dict else getattr(owner, name)
+
+
 def _watch(value: Any, watch: _Watch, seen: set[int]) -> bool:
     if id(value) in seen or isinstance(value, _FIXED):
         return True
     seen.add(id(value))
+    if isinstance(value, types.ModuleType):  # one that travels by value may be reloaded, or a name in it set
+        return not by_value(value)
     if isinstance(value, type):
         return not by_value(sys.modules.get(value.__module__))
     if isinstance(value, (tuple, frozenset)):
@@ -232,6 +238,8 @@ def _watch(value: Any, watch: _Watch, seen: set[int]) -> bool:
         return False
     if not by_value(sys.modules.get(value.__module__)):
         return True
+    if len(seen) > 1:  # a helper, not the function itself: %autoreload changes the code of both in place
+        watch += [(value, name, getattr(value, name)) for name in ("__code__", "__defaults__")]
     parts: list[Any] = [*(value.__defaults__ or ()), *(value.__kwdefaults__ or {}).values()]
     if value.__closure__:  # its variables can be rebound at any time by the function around it
         return False

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import importlib
 import io
 import pickle
 import sys
 import threading
 import time
+from pathlib import Path
+from typing import Any
 
 import msgspec
 import numpy as np
@@ -203,6 +206,48 @@ def test_a_changed_helper_makes_another_pickle(monkeypatch: pytest.MonkeyPatch) 
     before = known.sha(reads_list)
     TABLE.append(3)
     assert known.sha(reads_list) != before
+
+
+def test_a_reloaded_module_makes_another_pickle(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "jrmt_pack").mkdir()
+    (tmp_path / "jrmt_pack" / "__init__.py").write_text("")
+    (tmp_path / "jrmt_pack" / "sub.py").write_text("K = 1\n")
+    (tmp_path / "jrmt_help.py").write_text("def h(x): return x + 100\n")
+    (tmp_path / "jrmt_user.py").write_text(
+        "import math, jrmt_help, jrmt_pack.sub\n"
+        "def f(x): return jrmt_help.h(x)\n"
+        "def g(x): return x + jrmt_pack.sub.K\n"
+        "def h(x): return math.sqrt(x)\n"
+    )
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setattr("sys.dont_write_bytecode", True)  # two edits within one second look alike to its cache
+    user = importlib.import_module("jrmt_user")
+    known = functions.Functions({})
+    first = [known.sha(user.f), known.sha(user.g)]
+    assert [known.sha(user.f), known.sha(user.g)] == first
+    (tmp_path / "jrmt_help.py").write_text("def h(x): return x + 200\n")
+    importlib.reload(sys.modules["jrmt_help"])
+    sys.modules["jrmt_pack.sub"].K = 100  # type: ignore[attr-defined]
+    try:
+        assert known.sha(user.f) != first[0]
+        assert known.sha(user.g) != first[1]
+        assert functions.watch_of(user.h) is not None  # what workers import cannot change here
+    finally:
+        for name in ("jrmt_user", "jrmt_help", "jrmt_pack", "jrmt_pack.sub"):
+            sys.modules.pop(name, None)
+
+
+def test_a_helper_patched_in_place_makes_another_pickle(monkeypatch: pytest.MonkeyPatch) -> None:
+    space: dict[str, Any] = {"__name__": "__main__"}
+    exec("def help(x, y=1): return x + y\ndef f(x): return help(x)\ndef other(x, y=2): return x - y", space)
+    known = functions.Functions({})
+    seen = {known.sha(space["f"])}
+    assert seen == {known.sha(space["f"])}
+    for name in ("__code__", "__defaults__"):  # as %autoreload does it
+        monkeypatch.setattr(space["help"], name, getattr(space["other"], name))
+        seen.add(known.sha(space["f"]))
+    assert len(seen) == 3
 
 
 # ------------------------------------------------------------ grouping
