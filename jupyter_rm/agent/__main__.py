@@ -86,7 +86,14 @@ def main(argv: list[str] | None = None) -> int:
         return 2
     from .link import life, open_link, read_spec
 
-    spec = read_spec(Path(arguments[0]))
+    try:
+        spec = read_spec(Path(arguments[0]))
+    except OSError as error:
+        sys.stderr.write(
+            f"sandbox: {error.filename} cannot be made: {error.strerror} [JRM-S32]; next: give another sandbox=, where "
+            "the nodes of the pilot may write\n"
+        )
+        return 1
     place, sandbox = Path(spec["place"]), Path(spec["sandbox"])
 
     from ..model.errors import RequestError, SiteError

@@ -303,6 +303,10 @@ def _flat(argv: list[Any]) -> Iterator[str]:
 def problems_of(loaded: Loaded) -> list[Problem]:
     """Return everything that is wrong with a merged description, in order of its keys."""
     checker = _Checker(loaded)
+    for path, names in loaded.unset.items():
+        for name in names if path in loaded.origin else ():
+            expected = f"a variable that is set here, or a default (${{{name}:default}})"
+            checker.add(path, expected, f"${{{name}}}")
     checker.shape(SHAPE, loaded.tree, "")
     if checker.problems:
         return checker.problems  # what follows relies on the types

@@ -30,6 +30,7 @@ _NAME = re.compile(r"[A-Za-z][A-Za-z0-9._-]{0,63}")
 LOADED_MOST = 64
 State = tuple[tuple[str, int, int, int], ...]
 _loaded: dict[tuple[Any, ...], tuple[State, BatchSystem]] = {}
+_NUMBER = re.compile(r"-?[0-9]{1,18}(\.[0-9]{1,9})?", re.ASCII)
 _VARIABLE = re.compile(r"\$\$\{|\$\{([A-Za-z_][A-Za-z0-9_]*)(?::([^}]*))?\}")
 
 
@@ -50,26 +51,39 @@ def read_toml(path: Path) -> tuple[dict[str, Any], str]:
         raise _wrong(str(path), f"not TOML: {error}", "mend that line") from None
 
 
-def expanded(value: Any, environ: Mapping[str, str]) -> Any:
+def expanded(value: Any, environ: Mapping[str, str], unset: list[str]) -> Any:
     """Return ``value`` with ``${NAME:default}`` in its strings (never in keys) replaced; ``$${`` stands for ``${``.
 
-    A string that is one such variable and reads as a number becomes that number.
+    A string that is one such variable, has a number as its default and reads as a number becomes that number. A shell's
+    ``${NAME:-default}`` means the same here. Variables with neither value nor default are added to ``unset``.
     """
     if isinstance(value, dict):
-        return {key: expanded(item, environ) for key, item in value.items()}
+        return {key: expanded(item, environ, unset) for key, item in value.items()}
     if isinstance(value, list):
-        return [expanded(item, environ) for item in value]
+        return [expanded(item, environ, unset) for item in value]
     if not isinstance(value, str) or "${" not in value:
         return value
 
     def one(match: re.Match[str]) -> str:
-        return "${" if match[1] is None else environ.get(match[1], match[2] or "")
+        name, default = match[1], match[2]
+        if name is None:
+            return "${"
+        if name not in environ and default is None:
+            unset.append(name)
+        if default and default.startswith("-") and not _NUMBER.fullmatch(default):
+            default = default[1:]
+        return environ.get(name, default or "")
 
     text = _VARIABLE.sub(one, value)
     whole = _VARIABLE.fullmatch(value)
-    if whole and whole[1] is not None and re.fullmatch(r"-?[0-9]{1,18}(\.[0-9]{1,9})?", text, re.ASCII):
+    if whole and _NUMBER.fullmatch(whole[2] or "") and _NUMBER.fullmatch(text):
         return float(text) if "." in text else int(text)
     return text
+
+
+def _of_a_shell(keys: tuple[str, ...]) -> bool:
+    """Whether a value is a line for a shell at the site, to which its variables belong."""
+    return keys[0] == "hooks" or keys == ("site", "python") or (keys[0] == "probe" and keys[2:] == ("command",))
 
 
 def known(search: Iterable[str | Path] = ()) -> dict[str, Path]:
@@ -141,15 +155,18 @@ def _put(tree: dict[str, Any], path: tuple[str, ...], value: Any) -> None:
     tree[path[-1]] = value
 
 
-def merged(links: list[tuple[Path, dict[str, Any], str]], environ: Mapping[str, str]) -> Loaded:
+def merged(links: list[tuple[Path, dict[str, Any], str]], environ: Mapping[str, str] | None) -> Loaded:
     """Return the merged description of a chain: the general files first, each later key replaces the earlier one."""
     loaded = Loaded(links[0][0].stem, files=[str(path) for path, _, _ in links])
     for path, tree, text in reversed(links):
         lines = key_lines(text)
-        for keys, value in _leaves(expanded(tree, environ)):
+        for keys, value in _leaves(tree):
             if keys in (("extends",), ("abstract",)) and path != links[0][0]:
                 continue
             dotted = ".".join(keys)
+            loaded.unset[dotted] = unset = []
+            if not _of_a_shell(keys):
+                value = expanded(value, environ or {}, unset)
             old = loaded.origin.get(dotted)
             hides = ((old.file, old.line, old.value), *old.hides) if old else ()
             line = lines.get(dotted, 0)
@@ -162,6 +179,8 @@ def merged(links: list[tuple[Path, dict[str, Any], str]], environ: Mapping[str, 
                 loaded.origin.pop(".".join(keys[:depth]), None)
             loaded.origin[dotted] = Origin(str(path), line, value, hides)
             _put(loaded.tree, keys, value)
+    if environ is None:  # nobody was asked
+        loaded.unset.clear()
     return loaded
 
 
@@ -175,18 +194,18 @@ def load(
     Args:
         name_or_path: a name (``"slurm"``) looked up in ``search``, then in the package; or the path of a file.
         search: directories with descriptions, the most special first (user before site).
-        environ: what ``${NAME:default}`` is replaced from; empty when None, so that only defaults apply.
+        environ: what ``${NAME:default}`` is replaced from; None: only defaults apply, and none may be missing.
 
     Raises:
         RequestError: missing, no TOML, circular, or not a description (the first problem that :func:`check` reports).
     """
     places = [Path(place) for place in search]
-    mark = (str(name_or_path), tuple(places), tuple(sorted((environ or {}).items())))
+    mark = (str(name_or_path), tuple(places), None if environ is None else tuple(sorted(environ.items())))
     state = _state(name_or_path, places)
     known_as = _loaded.get(mark)
     if known_as is not None and known_as[0] == state:
         return known_as[1].again()
-    made = _load(name_or_path, places, environ or {})
+    made = _load(name_or_path, places, environ)
     if len(_loaded) >= LOADED_MOST:
         _loaded.clear()
     _loaded[mark] = (state, made)
@@ -206,7 +225,7 @@ def _state(name_or_path: str | Path, places: Sequence[Path]) -> State:
     return tuple(out)
 
 
-def _load(name_or_path: str | Path, places: Sequence[Path], environ: Mapping[str, str]) -> BatchSystem:
+def _load(name_or_path: str | Path, places: Sequence[Path], environ: Mapping[str, str] | None) -> BatchSystem:
     links = chain(name_or_path, places)
     loaded = merged(links, environ)
     problems = problems_of(loaded)
@@ -246,15 +265,17 @@ def recognise(present: Iterable[str], search: Iterable[str | Path] = ()) -> tupl
     return tuple(sorted(fits, key=lambda name: (-len(found[name]), name)))
 
 
-def check(path: str | Path, search: Iterable[str | Path] = ()) -> list[Problem]:
+def check(
+    path: str | Path, search: Iterable[str | Path] = (), environ: Mapping[str, str] | None = None
+) -> list[Problem]:
     """Return everything that is wrong with a description; an empty list is praise.
 
     Args:
-        path: a name or a file; search: directories in which what it extends is looked up.
+        path: a name or a file; search: directories in which what it extends is looked up; environ: as for :func:`load`.
     """
     try:
         links = chain(path, search)
     except RequestError as error:
         where, _, what = error.message.partition(": ")
         return [Problem(where if what else str(path), "", "a description that can be read", what or error.message)]
-    return problems_of(merged(links, {}))
+    return problems_of(merged(links, environ))

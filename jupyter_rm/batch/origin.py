@@ -22,9 +22,13 @@ class Origin:
 
 @dataclass(slots=True)
 class Loaded:
-    """The merged tree of a description with the origin of each leaf, by dotted path; ``files`` most special first."""
+    """The merged tree of a description with the origin of each leaf, by dotted path; ``files`` most special first.
+
+    ``unset``: variables in a leaf that the environment does not have, and that have no default.
+    """
 
     name: str
     tree: dict[str, Any] = field(default_factory=dict)
     origin: dict[str, Origin] = field(default_factory=dict)
     files: list[str] = field(default_factory=list)
+    unset: dict[str, list[str]] = field(default_factory=dict)

@@ -12,7 +12,7 @@ import logging
 import re
 from typing import Any
 
-from ..batch import BatchError, BatchSystem, JobRecord, JobState, Submitted, load
+from ..batch import BatchError, BatchSystem, JobRecord, JobState, Submitted
 from ..core.session import SITES
 from ..model.effects import JobChanged, QueueSeen
 from ..model.errors import JrmError, LinkError, RequestError
@@ -21,7 +21,7 @@ from ..model.states import Cause, PilotState
 from .faraway import Faraway
 from .places import SUBMITTED, remote_place
 from .reach import Contact
-from .sites import AUTO, _typed, parse, search_path
+from .sites import AUTO, _typed, description_of, parse
 from .watched import ACCOUNT_LOOKS, CALM_LOOK, FIRST_LOOK, LAST_LOOK, MISSES
 
 log = logging.getLogger("jupyter_rm.broker")
@@ -45,7 +45,7 @@ def check(spec: PilotSpec) -> None:
         )
     name = parse(spec.site)
     if name.system != AUTO:
-        check_script(spec, load(name.system, search_path()))
+        check_script(spec, description_of(name.system))
 
 
 def check_script(spec: PilotSpec, system: BatchSystem) -> None:

@@ -12,7 +12,7 @@ import sys
 
 import msgspec
 
-from ..batch import load, recognise
+from ..batch import recognise
 from ..core.session import SITES
 from ..model.errors import RequestError, SiteError
 from ..model.facts import PilotSpec
@@ -21,7 +21,7 @@ from ..runtime.bootstrap import survey
 from ..runtime.bootstrap.lock import Python, Wheel
 from ..runtime.bootstrap.prepared import install, interpreter
 from ..runtime.connect import Connections, Nobody, Target
-from .sites import AUTO, SiteName, completed, parse, search_path
+from .sites import AUTO, SiteName, completed, description_of, parse, search_path
 
 LOOK, MAKE = "python", "environment"
 WORDS = (LOOK, MAKE)
@@ -56,7 +56,7 @@ def carry_out(connections: Connections, spec: PilotSpec, asked: MoveFiles) -> tu
                 code="JRM-S33",
                 hint="name it (slurm+ssh://...), or use ssh:// to run on that machine itself",
             )
-        whole = completed(spec, load(found[0], search_path()), name)
+        whole = completed(spec, description_of(found[0]), name)
     if asked.what == LOOK:
         python = interpreter(connection, facts, whole.python)
         return (json.dumps({**msgspec.to_builtins(python), "host": facts.host}),)

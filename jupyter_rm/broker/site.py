@@ -14,7 +14,7 @@ import time
 from collections import deque
 from collections.abc import Callable
 
-from ..batch import BatchError, BatchSystem, load, recognise
+from ..batch import BatchError, BatchSystem, recognise
 from ..model.effects import Input, JobChanged, StartPilot
 from ..model.errors import JrmError, LinkError, RequestError, SiteError
 from ..model.states import Cause
@@ -30,7 +30,7 @@ from .ownscript import OwnScript
 from .places import NEW, OVER, Places, Record
 from .questions import Questions
 from .seen import Seen, view_of
-from .sites import AUTO, PLAIN, SiteName, needs_to_stay, search_path
+from .sites import AUTO, PLAIN, SiteName, description_of, needs_to_stay, search_path
 
 log = logging.getLogger("jupyter_rm.broker")
 # Once all pilots answer themselves, one listing of jobs in this time, s; before that the collector sets the pace.
@@ -371,7 +371,7 @@ class Site(threading.Thread):
             self._facts = survey(connection)
             self._say("survey", "ok", f"{self._facts.host}: {self._facts.system} {self._facts.arch}")
         if self._batch is None:
-            system = load(self._recognised(self._facts), search_path())
+            system = description_of(self._recognised(self._facts))
             self._must_have(system, self._facts)
             user = self._facts.user
             self._batch = BatchSite(connection, system, user, float(self._facts.utc_offset_s), self._paths())

@@ -9,6 +9,7 @@ that of this machine. A word names a site file of the user. Knows names and valu
 from __future__ import annotations
 
 import difflib
+import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -36,6 +37,15 @@ def search_path() -> list[Path]:
     """Return the directories with site files: the user's own, then those that an administrator gives everybody."""
     places = (platformdirs.user_config_dir("jupyter_rm"), platformdirs.site_config_dir("jupyter_rm"))
     return [Path(place) / "sites" for place in places]
+
+
+def description_of(name: str) -> BatchSystem:
+    """Return the description of a batch system or a site as this user has it, with this program's variables in it.
+
+    Raises:
+        RequestError: JRM-Q23, JRM-Q24, there is none or it cannot be used.
+    """
+    return load(name, search_path(), os.environ)
 
 
 @dataclass(frozen=True)
@@ -92,7 +102,7 @@ def _of_file(name: str, systems: Mapping[str, Path], depth: int) -> SiteName:
         near = difflib.get_close_matches(name, names, 1)
         hint = f"did you mean {near[0]!r}?" if near else "known here: " + ", ".join(names) + ", or a URL"
         raise RequestError(f"site: {name!r} is not known here", hint=hint, code="JRM-Q17")
-    system = load(name, search_path())
+    system = description_of(name)
     try:
         said = system.get("site")
     except RequestError:
@@ -118,7 +128,7 @@ def login_policy(route: Route, ssh_config: Path | None = None) -> LoginPolicy:
         if route.target.local or path.parent not in search_path():
             continue
         try:
-            said = load(name, search_path()).table("login")
+            said = description_of(name).table("login")
             if not said or not _same(resolve(parse(name).target, ssh_config), route):
                 continue
         except JrmError:
@@ -138,7 +148,7 @@ def needs_to_stay(name: SiteName) -> bool:
     if name.target.local or name.system == PLAIN:
         return not name.target.local
     try:
-        url = str(load(name.system, search_path()).table("site").get("url", ""))
+        url = str(description_of(name.system).table("site").get("url", ""))
         return bool(url) and parse(url).system == PLAIN
     except RequestError:
         return False
@@ -160,7 +170,7 @@ def check(spec: PilotSpec) -> None:
         wanted_of(spec, "own")
         _check_launch(spec.launch)
         return
-    system = load(name.system, search_path())
+    system = description_of(name.system)
     whole = completed(spec, system, name)
     wanted_of(whole, "own")
     _check_launch(whole.launch)

@@ -13,8 +13,8 @@ import time
 
 import msgspec
 
-from ..batch import load, recognise
-from ..broker.sites import AUTO, PLAIN, parse, search_path
+from ..batch import recognise
+from ..broker.sites import AUTO, PLAIN, description_of, parse, search_path
 from ..model.errors import JrmError, RequestError, SiteError
 from ..model.sites import SiteQueue
 from ..runtime.found import Found, recall, remember
@@ -82,7 +82,7 @@ def _look(site: str) -> Found:
                 )
             system = fits[0]
         path = {"PATH": facts.path} if facts.path else {}
-        batch = BatchSite(connection, load(system, search_path()), facts.user, float(facts.utc_offset_s), path)
+        batch = BatchSite(connection, description_of(system), facts.user, float(facts.utc_offset_s), path)
         found = batch.queues()
         projects: tuple[str, ...] = ()
         missed = ""

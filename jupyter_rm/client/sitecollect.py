@@ -14,9 +14,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from ..batch import BatchError, load, recognise
+from ..batch import BatchError, recognise
 from ..batch.document import Part, Refused, Told, write
-from ..broker.sites import AUTO, PLAIN, parse, search_path
+from ..broker.sites import AUTO, PLAIN, description_of, parse, search_path
 from ..model.errors import RequestError, SiteError
 from ..runtime.batchsite import BatchSite
 from ..runtime.bootstrap import SiteFacts, survey
@@ -64,7 +64,7 @@ def collect(site: str, to: str = "", asker: Asker | None = None, settings: Conne
         name = place.system if place.system != AUTO else next(iter(recognise(facts.commands, search_path())), PLAIN)
         if name == PLAIN:
             raise RequestError(f"{site}: there is no batch system", hint="jrm site list", code="JRM-Q40")
-        system = load(name, search_path())
+        system = description_of(name)
         said = system.table("collect")
         if not to and not said.get("shared"):
             hint = "--to FILE, or a directory for all users in its file: [collect] shared"

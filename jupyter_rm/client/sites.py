@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import getpass
 import html
+import os
 import re
 import sys
 from collections.abc import Callable, Iterator, Mapping
@@ -16,9 +17,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..batch import BatchError, BatchSystem, Problem, known, load, recognise
+from ..batch import BatchError, BatchSystem, Problem, known, recognise
 from ..batch import check as check_file
-from ..broker.sites import AUTO, PLAIN, parse, search_path
+from ..broker.sites import AUTO, PLAIN, description_of, parse, search_path
 from ..model.errors import JrmError, RequestError
 from .doctor import Finding, Findings
 from .show import Text
@@ -81,7 +82,7 @@ def listing() -> SiteList:
         mine = path.parent in places
         kind = "yours" if path.parent == places[0] else "shared" if mine else "system"
         try:
-            system = load(name, places)
+            system = description_of(name)
         except JrmError as error:
             out.append(SiteLine(name, kind, "", "", str(path), error.message))
             continue
@@ -105,11 +106,10 @@ def system_of(name: str) -> BatchSystem:
     Raises:
         RequestError: there is none, or its file is wrong.
     """
-    places = search_path()
     if "://" in name:
         system = parse(name).system
-        return load("base" if system == AUTO else system, places)
-    return load(PLAIN if name in ("local", "ssh") else name, places)
+        return description_of("base" if system == AUTO else system)
+    return description_of(PLAIN if name in ("local", "ssh") else name)
 
 
 def shown(name: str) -> str:
@@ -151,7 +151,8 @@ def check(file: str) -> Problems:
     """Return everything that is wrong with a site file (a path, or the name of a site)."""
     places = search_path()
     path = Path(file).expanduser()
-    return Problems(file, check_file(path if path.suffix == ".toml" or path.exists() else file, [path.parent, *places]))
+    place = path if path.suffix == ".toml" or path.exists() else file
+    return Problems(file, check_file(place, [path.parent, *places], os.environ))
 
 
 def explain(name: str, key: str = "") -> str:
@@ -234,7 +235,7 @@ def put(name: str, body: bytes, force: bool, source: str = "", system: str = "")
     try:
         part.touch(mode=0o600)
         part.write_bytes(body)
-        wrong = check_file(part, search_path())
+        wrong = check_file(part, search_path(), os.environ)
         if wrong:
             origin = f"{source}: " if source else ""
             raise RequestError(
@@ -363,7 +364,7 @@ def _look(connection: Connection, system: str) -> Iterator[Finding]:
             return
         system = fits[0]
     elif system != PLAIN:
-        described = load(system, search_path())
+        described = description_of(system)
         missing = [one for one in described.detect if one not in facts.commands]
         yield Finding(
             "batch system",
@@ -377,7 +378,7 @@ def _look(connection: Connection, system: str) -> Iterator[Finding]:
     if system == PLAIN:
         return
     path = {"PATH": facts.path} if facts.path else {}
-    site = BatchSite(connection, load(system, search_path()), facts.user, float(facts.utc_offset_s), path)
+    site = BatchSite(connection, description_of(system), facts.user, float(facts.utc_offset_s), path)
     for what, look in _LOOKS.items():
         try:
             yield Finding(what, True, look(site))

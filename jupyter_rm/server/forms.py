@@ -8,8 +8,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from ..batch import known, load
-from ..broker.sites import search_path
+from ..batch import known
+from ..broker.sites import description_of, search_path
 from ..client import discover
 from ..views import fields, forms
 
@@ -20,7 +20,7 @@ def sites() -> dict[str, Any]:
     """Return the sites that can be named without a login, and the batch systems for ``SYSTEM+ssh://me@login``."""
     search = search_path()
     systems = [
-        {"name": name, "title": load(name, search).title}
+        {"name": name, "title": description_of(name).title}
         for name in sorted(known(search))
         if name not in ("base", "local")
     ]

@@ -14,10 +14,10 @@ import time
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
-from ..batch import BATCH_SCRIPT, BatchSystem, known, load
+from ..batch import BATCH_SCRIPT, BatchSystem, known
 from ..batch.conditions import holds
 from ..batch.values import Attribute, Value, accept, resolve, written
-from ..broker.sites import AUTO, PLAIN, SiteName, parse, search_path, values_of
+from ..broker.sites import AUTO, PLAIN, SiteName, description_of, parse, search_path, values_of
 from ..core.session import SITES
 from ..model.errors import JrmError, RequestError
 from ..model.facts import PilotSpec
@@ -106,7 +106,7 @@ def system_of(site: str) -> BatchSystem:
     """
     # Which system it is turns out when somebody has logged in there: until then, what all of them know.
     name = name_of(site).system
-    return load("base" if name == AUTO or site == "noop" else name, search_path())
+    return description_of("base" if name == AUTO or site == "noop" else name)
 
 
 def offered(system: BatchSystem, site: str = "") -> list[Attribute]:

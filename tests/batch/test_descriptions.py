@@ -148,7 +148,6 @@ def test_dotted_questions() -> None:
         ("${QUEUE:batch}", {}, "batch"),
         ("${QUEUE:batch}", {"QUEUE": "fast"}, "fast"),
         ("${QUEUE}", {"QUEUE": "fast"}, "fast"),
-        ("${QUEUE}", {}, ""),
         ("a-${X:b}-${Y:c}", {"Y": "z"}, "a-b-z"),
         ("${N:30}", {}, 30),
         ("${N:30}", {"N": "45"}, 45),
@@ -159,6 +158,9 @@ def test_dotted_questions() -> None:
         ("${}", {}, "${}"),
         ("${N:-3}", {}, -3),
         ("${A:${B:c}}", {}, "${B:c}"),
+        ("${TMP:-/tmp}", {}, "/tmp"),
+        ("${QUEUE:}", {}, ""),
+        ("${QUEUE}", {"QUEUE": "12345"}, "12345"),
     ],
 )
 def test_variables(tmp_path: Path, text: str, environ: dict[str, str], value: object) -> None:
@@ -175,6 +177,43 @@ def test_variables(tmp_path: Path, text: str, environ: dict[str, str], value: ob
         return
     system = load(path, environ=environ)
     assert system.get("reasons.Test" if isinstance(value, str) else "poll.every_s") == value
+
+
+def test_a_variable_that_is_not_set_is_told(tmp_path: Path) -> None:
+    path = put(tmp_path, "mine", "extends = 'slurm'\n[site]\nurl = 'slurm+ssh://${NOBODY}@login'\n")
+    (problem,) = check(path, environ={})
+    assert str(problem).startswith(f"{path}:3: site.url: expected a variable that is set here")
+    with pytest.raises(RequestError, match="NOBODY"):
+        load(path, environ={"USER": "me"})
+    assert check(path, environ={"NOBODY": "me"}) == []
+    put(tmp_path, "over", "extends = 'mine'\n[site]\nurl = 'slurm+ssh://me@login'\n")
+    assert check("over", [tmp_path], {}) == [], "it is hidden by another value"
+
+
+def test_variables_in_lines_for_a_shell_there_belong_to_it(tmp_path: Path) -> None:
+    path = put(
+        tmp_path,
+        "mine",
+        """extends = "slurm"
+[site]
+python = ". ${HOME}/setup.sh"
+queue = "${HOME}"
+[hooks]
+before_agent = ["rm -rf ${TMP:-/tmp}/old", "export PATH=${HOME}/bin:${PATH}"]
+[probe.scratch]
+command = "echo ${SCRATCH}"
+[probe.home]
+command = ["sh", "-c", "echo ${HOME}"]
+""",
+    )
+    assert check(path, environ={"HOME": "here"}) == []
+    system = load(path, environ={"HOME": "here"})
+    assert system.table("site") == {"python": ". ${HOME}/setup.sh", "queue": "here"}
+    assert system.get("hooks.before_agent") == ["rm -rf ${TMP:-/tmp}/old", "export PATH=${HOME}/bin:${PATH}"]
+    assert system.get("probe.*.command") == {
+        "probe.scratch.command": "echo ${SCRATCH}",
+        "probe.home.command": ["sh", "-c", "echo ${HOME}"],
+    }
 
 
 def test_keys_are_never_expanded(tmp_path: Path) -> None:

@@ -115,6 +115,19 @@ def test_a_broken_file_harms_its_own_site_only(jrm: Shell) -> None:
     assert recognise(["sbatch", "squeue"], [jrm.sites]) == ("slurm",)
 
 
+def test_variables_of_a_file_are_those_of_this_program(jrm: Shell) -> None:
+    jrm.sites.mkdir(parents=True)
+    path = jrm.sites / "box.toml"
+    path.write_text('extends = "slurm"\n[site]\nurl = "slurm+ssh://${JRM_WHO}@login"\n')
+    told = f"{path}:3: site.url: expected a variable that is set here, or a default (${{JRM_WHO:default}})"
+    assert told in jrm("site", "check", "box").stdout
+    assert "JRM_WHO" in jrm("site", "show", "box").stderr
+    jrm.env["JRM_WHO"] = "me"
+    assert jrm("site", "check", "box").stdout == "box: nothing is wrong with it\n"
+    listed = {one["name"]: one for one in json.loads(jrm("site", "list", "--json").stdout)}
+    assert listed["box"]["url"] == "slurm+ssh://me@login"
+
+
 def test_an_administrator_gives_sites_to_everybody(tmp_path: Path) -> None:
     jrm = Shell(tmp_path / "mine", XDG_CONFIG_DIRS=str(tmp_path / "all"))
     shared = tmp_path / "all" / "jupyter_rm" / "sites"

@@ -123,7 +123,7 @@ def test_a_task_reads_what_a_probe_said(far: Far, clean: Session) -> None:
 def test_a_broken_hook_is_seen_with_its_name_code_and_last_lines(clean: Session, site: str, hook: str) -> None:
     pilot = clean.pilot(site, hooks={hook: ["echo no licence >&2", "exit 3"]})
     assert pilot.wait("DONE", 90) == "FAILED"
-    for words in (f"hook {hook} ended with exit code 3", "no licence"):
+    for words in (f"hook {hook} ended with exit code 3", "no licence", "[JRM-B09]; next: "):
         assert words in pilot.reason, pilot.reason
     assert pilot.cause == "BOOT_STEP_FAILED"
 

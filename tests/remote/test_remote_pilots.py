@@ -79,8 +79,9 @@ def test_two_pilots_of_one_account_share_one_login_with_one_question_each(far: F
         ("ssh://nobody-here@tb-slurm", {}, ["refused", "JRM-T24"]),
         ("ssh://alice@127.0.0.1:1", {}, ["cannot be reached", "JRM-T20"]),
         ("ssh://alice@tb-slurm", {"env": "/nowhere"}, ["no environment with jupyter_rm", "JRM-B07"]),
+        ("ssh://alice@tb-slurm", {"sandbox": "/proc/y"}, ["sandbox: /proc/y cannot be made", "JRM-S32"]),
     ],
-    ids=["queue", "no sbatch", "changed key", "no such account", "nobody listens", "no environment"],
+    ids=["queue", "no sbatch", "changed key", "no such account", "nobody listens", "no environment", "no sandbox"],
 )
 def test_what_cannot_be_had_fails_at_once_and_says_why(
     far: Far, study: Session, site: str, fields: dict[str, str], says: list[str]

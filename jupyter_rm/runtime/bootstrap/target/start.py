@@ -222,7 +222,8 @@ def run(spec_path: str) -> int:
 
     why = hooks.before_agent(note)
     if why or told:
-        return last(1, why or "ended while the hook before_agent ran", hook="before_agent")
+        why = f"{why} [JRM-B09]; next: mend or leave out the hook" if why else "ended while the hook before_agent ran"
+        return last(1, why, hook="before_agent")
     env = {**clean_environment(), "JRM_EPOCH_BASE": str((life - 1) * EPOCHS)}
     argv = [*guard(os.path.join(place, "guard.log"), RESTARTS), *module_argv("jupyter_rm.agent", [spec_path])]
     root = os.getpid()
@@ -313,10 +314,11 @@ class Hooks:
                 late = True
                 self.signal(signal.SIGKILL)
         self._running = None
+        words = last_words(self._log, since) or "it said nothing"
         if late:
-            return f"hook {name} was not done after {limit:.0f} s: {last_words(self._log, since)}"
+            return f"hook {name} was not done after {limit:.0f} s: {words}"
         code = code if code >= 0 else 128 - code
-        return f"hook {name} ended with exit code {code}: {last_words(self._log, since)}" if code else ""
+        return f"hook {name} ended with exit code {code}: {words}" if code else ""
 
 
 # --- looking at one
