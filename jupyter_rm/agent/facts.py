@@ -48,6 +48,8 @@ def gathered(spec: Mapping[str, Any], node: Node, environ: Mapping[str, str]) ->
         "tmp": tempfile.gettempdir(),
         "sandbox": str(spec.get("sandbox", "")),
     }
+    if names := sorted(name for name in spec.get("envs") or {} if name):
+        known["envs"] = tuple(names)
     asked = probes.chosen(spec.get("probes") or {}, probes.NODE)
     if asked:
         with ThreadPoolExecutor(min(8, len(asked)), "probe") as pool:

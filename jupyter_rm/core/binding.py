@@ -23,13 +23,14 @@ from ..model.messages import (
     Assign,
     Function,
 )
+from ..model.pilotrow import PilotRow
 from ..model.states import Cause, PilotState, TaskState
 from .bundle import Parcel
 from .cargo import Cargo
 from .holdings import cut_assign
 from .placing import Ground
 from .port import Port
-from .vain import lacking, nobody
+from .vain import has_env, lacking, nobody
 
 ASSIGN_MOST = 16_384
 ASSIGN_BYTES = 4 << 20
@@ -101,6 +102,8 @@ class Binding(Cargo):
                 parts.append(f"pilot {name} is {row.reason}")
             elif row.silent or port is None or not port.ready:
                 parts.append(f"pilot {name} is not in contact")
+            elif template.named_env and self._env_elsewhere(row, template.named_env):
+                parts.append(f"pilot {name} has no environment {template.named_env}, and another one has")
             elif not self._fit(row.number, template):
                 why = self._ground(row.number).why_not(template) or "it is for another pilot"
                 parts.append(f"pilot {name} can never hold it: {why}")
@@ -114,7 +117,14 @@ class Binding(Cargo):
             return False
         if template.requires and lacking(template, row):
             return False
+        if template.named_env and self._env_elsewhere(row, template.named_env):
+            return False
         return self._ground(pilot).fits(template)
+
+    def _env_elsewhere(self, row: PilotRow, name: str) -> bool:
+        """Say whether another pilot is known to have an environment of this name, and this one is not."""
+        alive = (other for other in self.ledger.pilots if other.state < PilotState.DRAINING)
+        return "/" not in name and not has_env(row, name) and any(has_env(other, name) for other in alive)
 
     def flush(self, now: float) -> None:
         """Bind waiting tasks to pilots with room, then send what is to be sent; after a batch of inputs."""

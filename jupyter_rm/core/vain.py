@@ -29,6 +29,12 @@ def nobody(template: Template, pilots: Sequence[PilotRow]) -> str:
     return ""
 
 
+def has_env(row: PilotRow, name: str) -> bool:
+    """Say whether a pilot is known to have an environment of this name, by its request or its agent's word."""
+    told = row.facts.get("envs", ())
+    return name in row.spec.envs or (isinstance(told, tuple) and name in told)
+
+
 def lacking(template: Template, row: PilotRow) -> set[str]:
     """Return what a task requires and a pilot does not offer."""
     return set(template.requires) - capabilities(row.spec.capabilities, row.facts)

@@ -104,3 +104,21 @@ def test_a_python_that_is_too_old_is_refused_with_its_version(study: Session, tm
     assert task.wait(60) == "FAILED"
     assert "is Python 3.6; calls need 3.8 or later" in task.reason, task.reason
     assert task.cause == "ENV_FAILED"
+
+
+def test_tasks_go_to_the_pilot_that_has_their_environment(home: Path, venv: Path) -> None:
+    """The other one came first and is idle; it gets them once nobody has the environment any more."""
+    del home
+    with sessions.open("two") as session:
+        without = session.pilot("local", cores=1)
+        assert without.wait(timeout=60) == "ACTIVE", without.reason
+        having = session.pilot("local", cores=1, envs={"far": str(venv)})
+        bulk = session.submit([jrm.Task("tool", named_env="far") for _ in range(10)])
+        assert bulk.wait(60) and bulk.counts() == {"DONE": 10}, [task.reason for task in bulk.failed()]
+        assert {task.pilot.uid for task in bulk} == {having.uid}
+        assert having.facts["envs"] == ("far",)
+        having.cancel()
+        assert having.wait("CANCELED", 30) == "CANCELED"
+        task = session.submit(jrm.Task("tool", named_env="far"))
+        assert task.wait(30) == "FAILED"
+        assert "no environment 'far'" in task.reason
