@@ -86,7 +86,7 @@ class Frame:
 class CallPlan:
     """What all calls of a bulk have in common."""
 
-    __slots__ = ("bulk", "env", "held", "kind", "sha", "template", "text", "timeout")
+    __slots__ = ("bulk", "cwd", "env", "held", "kind", "sha", "template", "text", "timeout")
 
     def __init__(
         self, bulk: int, held: HeldBulk, site: Site, captured: Captured, environment: Mapping[str, str]
@@ -98,9 +98,11 @@ class CallPlan:
             extra["JRM_NODE"] = site.nodes[site.here].name
         if "OMP_NUM_THREADS" not in captured.env:
             extra.setdefault("OMP_NUM_THREADS", str(template.request.cores))
+        given = os.path.join(site.sandbox, template.sandbox) if template.sandbox else ""  # noqa: PTH118
+        # A directory for each call would cost more than most calls take: they share the pilot's, or the one they name.
+        self.cwd = extra["JRM_SANDBOX"] = given or site.sandbox
         self.bulk, self.held, self.sha, self.timeout = bulk, held, template.function, template.timeout
         self.kind: Kind = (captured.serial, tuple(sorted(extra.items())))
-        given = os.path.join(site.sandbox, template.sandbox) if template.sandbox else ""  # noqa: PTH118
         prefix = f"{site.sandbox}/{bulk:06d}/"
         self.text = b"\0".join(map(os.fsencode, (prefix, given, template.stdout, template.stderr)))
         self.env = captured

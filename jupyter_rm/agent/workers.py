@@ -12,6 +12,7 @@ serial number (u64), then started, ended (f8), sizes (u4), codes (u1) and the va
 
 from __future__ import annotations
 
+import os
 import selectors
 import signal
 import time
@@ -245,7 +246,8 @@ class Workers:
                 self._dismiss_one()
             env = self._environments.register(plan.env, kind[1])
             try:
-                how = (kind, env, seat.lane.cpus, self._site.sandbox, self._spawner, self._selector)
+                os.makedirs(plan.cwd, 0o700, exist_ok=True)  # noqa: PTH103
+                how = (kind, env, seat.lane.cpus, plan.cwd, self._spawner, self._selector)
                 worker = Worker(*how, plan.env.python)
             except OSError as error:
                 queue = seat.own or seat.pool.backlog

@@ -161,8 +161,14 @@ class TaskHandle:
 
     @property
     def sandbox(self) -> Path | None:
-        """Its working directory, None before it has one."""
-        return files.sandbox_of(self)
+        """Its own directory, None before it has one: where a program works, or a call's output is (None: it has none).
+
+        Calls work in the pilot's directory, or in their field ``sandbox``, which is then what this names.
+        """
+        path = files.sandbox_of(self)
+        if path is not None and self._is_call() and not self._field("sandbox") and not path.is_dir():
+            return None
+        return path
 
     # ------------------------------------------------------------ waiting
 

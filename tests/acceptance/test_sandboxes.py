@@ -72,6 +72,24 @@ def test_an_unusable_sandbox_is_named(session: Session, tmp_path: Path) -> None:
     assert session.submit(jrm.Task("/bin/true")).wait(20) == "DONE"
 
 
+def test_where_calls_run_and_what_their_sandbox_is(session: Session) -> None:
+    """They share the pilot's directory; what they print gets one of their own, not named before it is there."""
+    pilot = session.pilots()[0]
+    assert pilot.sandbox is not None
+    silent, loud, broken = session.call(os.getcwd), session.call(print, "hello"), session.call(int, "x")
+    assert silent.result(20) == str(pilot.sandbox)
+    assert silent.sandbox is None
+    assert silent.files() == []
+    assert loud.wait(20) == "DONE"
+    assert loud.sandbox is not None
+    assert [path.name for path in loud.files()] == ["stdout"]
+    assert broken.wait(20) == "FAILED"
+    assert broken._error().hint == f"jrm story {broken.uid} shows what happened"
+    mine = session.map(os.getenv, ["JRM_SANDBOX"], sandbox="mine")
+    assert mine.results(20) == [str(pilot.sandbox / "mine")]
+    assert mine[0].sandbox == pilot.sandbox / "mine"
+
+
 @pytest.mark.parametrize(
     ("name", "says"),
     [

@@ -278,10 +278,34 @@ def test_standard_input_is_empty(rig: Rig) -> None:
     assert value(rig.run(rig.calls(lambda _: __import__("sys").stdin.read(), [0]))[0]) == ""
 
 
+def where(rig: Rig, count: int = 1, **fields: str) -> list[Any]:
+    """Run calls that say where they are and what they are told."""
+
+    def look(_: int) -> tuple[str, str]:
+        return os.getcwd(), os.environ["JRM_SANDBOX"]
+
+    return list(rig.run(rig.calls(look, list(range(count)), **fields)))
+
+
+def test_they_run_in_the_pilots_directory(rig: Rig) -> None:
+    assert value(where(rig)[0]) == (str(rig.root), str(rig.root))
+
+
 def test_a_sandbox_of_their_own(rig: Rig) -> None:
     bulk = rig.calls(print, ["hello"], sandbox="mine", stdout="said")
     rig.run(bulk)
     assert (rig.root / "mine/said").read_text() == "hello\n"
+    assert value(where(rig, sandbox="mine/deep")[0]) == (f"{rig.root}/mine/deep",) * 2
+
+
+def test_a_sandbox_that_cannot_be_made_is_named(rig: Rig) -> None:
+    rig.root.mkdir(exist_ok=True)
+    (rig.root / "file").write_text("in the way")
+    ends = where(rig, 2, sandbox="file")
+    assert [(end.state, end.cause) for end in ends] == [(FAILED, Cause.START_FAILED)] * 2
+    assert f"{rig.root}/file" in ends[0].note
+    assert value(where(rig)[0])[0] == str(rig.root)
+    rig.drained()
 
 
 # ---------------------------------------------------------------- environment and cores
