@@ -14,11 +14,12 @@ ROOT = Path(__file__).resolve().parent.parent
 
 NAMES = """open sessions Task TaskDescription Shell Session Pilot Bulk TaskHandle
     JrmError RequestError SiteError LinkError ProtocolError TaskError"""
-SESSION = "pilot submit array map call executor tasks pilots frame events wait cancel detach close __enter__ __exit__"
-PILOT = "state job_id queue_position start_estimate reason nodes wait cancel"
+SESSION = """pilot submit array map call executor tasks pilots frame events wait cancel detach close on_state
+    __enter__ __exit__"""
+PILOT = "state job_id queue_position start_estimate reason nodes wait cancel on_state add_done_callback"
 TASK = """uid name state cause exit_code attempt pilot node slots sandbox wait result exception done add_done_callback
-    cancel __await__ stdout stderr follow story explain"""
-BULK = "__getitem__ __len__ __iter__ counts wait results as_completed failed to_frame cancel retry __await__"
+    remove_done_callback on_state cancel __await__ stdout stderr follow story explain"""
+BULK = "__getitem__ __len__ __iter__ counts wait results as_completed failed to_frame cancel retry on_state __await__"
 # Fields of the field's habit; those that are refused for now are refused by name, with what to do instead.
 FIELDS = """executable arguments ranks cores_per_rank cores gpus_per_rank gpus mem_per_rank mem lfs_per_rank
     ranks_per_node environment named_env pre_exec post_exec pre_launch post_launch stdin stdout stderr input_staging

@@ -164,7 +164,8 @@ class LocalJobs:
 
     def _sandbox(self, order: StartPilot) -> Path:
         if order.spec.sandbox:
-            return private_directory(Path(order.spec.sandbox).expanduser().absolute())
+            # From home, as at every other site: where a broker was started is nobody's business.
+            return private_directory(Path.home() / Path(order.spec.sandbox).expanduser())
         return private_directory(self._home.sandboxes / order.session / f"p.{order.pilot}")
 
     @staticmethod

@@ -69,19 +69,19 @@ def broker_id(home: Home) -> str:
 
 
 class Places:
-    """The records of all pilots elsewhere."""
+    """The records of all pilots elsewhere, in the ``home`` of their broker."""
 
     def __init__(self, home: Home) -> None:
-        self._home = home
+        self.home = home
         self.broker = broker_id(home)
 
     @property
     def scratch(self) -> Path:
         """A private directory for archives on their way."""
-        return private_directory(self._home.state / "cargo")
+        return private_directory(self.home.state / "cargo")
 
     def _path(self, session: str, pilot: int) -> Path:
-        return private_directory(self._home.state / "pilots" / session / f"p.{pilot}") / "remote.json"
+        return private_directory(self.home.state / "pilots" / session / f"p.{pilot}") / "remote.json"
 
     def open(self, order: StartPilot) -> Record:
         """Return what is known of a pilot; a new record when nothing is."""

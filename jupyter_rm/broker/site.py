@@ -374,11 +374,11 @@ class Site(threading.Thread):
             system = description_of(self._recognised(self._facts))
             self._must_have(system, self._facts)
             user = self._facts.user
-            self._batch = BatchSite(connection, system, user, float(self._facts.utc_offset_s), self._paths())
+            self._batch = BatchSite(connection, system, user, float(self._facts.utc_offset_s), self._variables())
             self._system = system
             pythons = [self._facts.linked, *(path for path, _ in self._facts.pythons)]
             shared = shared_of(system, connection, [*filter(None, pythons)])
-            self._collector = Collector(self._batch, polite=system.name != PLAIN, shared=shared)
+            self._collector = Collector(self._batch, polite=self.site.polite, shared=shared)
 
     def _may_stay(self) -> None:
         """Refuse pilots that are processes of a login node where nothing may stay."""
@@ -389,10 +389,9 @@ class Site(threading.Thread):
                 code="JRM-Q38",
             )
 
-    def _paths(self) -> dict[str, str]:
-        """Commands of a batch system are often found in login shells only."""
+    def _variables(self) -> dict[str, str]:
         assert self._facts is not None
-        return {"PATH": self._facts.path} if self._facts.path else {}
+        return self.site.variables(self._facts, self.places.home)
 
     def _recognised(self, facts: SiteFacts) -> str:
         if self.site.system != AUTO:

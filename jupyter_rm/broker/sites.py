@@ -2,8 +2,8 @@
 
 ``local`` and ``noop`` are this machine's own and handled elsewhere. ``ssh://me@host``: processes of that account.
 ``slurm+ssh://me@host``: the batch system there; ``auto+ssh://``: whichever is found there; ``slurm://``, ``auto://``:
-that of this machine. A word names a site file of the user. Knows names and values, opens no connection. Read next:
-:mod:`jupyter_rm.broker.site`.
+that of this machine; ``sim://NAME``: a cluster of our own small batch system. A word names a site file of the user.
+Knows names and values, opens no connection. Read next: :mod:`jupyter_rm.broker.site`.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from __future__ import annotations
 import difflib
 import os
 import re
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -25,10 +26,13 @@ from ..core.sound import NODES_MOST
 from ..model import hooks
 from ..model.errors import JrmError, RequestError
 from ..model.facts import PilotSpec
-from ..runtime.bootstrap import Wanted
+from ..runtime.bootstrap import SiteFacts, Wanted
 from ..runtime.connect import LoginPolicy, Route, Target, resolve
+from ..runtime.home import Home, private_directory
+from ..simbatch import named as simulated
 
 AUTO, PLAIN = "auto", "local"
+SIM = simulated.SCHEME
 _URL = re.compile(r"(?P<system>[A-Za-z][A-Za-z0-9_.-]*)(?P<ssh>\+ssh)?://(?P<rest>.*)\Z")
 _FLAGS = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}
 
@@ -54,18 +58,38 @@ class SiteName:
 
     Attributes:
         text: as given. target: where to log in. system: name of the batch system's description, ``auto``: look there.
-        given: what the site's file asks for by default.
+        given: what the site's file asks for by default. sim: which of our own clusters it is, None: none.
     """
 
     text: str
     target: Target
     system: str
     given: Mapping[str, Any] = field(default_factory=dict)
+    sim: simulated.SimName | None = None
 
     @property
     def key(self) -> str:
         """What tells two sites apart."""
-        return f"{self.system} {self.target}"
+        return f"{self.system} {self.target}" if self.sim is None else f"{self.system} {self.sim}"
+
+    @property
+    def polite(self) -> bool:
+        """Whether its commands are a burden to others, and are kept rare."""
+        return self.system != PLAIN and self.sim is None
+
+    def variables(self, facts: SiteFacts, home: Home) -> dict[str, str]:
+        """Return what the batch system's commands need; a cluster of our own is made when it is not there.
+
+        Commands of a batch system are often found in login shells only.
+
+        Raises:
+            RequestError: JRM-Q17, the cluster has jobs and another size than is asked for.
+        """
+        path = facts.path
+        if self.sim is not None:
+            place = private_directory(private_directory(home.state / SIM) / self.sim.name)
+            path = f"{simulated.prepare(place, self.sim)}:{path or os.defpath}"
+        return {"PATH": path} if path else {}
 
 
 def parse(text: str, depth: int = 0) -> SiteName:
@@ -81,6 +105,9 @@ def parse(text: str, depth: int = 0) -> SiteName:
     system = found["system"]
     if found["ssh"] is None and system == "ssh":
         return SiteName(text, Target.parse("ssh://" + found["rest"]), PLAIN)
+    if found["ssh"] is None and system == SIM:
+        # The very environment that this program runs in: there is no other machine to send one to.
+        return SiteName(text, Target(""), SIM, {"env": sys.executable}, simulated.parse(found["rest"]))
     if system != AUTO and system not in systems:
         names = ["ssh", AUTO, *systems]
         near = difflib.get_close_matches(system, names, 1)
@@ -113,8 +140,8 @@ def _of_file(name: str, systems: Mapping[str, Path], depth: int) -> SiteName:
             f"site: {systems[name]} does not say where the site is", hint="add [site] url = ...", code="JRM-Q17"
         )
     place = parse(str(url), depth + 1)
-    given = {key: value for key, value in said.items() if key not in ("url",)}
-    return SiteName(name, place.target, name, given)
+    given = {**place.given, **{key: value for key, value in said.items() if key not in ("url",)}}
+    return SiteName(name, place.target, name, given, place.sim)
 
 
 def login_policy(route: Route, ssh_config: Path | None = None) -> LoginPolicy:
@@ -189,6 +216,8 @@ def completed(spec: PilotSpec, system: BatchSystem, name: SiteName) -> PilotSpec
         value = name.given.get(field_name)
         if value is None or getattr(spec, field_name) or field_name in system.attributes:
             continue
+        if field_name == "env" and str(value).startswith("/") and spec.env_mode not in ("", "use"):
+            continue  # a path is an environment that is there; another one is wanted
         if not isinstance(value, str):
             raise RequestError(f"site.{field_name}: {value!r} is not text", hint="see docs", code="JRM-Q17")
         said[field_name] = value

@@ -170,9 +170,14 @@ class Watched:
             self._why_until = time.monotonic() + WHY_SECONDS
             self._drop_road()
 
+    @property
+    def _wonders(self) -> bool:
+        """Is it ended from outside, and may the batch system still say why? That is worth more than its own word."""
+        return self.wants_end and time.monotonic() < self._why_until and self._site.system.name != PLAIN
+
     def _why(self) -> bool:
         """Say whether it is still worth to ask why the job ended from outside; a cancel would hide it."""
-        if not self.wants_end or time.monotonic() >= self._why_until or self._site.system.name == PLAIN:
+        if not self._wonders:
             return False
         if self._site.batch.can("final"):
             try:
@@ -377,7 +382,7 @@ class Watched:
         self._finals += 1
         proof: JobRecord | None = said if self._finals > 1 else None
         if proof is None and not self.requeues:
-            if self._look_ended():
+            if not self._wonders and self._look_ended():
                 return
             try:
                 proof = self._site.batch.final(said.id, self.record.token)
@@ -409,7 +414,7 @@ class Watched:
     def _missing(self, said: JobRecord) -> None:
         """A job that is not listed: ask every other source; without proof it stays unknown, and that is said."""
         site, record = self._site, self.record
-        if self._look_ended():
+        if not self._wonders and self._look_ended():
             return
         try:
             proof = site.batch.final(record.job_id, record.token)

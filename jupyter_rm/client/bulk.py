@@ -17,11 +17,13 @@ from ..model.errors import RequestError, TaskError
 from ..model.messages import FetchValues
 from ..model.states import TaskState
 from ..wire.values import RAISED
-from . import blocking, distant, files, show
+from . import blocking, calls, distant, files, news, show
 from .results import decode, decode_plain
 from .task import TaskHandle
 
 if TYPE_CHECKING:
+    from .named import StateName
+    from .news import Subscription
     from .session import Session
 
 _FETCH = 50_000
@@ -337,9 +339,20 @@ class Bulk(Sequence[TaskHandle]):
 
     def add_done_callback(self, callback: Callable[[Bulk], object]) -> None:
         """Call ``callback(self)`` on another thread when all have ended."""
-        from . import calls
+        self.session._replica.when(self.done, calls.WhenEnded(self, callback))
 
-        self.session._replica.when(self.done, lambda: calls.run_callback(lambda: callback(self)))  # type: ignore[arg-type]
+    def remove_done_callback(self, callback: Callable[[Bulk], object]) -> int:
+        """Take back every :meth:`add_done_callback` of ``callback`` that is not due yet; return how many."""
+        return self.session._replica.forget(
+            lambda call: isinstance(call, calls.WhenEnded) and call.callback == callback and call.owner is self
+        )
+
+    def on_state(self, callback: Callable[[Bulk, StateName], object], *, attempts: bool = False) -> Subscription:
+        """Call ``callback(tasks, state)`` on another thread with those of these tasks that took a state together.
+
+        It begins with the states they have now; else as :meth:`Session.on_state`.
+        """
+        return news.of_bulk(self, callback, attempts)
 
     def to_frame(self) -> Any:
         """Return a pandas DataFrame, one row per task in order; see ``docs``: columns of ``Session.frame``."""

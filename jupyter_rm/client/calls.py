@@ -166,6 +166,19 @@ def run_callback(call: Callable[[], None]) -> None:
     _callbacks.run(call)
 
 
+class WhenEnded:
+    """A done callback of a task, a bulk or a pilot, known again when it is to be taken back."""
+
+    __slots__ = ("callback", "owner")
+
+    def __init__(self, owner: Any, callback: Callable[[Any], object]) -> None:
+        self.owner = owner
+        self.callback = callback
+
+    def __call__(self) -> None:
+        run_callback(lambda: self.callback(self.owner))  # type: ignore[arg-type]
+
+
 class FutureBatch:
     """The futures of one submission."""
 

@@ -81,8 +81,8 @@ def _look(site: str) -> Found:
                     code="JRM-S74",
                 )
             system = fits[0]
-        path = {"PATH": facts.path} if facts.path else {}
-        batch = BatchSite(connection, description_of(system), facts.user, float(facts.utc_offset_s), path)
+        variables = place.variables(facts, _home())
+        batch = BatchSite(connection, description_of(system), facts.user, float(facts.utc_offset_s), variables)
         found = batch.queues()
         projects: tuple[str, ...] = ()
         missed = ""

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from ..model.messages import Attached, Feed
     from ..model.sites import SiteView
     from .ask import Ask
+    from .news import News
 
 Callback = Callable[[], None]
 
@@ -73,6 +74,7 @@ class Replica:
         self._value_limit = value_limit
         self._watchers: dict[int, dict[int, list[Callback]]] = {}
         self._conditions: list[tuple[Callable[[], bool], Callback]] = []
+        self.news: News | None = None  # who is told of states
         # Calls back who waited; the connection puts that off until it has nothing else to do.
         self.tell: Callable[[list[Callback]], None] = call_all
         self.feeds_since_seen = 0
@@ -101,6 +103,8 @@ class Replica:
                     number for number in self._live if bool((self.ledger.bulks[number].state >= TaskState.DONE).any())
                 ]
                 ready = self._ready(set(self._watchers))
+                if self.news is not None:
+                    self.news.restored()
             self.cursor = message.cursor
             self.attached = True
             self.created = message.created
@@ -131,6 +135,8 @@ class Replica:
                         batch.started(fact.picks.array())
                 elif type(fact) is BulkSubmitted:
                     self._numbered(fact)
+                if self.news is not None:
+                    self.news.folded(fact)
             self.cursor = message.cursor
             ready = self._ready(touched) if self._watchers else []
             if self._conditions:
@@ -187,6 +193,7 @@ class Replica:
             ready += [call for _, call in self._conditions]
             self._watchers.clear()
             self._conditions.clear()
+            self.news = None
             batches = [*self.batches.values(), *self._live.values()]
             self.batches.clear()
             self._live.clear()
@@ -246,6 +253,15 @@ class Replica:
                 self._conditions.append((ready, callback))
                 return
         callback()
+
+    def forget(self, same: Callable[[Callback], bool], bulk: int = -1, index: int = -1) -> int:
+        """Take back callbacks of a task (:meth:`watch`) and of conditions (:meth:`when`); return how many."""
+        with self.changed:
+            calls = self._watchers.get(bulk, {}).get(index, [])
+            before = len(calls) + len(self._conditions)
+            calls[:] = [call for call in calls if not same(call)]
+            self._conditions[:] = [entry for entry in self._conditions if not same(entry[1])]
+            return before - len(calls) - len(self._conditions)
 
     def final(self, bulk: int, index: int) -> bool:
         """Say whether a task has its final state."""

@@ -6,14 +6,17 @@ Both are rows of one table, numbered together. Reads the replica; knows nothing 
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
 
 from ..model.ids import pilot_uid
 from ..model.pilotrow import PilotRow
 from ..model.states import Cause
-from . import show
+from . import calls, news, show
 
 if TYPE_CHECKING:
+    from .named import StateName
+    from .news import Subscription
     from .session import Session
 
 
@@ -75,3 +78,25 @@ class Requested:
         """When the site expects to start it, seconds since 1970; None: it does not say."""
         queued = self._row().queued
         return queued.estimate or None if queued is not None else None
+
+    # Callbacks take whichever it is, a Pilot or a Job.
+
+    def on_state(self, callback: Callable[[Any, StateName], object]) -> Subscription:
+        """Call ``callback(self, state)`` on another thread: with the state it has now, then with each one it takes."""
+        return news.of_requested(self, callback)
+
+    def add_done_callback(self, callback: Callable[[Any], object]) -> None:
+        """Call ``callback(self)`` on another thread when it has ended (also when it has already)."""
+        self._row()  # known here: the condition must not wait
+        self._session._replica.when(lambda: self._row().state.final, calls.WhenEnded(self, callback))
+
+    def remove_done_callback(self, callback: Callable[[Any], object]) -> int:
+        """Take back every :meth:`add_done_callback` of ``callback`` that is not due yet; return how many."""
+
+        def same(call: Callable[[], None]) -> bool:
+            if not isinstance(call, calls.WhenEnded) or call.callback != callback:
+                return False
+            owner = call.owner
+            return isinstance(owner, Requested) and (owner._session, owner._number) == (self._session, self._number)
+
+        return self._session._replica.forget(same)

@@ -35,6 +35,7 @@ from .directives import resolved
 from .executor import SessionExecutor
 from .functions import Functions, call_template, dump_arguments, dump_items
 from .grouping import array, group
+from .news import Telling, requested
 from .order import after as after_of
 from .pilot import Pilot, Pilots, refresh
 from .sending import send_all
@@ -54,7 +55,7 @@ if TYPE_CHECKING:
 PAYLOAD_PART = 64 << 20  # bytes of arguments in one submission
 
 
-class Session:
+class Session(Telling):
     """One session; :func:`open` makes it.
 
     Attributes:
@@ -83,7 +84,7 @@ class Session:
         Args:
             site: ``local``, ``noop``, or a URL such as ``slurm+ssh://me@login``.
             **fields: ``cores``, ``gpus`` (in total), ``nodes``, ``mem`` (per node, "64GiB"), ``walltime`` ("1h"),
-                ``queue``, ``project``, ``name``, ``sandbox``, ``drain`` (no new task so long before the end),
+                ``queue``, ``project``, ``name``, ``sandbox`` (from home), ``drain`` (no new task so long before the end),
                 ``qos``, ``reservation``, ``constraint``, ``exclusive``, ``options`` (a dict of further attributes of
                 the batch system), ``launch`` (method inside the job), ``env_mode``, ``env``, ``env_source`` (the
                 agent's environment), ``hooks``, ``backup`` (nodes), ``partitions`` (a number, or the nodes of each),
@@ -366,11 +367,7 @@ class Session:
                 raise RequestError(
                     f"{uid}: no such pilot in session {self.name!r}", hint="see s.pilots()", code="JRM-Q03"
                 )
-            if ledger.pilots[number].spec.script:
-                from .script import Job
-
-                return Job(self, number)
-            return Pilot(self, number)
+            return requested(self, number)
         number, index = parse_task(uid)
         if number >= len(ledger.bulks) or index >= len(ledger.bulks[number]):
             raise RequestError(f"{uid}: no such task in session {self.name!r}", hint="see s.tasks()", code="JRM-Q03")

@@ -22,7 +22,7 @@ from ..runtime.batchsite import BatchSite
 from ..runtime.bootstrap import SiteFacts, survey
 from ..runtime.collect_shared import SharedPlace
 from ..runtime.connect import Asker, Connection, ConnectSettings, connect
-from .sites import Person, _settings
+from .sites import Person, _settings, home
 
 
 @dataclass(frozen=True)
@@ -69,8 +69,8 @@ def collect(site: str, to: str = "", asker: Asker | None = None, settings: Conne
         if not to and not said.get("shared"):
             hint = "--to FILE, or a directory for all users in its file: [collect] shared"
             raise RequestError(f"to: {site} does not say where its collection lies", hint=hint, code="JRM-Q40")
-        path = {"PATH": facts.path} if facts.path else {}
-        batch = BatchSite(connection, system, facts.user, float(facts.utc_offset_s), path)
+        variables = place.variables(facts, home())
+        batch = BatchSite(connection, system, facts.user, float(facts.utc_offset_s), variables)
         parts, failures = _asked(batch, _now(connection))
         if not parts:
             why = "; ".join(f"{part}: {text}" for part, text in failures.items())

@@ -19,16 +19,17 @@ from typing import TYPE_CHECKING, Any
 
 from ..batch import BatchError, BatchSystem, Problem, known, recognise
 from ..batch import check as check_file
-from ..broker.sites import AUTO, PLAIN, description_of, parse, search_path
+from ..broker.sites import AUTO, PLAIN, SIM, SiteName, description_of, parse, search_path
 from ..model.errors import JrmError, RequestError
 from .doctor import Finding, Findings
 from .show import Text
 
 if TYPE_CHECKING:
     from ..runtime.connect import Connection, ConnectSettings, Question
+    from ..runtime.home import Home
 
 _NAME = re.compile(r"[A-Za-z][A-Za-z0-9._-]{0,63}")
-_RESERVED = ("local", "noop", "ssh", AUTO, "sim")
+_RESERVED = ("local", "noop", "ssh", AUTO, SIM)
 
 
 @dataclass(frozen=True)
@@ -75,7 +76,13 @@ def directory() -> Path:
 
 def listing() -> SiteList:
     """Return this machine, the user's sites and the kinds of batch systems; a broken file is in it with its problem."""
-    out = SiteList([SiteLine("local", "here", "", "this machine"), SiteLine("noop", "here", "", "tasks end at once")])
+    out = SiteList(
+        [
+            SiteLine("local", "here", "", "this machine"),
+            SiteLine("noop", "here", "", "tasks end at once"),
+            SiteLine(SIM, "here", f"{SIM}://NAME?nodes=4", "a cluster with a queue, virtual nodes of this machine"),
+        ]
+    )
     places = search_path()
     systems: list[SiteLine] = []
     for name, path in sorted(known(places).items()):
@@ -88,7 +95,7 @@ def listing() -> SiteList:
             continue
         if mine:
             out.append(SiteLine(name, kind, _url(system), system.title, str(path)))
-        elif name not in ("base", PLAIN):
+        elif name not in ("base", PLAIN, SIM):
             systems.append(SiteLine(name, "system", f"{name}+ssh://me@login", system.title, str(path)))
     return SiteList([*out, SiteLine("ssh", "system", "ssh://me@host", "a machine without batch system"), *systems])
 
@@ -122,7 +129,8 @@ def shown(name: str) -> str:
     url = name if "://" in name else _url(system)
     lines = [f"{system.name}: {system.title}" + (f"  at {url}" if url else "")]
     lines += [f"  files: {', '.join(system.files)}"] if system.files else []
-    lines.append(f"  its commands run at most every {max(30, int(system.poll.get('every_s', 30)))} s")
+    least = 1 if system.name == SIM or url.startswith(f"{SIM}://") else 30
+    lines.append(f"  its commands run at most every {max(least, int(system.poll.get('every_s', 30)))} s")
     if system.launch:
         lines.append(f"  launches ranks with: {', '.join(system.launch)}")
     lines.append("  can: " + ", ".join(system.ops))
@@ -330,18 +338,24 @@ def attempt(name: str, settings: ConnectSettings | None = None, person: Any = No
         return
     with connection:
         yield Finding("login", True, f"at {connection.name}")
-        yield from _look(connection, place.system)
+        yield from _look(connection, place)
+
+
+def home() -> Home:
+    """Return the places of the profile that this process uses."""
+    from ..runtime.home import Home
+    from .settings import current
+
+    return Home.locate(current().profile)
 
 
 def _settings() -> ConnectSettings:
     from ..broker.remote import settings_of
-    from ..runtime.home import Home
-    from .settings import current
 
-    return settings_of(Home.locate(current().profile))
+    return settings_of(home())
 
 
-def _look(connection: Connection, system: str) -> Iterator[Finding]:
+def _look(connection: Connection, place: SiteName) -> Iterator[Finding]:
     from ..runtime.batchsite import BatchSite
     from ..runtime.bootstrap import survey
 
@@ -358,6 +372,7 @@ def _look(connection: Connection, system: str) -> Iterator[Finding]:
         "Python 3.10 or newer is needed",
     )
     fits = recognise(facts.commands, search_path())
+    system = place.system
     if system == AUTO:
         yield Finding("batch system", bool(fits), f"fits: {', '.join(fits) or 'none'}", "name it: jrm site list")
         if not fits:
@@ -377,8 +392,12 @@ def _look(connection: Connection, system: str) -> Iterator[Finding]:
             return
     if system == PLAIN:
         return
-    path = {"PATH": facts.path} if facts.path else {}
-    site = BatchSite(connection, description_of(system), facts.user, float(facts.utc_offset_s), path)
+    try:
+        variables = place.variables(facts, home())
+    except JrmError as error:
+        yield Finding("cluster", False, error.message, error.hint)
+        return
+    site = BatchSite(connection, description_of(system), facts.user, float(facts.utc_offset_s), variables)
     for what, look in _LOOKS.items():
         try:
             yield Finding(what, True, look(site))

@@ -16,11 +16,12 @@ from ..model.errors import RequestError, TaskError
 from ..model.ids import task_uid
 from ..model.messages import Explain, FetchStory, FetchValues
 from ..model.states import Cause, TaskState
-from . import blocking, calls, files, show
+from . import blocking, calls, files, news, show
 from .named import StateName, names
 from .results import decode
 
 if TYPE_CHECKING:
+    from .news import Subscription
     from .pilot import Pilot
     from .session import Session
 
@@ -295,14 +296,41 @@ class TaskHandle:
 
     def add_done_callback(self, callback: Callable[[TaskHandle], object]) -> None:
         """Call ``callback(self)`` on another thread when it has ended (also when it has already)."""
-
-        def ended() -> None:
-            calls.run_callback(lambda: callback(self))  # type: ignore[arg-type]
-
+        ended = calls.WhenEnded(self, callback)
         if self._bulk >= 0:
             self._session._replica.watch(self._bulk, self._index, ended)
         else:
             self._session._replica.when(self._final, ended)
+
+    def remove_done_callback(self, callback: Callable[[TaskHandle], object]) -> int:
+        """Take back every :meth:`add_done_callback` of ``callback`` that is not due yet; return how many."""
+
+        def same(call: Callable[[], None]) -> bool:
+            return isinstance(call, calls.WhenEnded) and call.callback == callback and self._same(call.owner)
+
+        return self._session._replica.forget(same, self._known(), self._index)
+
+    def _known(self) -> int:
+        """Return the number of its bulk without waiting for it; -1: it has none yet."""
+        if self._bulk < 0 and self._ticket is not None and self._ticket.number is not None:
+            return self._ticket.number
+        return self._bulk
+
+    def _same(self, other: object) -> bool:
+        """Say whether this is the same task, without waiting for numbers."""
+        if not isinstance(other, TaskHandle) or other._session is not self._session or other._index != self._index:
+            return False
+        if self._ticket is not None and other._ticket is self._ticket:
+            return True
+        return self._known() == other._known() >= 0
+
+    def on_state(self, callback: Callable[[TaskHandle, StateName], object], *, attempts: bool = False) -> Subscription:
+        """Call ``callback(self, state)`` on another thread: with the state it has now, then with each one it takes.
+
+        Args:
+            attempts: tell the states of further attempts too, from WAITING on; else each state is told once.
+        """
+        return news.of_task(self, callback, attempts)
 
     @property
     def endpoint(self) -> str | None:

@@ -86,8 +86,8 @@ def sites(session: Session | None) -> list[str]:
 
     files = [name for name, path in known(search_path()).items() if path.parent in search_path()]
     used = [] if session is None else [row.spec.site for row in session._replica.ledger.pilots]
-    systems = [f"{name}+ssh://" for name in sorted(known()) if name not in ("base", "local")]
-    return list(dict.fromkeys(["local", "noop", *files, *reversed(used), "ssh://", "auto+ssh://", *systems]))
+    systems = [f"{name}+ssh://" for name in sorted(known()) if name not in ("base", "local", "sim")]
+    return list(dict.fromkeys(["local", "noop", *files, *reversed(used), "sim://", "ssh://", "auto+ssh://", *systems]))
 
 
 def hosts() -> list[str]:

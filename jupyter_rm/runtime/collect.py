@@ -44,7 +44,8 @@ class Collector:
 
     Args:
         site: the batch system; clock: seconds that never go back; wall: seconds since 1970, for people.
-        polite: False for what is nobody's queue (processes of a machine): the description's own pace is kept then.
+        polite: False for what is nobody else's (processes of a machine, a simulated cluster): the description's own
+            pace is kept then.
         shared: the site's collection for all its users, where it has one.
 
     Attributes:
@@ -65,14 +66,15 @@ class Collector:
         self._clock, self._wall = clock, wall
         poll = site.system.poll
         least = LEAST_JOBS if polite else 0.0
+        rare = LEAST_NODES if polite else 0.0
         every = max(least, poll.get("every_s", LEAST_JOBS), poll.get("least_s", 0.0))
         self._pauses: dict[str, float] = {
             "jobs": every,
             "queue": max(2 * least, every, LEAST_QUEUE if polite else 0.0),
             "estimate": LEAST_NODES,
-            "nodes": max(LEAST_NODES, poll.get("nodes_s", 0.0)),
-            "queues": max(LEAST_NODES, poll.get("queues_s", 0.0)),
-            "projects": max(LEAST_NODES, poll.get("queues_s", 0.0)),
+            "nodes": max(rare, poll.get("nodes_s", 0.0)),
+            "queues": max(rare, poll.get("queues_s", 0.0)),
+            "projects": max(rare, poll.get("queues_s", 0.0)),
         }
         self._asked: dict[str, float] = {}
         self._listed = float("-inf")  # the last listing of jobs, of whatever kind

@@ -13,7 +13,11 @@ from ..broker.sites import description_of, search_path
 from ..client import discover
 from ..views import fields, forms
 
-_TITLES = {"local": "This machine", "noop": "Nothing at all (measures the machinery)"}
+_TITLES = {
+    "local": "This machine",
+    "noop": "Nothing at all (measures the machinery)",
+    "sim://": "A small cluster with a queue, on virtual nodes of this machine",
+}
 
 
 def sites() -> dict[str, Any]:
@@ -22,7 +26,7 @@ def sites() -> dict[str, Any]:
     systems = [
         {"name": name, "title": description_of(name).title}
         for name in sorted(known(search))
-        if name not in ("base", "local")
+        if name not in ("base", "local", "sim")
     ]
     return {"sites": [{"name": name, "title": title} for name, title in _TITLES.items()], "systems": systems}
 

@@ -11,14 +11,15 @@ import fcntl
 import json
 import os
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from .schedule import Job, Node
 
 # The record of jobs that are over is cut to its younger half beyond so many bytes.
 RECORD_MOST = 1 << 20
+T = TypeVar("T")
 
 
 @dataclass
@@ -67,6 +68,11 @@ def build(state: State) -> None:
     state.nodes = [Node(f"{state.name}-{n:0{width}d}", state.settings.cores) for n in count]
 
 
+def _made(kind: type[T], said: dict[str, Any]) -> T:
+    """Return an object of what was written, perhaps by a version that knew more."""
+    return kind(**{one.name: said[one.name] for one in fields(kind) if one.name in said})  # type: ignore[arg-type]
+
+
 class Store:
     """The directory of one cluster; ``place`` must be private to its owner."""
 
@@ -104,10 +110,10 @@ class Store:
             build(state)
             return "", state
         said: dict[str, Any] = json.loads(text)
-        said["settings"] = Settings(**said["settings"])
-        said["nodes"] = [Node(**node) for node in said["nodes"]]
-        said["jobs"] = [Job(**job) for job in said["jobs"]]
-        return text, State(**said)
+        said["settings"] = _made(Settings, said["settings"])
+        said["nodes"] = [_made(Node, node) for node in said["nodes"]]
+        said["jobs"] = [_made(Job, job) for job in said["jobs"]]
+        return text, _made(State, said)
 
     def record(self, job: Job, outcome: str, exit: int | None, end: float) -> None:
         """Write down how a job ended; the lock must be held."""

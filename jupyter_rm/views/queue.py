@@ -190,7 +190,7 @@ def _line(row: PilotRow, reason: PilotReason, now: float) -> list[Any]:
 
 def place_of(site: str) -> str:
     """Return the short name of a site: of ``slurm+ssh://me@login.org:22/x`` that is ``login``."""
-    host = site.partition("://")[2].rpartition("@")[2].partition("/")[0].partition(":")[0]
+    host = site.partition("://")[2].partition("?")[0].rpartition("@")[2].partition("/")[0].partition(":")[0]
     return host.partition(".")[0] if host and not host[0].isdecimal() else host or site
 
 

@@ -10,7 +10,12 @@ import pytest
 
 from jupyter_rm.agent.__main__ import own_node
 from jupyter_rm.broker.jobs import LocalJobs, _Job
+from jupyter_rm.model.effects import StartPilot
+from jupyter_rm.model.facts import PilotSpec
 from jupyter_rm.runtime import probe
+from jupyter_rm.runtime.clock import Clock
+from jupyter_rm.runtime.drive import Drive
+from jupyter_rm.runtime.home import Home
 from jupyter_rm.runtime.probe import NodeFacts
 
 
@@ -23,6 +28,17 @@ def test_a_removed_directory_is_no_proof_that_a_pilot_is_gone(tmp_path: Path) ->
     over.wait()
     job.pid = over.pid
     assert LocalJobs._gone(job)
+
+
+def test_a_relative_sandbox_counts_from_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    jobs = LocalJobs(Home.locate(environ={}), Drive(Clock(), list), "", lambda news: None)
+    for asked in ("work/here", "~/work/here", str(tmp_path / "work/here")):
+        order = StartPilot("0-s", 0, PilotSpec(sandbox=asked), b"")
+        assert jobs._sandbox(order) == tmp_path / "work/here", asked
+    assert (tmp_path / "work/here").is_dir()
 
 
 def test_a_machine_larger_than_a_node_can_be_is_used_as_far_as_that(
