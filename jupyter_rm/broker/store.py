@@ -11,6 +11,7 @@ from array import array
 from collections.abc import Callable, Iterator
 
 import msgspec
+from msgspec import structs
 
 from ..core.broker import BrokerMachine
 from ..core.payloads import Payloads
@@ -21,6 +22,7 @@ from ..model.ledger import Ledger
 from ..runtime.journal import Journal
 
 TELL_EVERY = 4096  # rows
+TOLD_MOST = 100_000  # tasks in facts of one story of a whole bulk
 
 _payload = msgspec.msgpack.Decoder(tuple[int, Column | None, list[bytes]])
 
@@ -125,15 +127,26 @@ class Store:
                 yield row.body
 
     def story(self, key: str, bulk: int, index: int) -> list[tuple[int, float, bytes]]:
-        """Return (number, wall time, body) of all facts that concern one task."""
+        """Return (number, wall time, body) of all facts that concern one task.
+
+        ``index`` -1: of those that concern any task of the bulk the last, without results.
+        """
         out = []
-        for number in self._rows_of(key, bulk):
+        told = 0
+        for number in reversed(self._rows_of(key, bulk)):
             for row in self.journal.read(after=abs(number) - 1, limit=1):
                 fact = facts_of.decode(row.body)
                 picks = getattr(fact, "picks", None)
                 if picks is None or index in picks:
                     out.append((row.no, row.wall, row.body))
-        return out
+                elif index < 0:
+                    told += len(picks)
+                    if isinstance(fact, TasksEnded) and fact.ends.values is not None:
+                        fact = structs.replace(fact, ends=structs.replace(fact.ends, values=None))
+                    out.append((row.no, row.wall, facts_of.encode(fact)))
+            if told > TOLD_MOST:
+                break
+        return out[::-1]
 
     def values(self, key: str, bulk: int, wanted: Picks) -> tuple[Picks, Column]:
         """Return (picks, values) of the wanted tasks that have one."""

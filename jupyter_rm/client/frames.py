@@ -9,8 +9,11 @@ import numpy as np
 from ..model.bulktable import BulkTable
 from ..model.columns import Array
 from ..model.errors import RequestError
-from ..model.ids import pilot_uid
+from ..model.ids import pilot_uid, task_uid
+from ..model.messages import FetchStory
 from ..model.states import Cause, PilotState, TaskState
+from .sending import request_all
+from .story import events as task_events
 
 if TYPE_CHECKING:
     from .bulk import Bulk
@@ -65,11 +68,13 @@ def task_columns(bulk: Bulk) -> dict[str, Array]:
     index = np.zeros(count, np.int64)
     names: Array = np.full(count, "", object)
     with_code = np.zeros(count, bool)
+    call = np.zeros(count, bool)
     for bulk_number, _, picks, places in parts:
         number[places] = bulk_number
         index[places] = picks.array()
         names[places] = _names(session, bulk_number, picks)
         with_code[places] = coded(session._table(bulk_number), picks.where)
+        call[places] = session._table(bulk_number).form.template.mode == "call"
     state = bulk.column("state")
     started, ended = bulk.column("started"), bulk.column("ended")
     final = state >= TaskState.DONE
@@ -77,6 +82,7 @@ def task_columns(bulk: Bulk) -> dict[str, Array]:
     pilot = bulk.column("pilot").astype(np.int64)
     known = [pilot_uid(row.number) for row in session._replica.ledger.pilots]
     pilots: Array = np.array([*known, ""], object)[np.where(bound & (pilot >= 0), pilot, len(known))]
+    measured = (started > 0) & (ended > 0) & ~call  # a worker runs many calls: nobody measures one
     run_time = np.where((started > 0) & (ended >= started), ended - started, np.nan)
     return {
         "uid": np.array([f"t.{b}.{i}" for b, i in zip(number.tolist(), index.tolist(), strict=True)], object),
@@ -90,9 +96,9 @@ def task_columns(bulk: Bulk) -> dict[str, Array]:
         "started": started,
         "ended": ended,
         "run_time": run_time,
-        "user_time": bulk.column("user"),
-        "sys_time": bulk.column("sys"),
-        "max_rss_mib": bulk.column("rss") / 1024.0,
+        "user_time": np.where(measured, bulk.column("user"), np.nan),
+        "sys_time": np.where(measured, bulk.column("sys"), np.nan),
+        "max_rss_mib": np.where(measured, bulk.column("rss") / 1024.0, np.nan),
     }
 
 
@@ -136,7 +142,8 @@ def parameter_columns(bulk: Bulk) -> dict[str, Array]:
 def frame(bulk: Bulk) -> Any:
     """Return a DataFrame, one row per task: what it is, how it ended, when, where, at what cost, its parameters.
 
-    Times are UTC; run, user and system time are seconds; memory is MiB.
+    Times are UTC; run, user and system time are seconds; memory is MiB. What was not measured is NaN: user and system
+    time and memory of calls, and of what never ran.
     """
     pd = pandas()
     columns: dict[str, Any] = dict(task_columns(bulk))
@@ -150,7 +157,11 @@ def frame(bulk: Bulk) -> Any:
 
 
 def events(session: Session, limit: int) -> Any:
-    """Return a DataFrame of what is known of when what happened, in order of time, the last ``limit`` rows."""
+    """Return a DataFrame of what is known of when what happened, in order of time, the last ``limit`` rows.
+
+    The columns of a task know its last attempt only: what was before, and when a task ended that never started, is
+    read from the facts of its bulk.
+    """
     pd = pandas()
     with session._replica.changed:
         ledger = session._replica.ledger
@@ -164,13 +175,25 @@ def events(session: Session, limit: int) -> Any:
             for number, table in enumerate(ledger.bulks)
         ]
     tasks = session.tasks()
-    if len(tasks):
-        columns = task_columns(tasks[max(0, len(tasks) - limit) :])
-        for name, event in (("started", "RUNNING"), ("ended", "")):
-            for place in np.flatnonzero(columns[name] > 0).tolist():
-                what = event or columns["state"][place]
-                if event or what in ("DONE", "FAILED", "CANCELED"):
-                    rows.append((columns[name][place], columns["uid"][place], what, columns["cause"][place]))
+    tasks = tasks[max(0, len(tasks) - limit) :]
+    asked = []
+    for number, where, picks, _ in tasks.parts():
+        table = session._table(number)
+        state, started, ended = table.state[where], table.started[where], table.ended[where]
+        final = state >= TaskState.DONE
+        if bool(((table.attempt[where] > 1) | (final & (ended == 0))).any()):
+            asked.append((number, picks.array().tolist()))
+            continue
+        uids = [task_uid(number, index) for index in picks.array().tolist()]
+        rows += [(float(started[place]), uids[place], "RUNNING", "") for place in np.flatnonzero(started).tolist()]
+        states, causes = _STATES[state], _CAUSES[table.cause[where]]
+        rows += [
+            (float(ended[place]), uids[place], states[place], causes[place]) for place in np.flatnonzero(final).tolist()
+        ]
+    asks = [FetchStory(session._connection.number(), session.name, number, -1) for number, _ in asked]
+    stories = request_all(session._connection, asks, session._settings.request_timeout_s)
+    for (number, index), story in zip(asked, stories, strict=True):
+        rows += task_events(story.facts, number, index)
     rows.sort(key=lambda row: row[0])
     made = pd.DataFrame(rows[-limit:], columns=["at", "uid", "event", "detail"])
     made["at"] = pd.to_datetime(made["at"], unit="s", utc=True)

@@ -29,6 +29,12 @@ class Requested:
         self._session = session
         self._number = number
 
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Requested) and other._session is self._session and other._number == self._number
+
+    def __hash__(self) -> int:
+        return hash((self._session.name, "p", self._number))
+
     def _row(self) -> PilotRow:
         replica = self._session._replica
         if self._number >= len(replica.ledger.pilots):

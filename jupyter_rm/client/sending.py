@@ -1,4 +1,4 @@
-"""Submissions sent all at once: one wait for all answers, all or nothing. Read next: :mod:`.connection`."""
+"""Messages sent all at once, one wait for all answers; submissions all or nothing. Read next: :mod:`.connection`."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from ..model.errors import JrmError, LinkError
-from ..model.messages import Accepted, Refused, Submit
+from ..model.messages import Accepted, Message, Refused, Submit
 from .connection import Connection
 
 
@@ -22,16 +22,26 @@ def send_all(
     Raises:
         JrmError: the first refusal. LinkError: no answer in time.
     """
-    answers: list[Any] = [None] * len(submits)
-    left = threading.Semaphore(0)
-    for place, submit in enumerate(submits):
+    return [each.number for each in request_all(connection, submits, timeout_s, undo)]
 
-        def reply(message: Any, place: int = place) -> None:
-            answers[place] = message
+
+def request_all(
+    connection: Connection,
+    messages: Sequence[Message],
+    timeout_s: float,
+    undo: Callable[[list[int]], object] = lambda _: None,
+) -> list[Any]:
+    """Send all, then wait for all; return their answers. Arguments and errors as :func:`send_all`."""
+    answers: list[Any] = [None] * len(messages)
+    left = threading.Semaphore(0)
+    for place, message in enumerate(messages):
+
+        def reply(answer: Any, place: int = place) -> None:
+            answers[place] = answer
             left.release()
 
-        connection.post(submit, reply)
-    for _ in submits:
+        connection.post(message, reply)
+    for _ in messages:
         if not left.acquire(timeout=timeout_s):
             raise LinkError("the broker did not answer in time", code="JRM-T02", hint="jrm broker status", retry=True)
     errors = [each for each in answers if isinstance(each, (JrmError, Refused))]
@@ -40,4 +50,4 @@ def send_all(
         if numbers:
             undo(numbers)
         raise errors[0].error.error() if isinstance(errors[0], Refused) else errors[0]
-    return [each.number for each in answers]
+    return answers

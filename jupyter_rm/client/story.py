@@ -34,6 +34,38 @@ def lines(facts: Iterable[tuple[int, float, bytes]], bulk: int, index: int, ledg
     return out
 
 
+def events(facts: Iterable[tuple[int, float, bytes]], bulk: int, index: Any) -> list[tuple[float, str, str, str]]:
+    """Return (time, uid, event, cause) of every start and every end of an attempt of the tasks ``index`` of ``bulk``.
+
+    An attempt that another one follows has the event ``ATTEMPT_ENDED``, the last one the state of its task.
+    """
+    wanted, begun = set(index), set()
+    out = []
+    for _, wall, body in facts:
+        fact = f.decode(body)
+        if not isinstance(fact, (f.TasksStarted, f.TasksEnded, f.AttemptsEnded)):
+            continue
+        count = len(fact.picks)
+        attempts = unpack(fact.attempt, "<u2", count).tolist()
+        ends = None if isinstance(fact, f.TasksStarted) else fact.ends
+        started = unpack(fact.started if isinstance(fact, f.TasksStarted) else fact.ends.started, "<f8", count).tolist()
+        ended = unpack(ends.ended, "<f8", count).tolist() if ends is not None else []
+        causes = unpack(ends.cause, "<u1", count).tolist() if ends is not None else []
+        states = unpack(fact.state, "<u1", count).tolist() if isinstance(fact, f.TasksEnded) else []
+        for place, number in enumerate(fact.picks.array().tolist()):
+            if number not in wanted:
+                continue
+            uid, attempt = task_uid(bulk, number), (number, attempts[place])
+            if started[place] and attempt not in begun:  # the end of a short one tells of its start too
+                begun.add(attempt)
+                out.append((started[place], uid, "RUNNING", ""))
+            if ends is not None:
+                event = TaskState(states[place]).name if states else "ATTEMPT_ENDED"
+                cause = Cause(causes[place])
+                out.append((ended[place] or wall, uid, event, cause.name if cause is not Cause.NONE else ""))
+    return out
+
+
 def own_time(fact: f.Fact, index: int) -> float:
     """Return when the task itself started or ended, seconds since 1970 by its machine's clock; 0.0: not told."""
     if isinstance(fact, f.TasksStarted):

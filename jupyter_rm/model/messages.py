@@ -122,7 +122,7 @@ class FetchValues(Message, tag=11, frozen=True):
 
 
 class FetchStory(Message, tag=12, frozen=True):
-    """Ask for all facts that concern one task; answered by :class:`Story`."""
+    """Ask for all facts that concern one task (``index`` -1: any of the bulk); answered by :class:`Story`."""
 
     req: int
     session: str

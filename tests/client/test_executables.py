@@ -24,6 +24,8 @@ def test_one_program(session: Session) -> None:
     assert task.node
     assert task.pilot is not None
     assert task.pilot.uid == "p.0"
+    assert task.pilot == session["p.0"] and task.pilot in session.pilots() and len({task.pilot, session["p.0"]}) == 1
+    assert task.pilot != task and task.pilot != "p.0"
     assert task.sandbox is not None
     assert (task.sandbox / "stdout").read_text() == "hello {not a placeholder}\n"
     assert [path.name for path in task.files()] == ["stderr", "stdout"] or task.files()
@@ -321,6 +323,39 @@ def test_frames_and_sql(session: Session) -> None:
         with pytest.raises(jrm.RequestError):
             session.sql(bad)
     assert set(session.events()["event"]) >= {"OPENED", "SUBMITTED", "RUNNING", "DONE", "FAILED"}
+
+
+def test_events_tell_of_every_attempt_and_of_what_never_started(session: Session) -> None:
+    tried = session.submit(jrm.Shell("exit 3", retries=2))
+    assert tried.wait(20) == "FAILED"
+    ended = session.submit(jrm.Task("/bin/true"))
+    assert ended.wait(20) == "DONE"
+    never = session.submit([jrm.Task("/bin/true", requires=["nobody-has"])] * 2)
+    assert never.cancel() == 2
+    assert never.wait(20)
+    last = session.submit(jrm.Shell("exit 4"))
+    last.wait(20)
+    told = session.events()
+    assert told["at"].is_monotonic_increasing
+    of = lambda uid: told[told["uid"] == uid][["event", "detail"]].to_numpy().tolist()  # noqa: E731
+    once = [["RUNNING", ""], ["ATTEMPT_ENDED", "TASK_EXIT"]]
+    assert of(tried.uid) == [*once, *once, ["RUNNING", ""], ["FAILED", "TASK_EXIT"]]
+    assert of(ended.uid) == [["RUNNING", ""], ["DONE", ""]]
+    assert [of(task.uid) for task in never] == [[["CANCELED", "USER_CANCEL"]]] * 2
+    assert of(last.uid) == [["RUNNING", ""], ["FAILED", "TASK_EXIT"]]
+    assert told.iloc[-2:].equals(session.events(2).set_index(told.index[-2:]))
+
+
+def test_what_was_not_measured_is_no_zero(session: Session) -> None:
+    ran = session.submit(jrm.Shell("i=0; while [ $i -lt 50000 ]; do i=$((i+1)); done"))
+    ran.wait(20)
+    session.call(sum, [1, 2]).wait(20)
+    session.submit(jrm.Task("/bin/true", requires=["nobody-has"])).cancel()
+    session.wait(20)
+    costs = session.frame()[["user_time", "sys_time", "max_rss_mib"]]
+    assert costs.iloc[0].min() >= 0 and costs.iloc[0].max() > 0
+    assert costs.iloc[1:].isna().all().all()
+    assert session.sql("select count(user_time) as n from tasks")["n"].tolist() == [1]
 
 
 def test_sql_of_bulks_of_alike_names_and_of_nothing(session: Session) -> None:
