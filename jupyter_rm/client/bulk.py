@@ -160,10 +160,17 @@ class Bulk(Sequence[TaskHandle]):
         return self._subset(np.flatnonzero(self.column("state") == TaskState.FAILED))
 
     def where(self, state: str) -> Bulk:
-        """Return those in a state, named as ``"RUNNING"``."""
-        if state not in TaskState.__members__:
-            raise RequestError(f"state: {state!r} is unknown", hint="use " + ", ".join(TaskState.__members__))
-        return self._subset(np.flatnonzero(self.column("state") == TaskState[state]))
+        """Return those in a state, named as ``"RUNNING"``, or in one of several: ``"FAILED,CANCELED"``.
+
+        Raises:
+            RequestError: JRM-Q60, no such state.
+        """
+        names = [name.strip().upper() for name in state.split(",")]
+        for name in names:
+            if name not in TaskState.__members__:
+                hint = "use " + ", ".join(TaskState.__members__)
+                raise RequestError(f"state: {name!r} is unknown", hint=hint, code="JRM-Q60")
+        return self._subset(np.flatnonzero(np.isin(self.column("state"), [TaskState[name] for name in names])))
 
     # ------------------------------------------------------------ how far
 

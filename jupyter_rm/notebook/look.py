@@ -17,7 +17,7 @@ from ..client import show
 from ..client.session import Session
 from ..model.errors import RequestError
 from ..model.states import TaskState
-from ..views import catalog, pictures, windows
+from ..views import catalog, pictures, tables, windows
 from ..views.pictures import Picture
 from ..views.windows import Window
 
@@ -64,7 +64,9 @@ def window_of(given: Mapping[str, Any]) -> Window:
             hint = f"did you mean {near[0]}?" if near else f"known: {known}"
             raise RequestError(f"{name}: a view has no such setting", hint=hint, code="JRM-Q60")
     try:
-        return msgspec.convert(dict(given), Window)
+        window = msgspec.convert(dict(given), Window)
+        tables.Query.of(window.filters())
+        return window
     except msgspec.ValidationError as error:
         raise RequestError(f"window: {error}", hint="see docs/server.md", code="JRM-Q60") from None
 

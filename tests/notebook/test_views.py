@@ -197,7 +197,11 @@ def test_what_is_wrong_with_a_view_is_said(session: Session) -> None:
     with pytest.raises(RequestError, match="ofset"):
         session.view("tasks", ofset=3)
     with pytest.raises(RequestError, match="BROKEN"):
-        session.view("tasks", state="BROKEN")._repr_mimebundle_()
+        session.view("tasks", state="BROKEN")
+    with pytest.raises(RequestError, match="sort"):
+        session.view("tasks", sort="size")
+    some = session.view("tasks", state="done, failed")._repr_mimebundle_()
+    assert "uid" in some["text/plain"] and "text/html" in some
     assert set(look.VIEWS) >= {"tasks", "nodes", "queue", "timeline", "usage"}
 
 
