@@ -15,6 +15,7 @@ KEPT = {
     "tasks-light": "lab-tasks",
     "tasks-dark": "lab-tasks-dark",
     "drilled": "lab-nodes",
+    "logs": "lab-logs",
     "timeline-light": "lab-timeline",
     "queue-line": "lab-queue",
     "nodes-by-user": "lab-users",

@@ -16,7 +16,7 @@ from jupyter_rm.client.session import Session
 VIEWS = ("tasks", "nodes", "queue", "timeline", "usage")
 COMMANDS = [
     *("Show sessions", "Open a session", "Start a pilot", "Close a session", "Detach from a session"),
-    *("Suspend a pilot", "Resume a pilot"),
+    *("Suspend a pilot", "Resume a pilot", "Show logs"),
     *("Retry failed tasks", "Start the broker", *(f"Show {view}" for view in VIEWS)),
 ]
 # Every button of ours that cannot be pressed, and whether it says why and can be reached.

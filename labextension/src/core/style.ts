@@ -132,6 +132,17 @@ const SHEET = `
 .jrm-form pre { margin: 0; }
 .jrm-boxes { display: flex; flex-wrap: wrap; gap: 2px 12px; padding: 4px 0; }
 .jrm-form .jrm-boxes label { font-weight: normal; }
+.jrm-v-logs.jrm-cell { height: 420px; resize: vertical; }
+.jrm-v-logs .jrm-body { display: flex; flex-direction: column; padding: 0; overflow: hidden; }
+.jrm-log { flex: 1; min-height: 0; overflow: auto; padding: 4px 10px; font: 12px/1.5 var(--jp-code-font-family, ui-monospace, monospace); }
+.jrm-log-line { display: grid; grid-template-columns: max-content 7ch 7ch 1fr; column-gap: 10px; }
+.jrm-log-line:hover { background: var(--jrm-paper2); }
+.jrm-log-line > * { color: var(--jrm-faint); white-space: nowrap; overflow: hidden; text-overflow: ellipsis; }
+.jrm-log-line > :last-child { color: inherit; white-space: pre-wrap; overflow-wrap: anywhere; }
+.jrm-log-line.jrm-log-DEBUG { color: var(--jrm-faint); }
+.jrm-log-line.jrm-log-WARNING > :nth-child(3), .jrm-log-line.jrm-log-ERROR > :nth-child(3) { color: var(--jrm-bad); font-weight: 700; }
+.jrm-log-line.jrm-log-ERROR { box-shadow: inset 3px 0 0 var(--jrm-bad); padding-left: 8px; margin-left: -8px; }
+.jrm-log-note { flex: none; padding: 4px 10px; border-top: 1px solid var(--jrm-line); }
 .jrm-questions { background: var(--jrm-warn); border-left: 3px solid var(--jrm-warn-line); }
 .jrm-status { display: inline-flex; gap: 6px; align-items: center; background: transparent; font-size: inherit; }
 .jrm-status .jrm-mark { width: 14px; height: 14px; }

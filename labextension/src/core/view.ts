@@ -1,9 +1,10 @@
 // A live view in an element: head line, toolbar, figure or table, and what to do when something is wrong.
-// Used unchanged in JupyterLab's main area, in cells, in Notebook and by anywidgets. Read next: tasks.ts, drawn.ts.
+// Used unchanged in JupyterLab's main area, in cells, in Notebook and by anywidgets. Read next: tasks.ts, drawn.ts, logs.ts.
 
 import { ENGLISH, button, fill, h, write, type Trans } from './dom';
 import { Drawn } from './drawn';
 import type { Dial, Feed, Shown, Subscription } from './feed';
+import { Logs } from './logs';
 import { feedOf } from './page';
 import { notice, watchSeen } from './parts';
 import { Server, ServerError, pagePlace } from './server';
@@ -71,12 +72,16 @@ export const TITLES: Record<string, (trans: Trans) => string> = {
   nodes: trans => trans.__('Nodes'),
   queue: trans => trans.__('Queue'),
   timeline: trans => trans.__('Timeline'),
-  usage: trans => trans.__('Usage')
+  usage: trans => trans.__('Usage'),
+  logs: trans => trans.__('Logs')
 };
 
 /** Show a live view in an element. */
 export function mountView(element: HTMLElement, options: ViewOptions): Mounted {
-  return new View(element, options);
+  if (options.view !== 'logs') return new View(element, options);
+  const server = options.server ?? new Server(placeOf(options));
+  const title = (TITLES['logs'] as (trans: Trans) => string)(options.trans ?? ENGLISH);
+  return new Logs(element, options, server, feedOf(server, options.dial), title);
 }
 
 class View implements Mounted {

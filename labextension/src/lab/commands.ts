@@ -19,6 +19,7 @@ export const IDS = {
   detach: 'jupyter_rm:detach-session',
   pilot: 'jupyter_rm:start-pilot',
   view: 'jupyter_rm:show-view',
+  logs: 'jupyter_rm:show-pilot-logs',
   retry: 'jupyter_rm:retry-failed',
   suspend: 'jupyter_rm:suspend-pilot',
   resume: 'jupyter_rm:resume-pilot',
@@ -184,6 +185,17 @@ export function addCommands(needs: Needs): void {
       const name = await which(args);
       if (!name) return none();
       return views.show(view, name, (args['window'] ?? {}) as Window);
+    }
+  });
+
+  commands.addCommand(IDS.logs, {
+    label: trans.__('Show its logs'),
+    caption: trans.__('What the agent of this pilot logs'),
+    describedBy: described({}),
+    isEnabled: () => model.pointed !== null,
+    execute: () => {
+      if (model.pointed) return views.show('logs', model.pointed.session, { component: model.pointed.pilot });
+      return none();
     }
   });
 

@@ -21,7 +21,8 @@ const shapes: Record<string, string> = {
     '<path d="M10 10h4v4h-4z" opacity=".5"/>',
   queue: '<path d="M3 4h18v3H3zM3 9h13v3H3zM3 14h9v3H3zM3 19h5v2H3z"/>',
   timeline: '<path d="M3 4h8v3H3zM7 9h10v3H7zM5 14h7v3H5zM13 14h8v3h-8zM10 19h9v2h-9z"/>',
-  usage: '<path d="M3 20V4h2v14h16v2z"/><path d="M6 17v-5l4-4 4 3 6-6v12z" opacity=".75"/>'
+  usage: '<path d="M3 20V4h2v14h16v2z"/><path d="M6 17v-5l4-4 4 3 6-6v12z" opacity=".75"/>',
+  logs: '<path d="M5 2h14v20H5zm2 2v16h10V4z"/><path d="M8.500 7h7v1.500h-7zM8.500 10.500h7V12h-7zM8.500 14h5v1.500h-5z"/>'
 };
 
 /** Icons of views. */
