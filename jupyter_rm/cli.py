@@ -280,7 +280,8 @@ def _tasks(options: argparse.Namespace) -> int:
 def _overview(options: argparse.Namespace) -> int:
     from .client import overview
 
-    found = {"nodes": overview.nodes, "queue": overview.queue}[options.verb](_session(options))
+    session = _session(options)
+    found = overview.queue(session) if options.verb == "queue" else overview.nodes(session)
     _say(options, found.as_list(), repr(found))
     return 0
 

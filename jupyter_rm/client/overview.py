@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ..model.ids import pilot_uid
-from ..model.states import TaskState
+from ..model.states import PilotState, TaskState
 from ..model.units import human_mib
 from . import show
 
@@ -34,12 +34,31 @@ class Overview:
         cells = [self.headers, *([("" if cell is None else str(cell)) for cell in row] for row in self.rows)]
         widths = [min(60, max(len(row[place]) for row in cells)) for place in range(len(self.headers))]
         lines = [
-            "  ".join(cell[:60].ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in cells
+            "  ".join([*(cell[:60].ljust(width) for cell, width in zip(row[:-1], widths, strict=False)), row[-1][:400]])
+            for row in cells
         ]
         return "\n".join([self.title, *(f"  {line}" for line in lines), *([f"  {self.more}"] if self.more else [])])
 
     def _repr_mimebundle_(self, **_: Any) -> dict[str, str]:
         return {"text/plain": repr(self), "text/html": show.table(self.headers, self.rows, self.title, self.more)}
+
+
+class Overviews:
+    """Several overviews, one below the other; those without rows are left out, but for the last."""
+
+    def __init__(self, *parts: Overview) -> None:
+        self.parts = [part for part in parts if part.rows or part is parts[-1]]
+
+    def as_list(self) -> list[dict[str, Any]]:
+        """Return one dict per row."""
+        return [row for part in self.parts for row in part.as_list()]
+
+    def __repr__(self) -> str:
+        return "\n".join(map(repr, self.parts))
+
+    def _repr_mimebundle_(self, **_: Any) -> dict[str, str]:
+        html = "".join(show.table(part.headers, part.rows, part.title, part.more) for part in self.parts)
+        return {"text/plain": repr(self), "text/html": html}
 
 
 def tasks(session: Session, state: str = "", limit: int = ROWS) -> Overview:
@@ -88,8 +107,21 @@ def nodes(session: Session) -> Overview:
     return Overview(f"nodes of session {session.name}", titles, rows)
 
 
-def queue(session: Session) -> Overview:
-    """Return what waits, per bulk and shape."""
+def queue(session: Session) -> Overviews:
+    """Return what waits: pilots with their places in the queues of their sites, and tasks per bulk and shape."""
+    pilots = [
+        (
+            pilot.uid,
+            pilot.site,
+            pilot.job_id,
+            str(pilot.state),
+            pilot.queue_position,
+            show.stamp(pilot.start_estimate) if pilot.start_estimate else "",
+            pilot.reason,
+        )
+        for pilot in session.pilots()
+        if pilot.state < PilotState.ACTIVE
+    ]
     rows: list[tuple[Any, ...]] = []
     for number, table in session._replica.ledger.open_bulks():
         waiting = int(table.counts[: TaskState.RUNNING].sum())
@@ -99,4 +131,8 @@ def queue(session: Session) -> Overview:
             held = int(table.counts[TaskState.SCHEDULED])
             rows.append((f"t.{number}", waiting, held, str(template.request), template.priority, what))
     headers = ["bulk", "waiting", "bound to a pilot", "asks for", "priority", "runs"]
-    return Overview(f"queue of session {session.name}", headers, rows)
+    titles = ["pilot", "site", "job", "state", "place", "expected start", "why"]
+    return Overviews(
+        Overview(f"pilots of session {session.name}", titles, pilots),
+        Overview(f"queue of session {session.name}", headers, rows),
+    )

@@ -166,9 +166,9 @@ def counts_text(counts: dict[str, int]) -> str:
 def table(headers: Sequence[str], rows: Iterable[Sequence[Any]], title: str, more: str = "") -> str:
     """Return an HTML table with the time it was made; all texts are escaped."""
     head = "".join(f'<th scope="col" style="text-align:left">{html.escape(name)}</th>' for name in headers)
+    cells = [[html.escape(_short(value, 400)) for value in row] for row in rows]
     body = "".join(
-        "<tr>" + "".join(f'<td style="text-align:left">{html.escape(_short(value))}</td>' for value in row) + "</tr>"
-        for row in rows
+        "<tr>" + "".join(f'<td style="text-align:left">{cell}</td>' for cell in row) + "</tr>" for row in cells
     )
     foot = f"<br><small>{html.escape(more)}</small>" if more else ""
     return (
@@ -177,9 +177,9 @@ def table(headers: Sequence[str], rows: Iterable[Sequence[Any]], title: str, mor
     )
 
 
-def _short(value: Any) -> str:
+def _short(value: Any, most: int = 120) -> str:
     text = "" if value is None else str(value)
-    return text if len(text) <= 120 else text[:117] + "..."
+    return text if len(text) <= most else text[: most - 3] + "..."
 
 
 # ------------------------------------------------------------ tasks
@@ -254,7 +254,10 @@ def bulk_bundle(bulk: Bulk) -> dict[str, str]:
 def pilot_line(row: PilotRow) -> str:
     """Return one line about a pilot."""
     name = f" {row.spec.name!r}" if row.spec.name else ""
-    return f"<pilot {pilot_uid(row.number)}{name} at {row.spec.site} {row.state.name}: {_short(pilot_reason(row))}>"
+    why = pilot_reason(row)
+    # Of one that failed all is told: the next step stands at the end.
+    told = why if row.state == PilotState.FAILED else _short(why)
+    return f"<pilot {pilot_uid(row.number)}{name} at {row.spec.site} {row.state.name}: {told}>"
 
 
 def _pilot_size(row: PilotRow) -> str:

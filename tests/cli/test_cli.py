@@ -66,6 +66,22 @@ def test_sql(session: Session) -> None:
     assert "JRM-Q56" in jrm("sql", "-s", session.name, "drop table tasks", code=2)
 
 
+def test_the_queue_says_where_pilots_stand(session: Session) -> None:
+    pilot = session.pilot("sim://told?nodes=2&cores=1&busy=4", nodes=2, walltime="5m")
+    try:
+        with session._replica.changed:
+            seen = session._replica.changed.wait_for(lambda: pilot.queue_position, 60)
+        assert seen, pilot.reason
+        (row,) = told("queue", "-s", session.name)
+        assert (row["pilot"], row["state"], row["job"]) == (pilot.uid, "QUEUED", pilot.job_id)
+        assert row["place"] >= 1 and row["expected start"] and "position" in row["why"]
+        text = jrm("queue", "-s", session.name)
+        assert "place" in text and row["why"] in text
+    finally:
+        pilot.cancel()
+        pilot.wait("CANCELED", 60)
+
+
 def test_looking_at_tasks(session: Session) -> None:
     uid = jrm("submit", "-s", session.name, "--", "/bin/sh", "-c", "echo out; echo err >&2").strip()
     assert uid == "t.0.0"
