@@ -164,7 +164,8 @@ def merged(links: list[tuple[Path, dict[str, Any], str]], environ: Mapping[str, 
             if keys in (("extends",), ("abstract",)) and path != links[0][0]:
                 continue
             dotted = ".".join(keys)
-            loaded.unset[dotted] = unset = []
+            unset: list[str] = []
+            loaded.unset[dotted] = unset
             if not _of_a_shell(keys):
                 value = expanded(value, environ or {}, unset)
             old = loaded.origin.get(dotted)

@@ -78,6 +78,8 @@ def script_values(spec: PilotSpec, system: BatchSystem, token: str, place: str) 
     for key, text in spec.options.items():
         if key in _NOT_YOURS:
             raise RequestError(f"{key}: is not yours to choose", hint="leave it out", code="JRM-Q21")
+        if key in asked or key == "name":
+            raise RequestError(f"options[{key!r}]: is a field", hint=f"say {key}=", code="JRM-Q21")
         values[key] = _typed(system, key, text)
     out, err, joins = wishes(spec.script, system)
     # Where it names a file for its output, errors go there too unless it says otherwise: that stays so.

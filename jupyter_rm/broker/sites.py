@@ -21,8 +21,9 @@ import msgspec
 import platformdirs
 
 from ..batch import LAUNCHES, OF_PILOT, BatchSystem, known, load
+from ..batch.values import accept
 from ..core.session import SITES, only_here
-from ..core.sound import NODES_MOST
+from ..core.sound import NODES_MOST, check_pilot
 from ..model import hooks
 from ..model.errors import JrmError, RequestError
 from ..model.facts import PilotSpec
@@ -34,6 +35,15 @@ from ..simbatch import named as simulated
 AUTO, PLAIN = "auto", "local"
 SIM = simulated.SCHEME
 _URL = re.compile(r"(?P<system>[A-Za-z][A-Za-z0-9_.-]*)(?P<ssh>\+ssh)?://(?P<rest>.*)\Z")
+# Attributes that are fields of a pilot, and how those are called.
+OF_A_FIELD = {
+    **{name: name for name in ("name", "nodes", "queue", "project", "walltime")},
+    "cores_per_node": "cores",
+    "gpus_per_node": "gpus",
+    "mem_per_node": "mem",
+}
+# Of these, what a site's file says becomes part of what is asked for, and is checked with it.
+_OF_FILE = ("nodes", "walltime", "queue", "project")
 _FLAGS = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}
 
 
@@ -199,10 +209,33 @@ def check(spec: PilotSpec) -> None:
         return
     system = description_of(name.system)
     whole = completed(spec, system, name)
+    check_pilot(_settled(spec, system, name))
     wanted_of(whole, "own")
     _check_launch(whole.launch)
     values = values_of(whole, system, name, "jrm000000", "/x")
     system.render("submit", {**values, "script": "/x/job.sh", "spec": "/x/spec"})
+
+
+def given_at(site: str) -> dict[str, Any]:
+    """Return nodes, walltime, queue and project that a site's file asks for where a pilot says nothing.
+
+    Raises:
+        RequestError: JRM-Q23, the file cannot be used.
+    """
+    if "://" in site or site not in known(search_path()):
+        return {}
+    name = parse(site)
+    return _given(description_of(name.system), name)
+
+
+def _settled(spec: PilotSpec, system: BatchSystem, name: SiteName) -> PilotSpec:
+    said = {key: value for key, value in _given(system, name).items() if not getattr(spec, key)}
+    return msgspec.structs.replace(spec, **said) if said else spec
+
+
+def _given(system: BatchSystem, name: SiteName) -> dict[str, Any]:
+    said = {key: name.given[key] for key in _OF_FILE if key in name.given and key in system.attributes}
+    return {key: accept(system.attributes[key], value) for key, value in said.items()}
 
 
 def completed(spec: PilotSpec, system: BatchSystem, name: SiteName) -> PilotSpec:
@@ -211,6 +244,7 @@ def completed(spec: PilotSpec, system: BatchSystem, name: SiteName) -> PilotSpec
     Raises:
         RequestError: JRM-Q17, the file says something that is no text, or names a hook that does not exist.
     """
+    spec = _settled(spec, system, name)
     said: dict[str, Any] = {}
     for field_name in OF_PILOT:
         value = name.given.get(field_name)
@@ -278,12 +312,14 @@ def values_of(spec: PilotSpec, system: BatchSystem, name: SiteName, token: str, 
         asked["gpus_per_node"] = -(-spec.gpus // max(spec.nodes, 1))
     if spec.mem:
         asked["mem_per_node"] = f"{spec.mem}MiB"
-    defaults = {key: value for key, value in name.given.items() if key in system.attributes}
+    defaults = {key: value for key, value in name.given.items() if key in system.attributes and key not in _OF_FILE}
     values |= defaults
     values |= {key: value for key, value in asked.items() if value}
     for key, text in spec.options.items():
         if key in ("token", "script", "spec", "ids", "user", "workdir", "stdout", "stderr"):
             raise RequestError(f"options[{key!r}]: is not yours to choose", hint="leave it out", code="JRM-Q21")
+        if key in OF_A_FIELD:
+            raise RequestError(f"options[{key!r}]: is a field", hint=f"say {OF_A_FIELD[key]}=", code="JRM-Q21")
         values[key] = _typed(system, key, text)
     if nodes > 1 and "no_kill" in system.attributes:
         values.setdefault("no_kill", True)  # the agent goes on with the others

@@ -144,12 +144,10 @@ def _partitions(value: object, field: str) -> int | tuple[int, ...]:
     return whole(value, field, 1)
 
 
-def _shared_out(parts: int | tuple[int, ...], made: dict[str, Any]) -> tuple[int, ...]:
-    """Return the nodes of each partition; a list of them says how many nodes there are."""
+def _shared_out(parts: int | tuple[int, ...], nodes: int) -> tuple[int, ...]:
+    """Return the nodes of each partition."""
     if isinstance(parts, tuple):
-        made.setdefault("nodes", sum(parts))
         return parts
-    nodes = made.get("nodes", 1)
     if parts > nodes:
         raise RequestError(
             f"partitions: {parts} of {nodes} node{'s' * (nodes != 1)}",
@@ -159,8 +157,19 @@ def _shared_out(parts: int | tuple[int, ...], made: dict[str, Any]) -> tuple[int
     return tuple(nodes // parts + (at < nodes % parts) for at in range(parts))
 
 
-def pilot_spec(site: object, fields: Mapping[str, Any]) -> PilotSpec:
+def _of_file(site: str) -> dict[str, Any]:
+    if site in _LOCAL or "://" in site:
+        return {}
+    from ..broker.sites import given_at  # it brings all that is needed to reach other machines
+
+    return given_at(site)
+
+
+def pilot_spec(site: object, fields: Mapping[str, Any], *, settled: bool = True) -> PilotSpec:
     """Return the checked request for a pilot.
+
+    Args:
+        site: its name or URL; fields: what is asked for; settled: with what the site's file says beside it.
 
     Raises:
         RequestError: an unknown or impossible field, named.
@@ -176,8 +185,11 @@ def pilot_spec(site: object, fields: Mapping[str, Any]) -> PilotSpec:
             raise RequestError(f"{name}: no such field of a pilot", hint=hint, code="JRM-Q06")
         if value is not None:
             made[name] = _FIELDS[name](value, name)
+    if isinstance(made.get("partitions"), tuple):  # a list of them says how many nodes there are
+        made.setdefault("nodes", sum(made["partitions"]))
+    made = {**(_of_file(site) if settled else {}), **made}
     if "partitions" in made:
-        made["partitions"] = _shared_out(made["partitions"], made)
+        made["partitions"] = _shared_out(made["partitions"], made.get("nodes", 1))
     options = {name: made.pop(name) for name in _OPTIONS if name in made}
     if options:
         made["options"] = {**made.get("options", {}), **options}

@@ -237,7 +237,7 @@ def script_spec(site: str, body: bytes, name: str, fields: Mapping[str, Any]) ->
     rest = {key: value for key, value in fields.items() if key not in _OF_PILOT and value is not None}
     if rest:
         own["options"] = {**dict(own.get("options") or {}), **rest}
-    spec = capacity.pilot_spec(site, own) if site not in ("local", "noop") else PilotSpec(site=site)
+    spec = capacity.pilot_spec(site, own, settled=False) if site not in ("local", "noop") else PilotSpec(site=site)
     return msgspec.structs.replace(spec, script=body, script_name=name)
 
 

@@ -17,7 +17,7 @@ from typing import Any
 from ..batch import BATCH_SCRIPT, BatchSystem, known
 from ..batch.conditions import holds
 from ..batch.values import Attribute, Value, accept, resolve, written
-from ..broker.sites import AUTO, PLAIN, SiteName, description_of, parse, search_path, values_of
+from ..broker.sites import AUTO, PLAIN, SiteName, completed, description_of, parse, search_path, values_of
 from ..core.session import SITES
 from ..model.errors import JrmError, RequestError
 from ..model.facts import PilotSpec
@@ -277,8 +277,8 @@ def sent(system: BatchSystem, pilot: Mapping[str, Any]) -> dict[str, Any]:
     fields = dict(pilot)
     if "mem" in fields:
         fields["mem"] = memory_mib(fields["mem"], "mem")
-    spec = PilotSpec(**fields)
-    values = values_of(spec, system, name_of(spec.site), LATER["token"], PLACE)
+    spec, name = PilotSpec(**fields), name_of(str(pilot["site"]))
+    values = values_of(completed(spec, system, name), system, name, LATER["token"], PLACE)
     return values | {"script": LATER["script"], "spec": LATER["spec"]}
 
 

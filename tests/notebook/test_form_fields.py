@@ -14,7 +14,13 @@ from typing import Any
 import pytest
 
 from jupyter_rm.batch import load
+from jupyter_rm.broker.sites import check, parse, search_path, values_of
 from jupyter_rm.client import discover
+from jupyter_rm.client.capacity import pilot_spec
+from jupyter_rm.client.script import script_spec
+from jupyter_rm.core import renewal
+from jupyter_rm.model.errors import RequestError
+from jupyter_rm.model.facts import PilotSpec
 from jupyter_rm.model.sites import SiteQueue
 from jupyter_rm.notebook.complete import complete
 from jupyter_rm.notebook.magics import Magics
@@ -72,6 +78,41 @@ def big(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     text += "depends = \"x_choice == 'fast'\"\n"  # of the last one
     (place / "big.toml").write_text(text)
     yield "big"
+
+
+@pytest.fixture
+def two(big: str) -> str:
+    """A site that gives two nodes for two hours when nothing else is said."""
+    text = 'extends = "slurm"\n[site]\nurl = "slurm+ssh://me@login"\nnodes = 2\nwalltime = "2h"\nqueue = "batch"\n'
+    (search_path()[0] / "two.toml").write_text(text)
+    return big and "two"
+
+
+def test_what_is_asked_for_comes_before_what_the_site_says(two: str) -> None:
+    form = form_of(system_of(two), {"nodes": "3", "queue": "long"}, site=two)
+    assert form["errors"] == {} and {"--nodes=3", "--partition=long", "--time=120"} <= set(form["argv"]), form
+    assert "--nodes=2" in form_of(system_of(two), {}, site=two)["argv"]
+    assert pilot_spec(two, {"nodes": 3}) == PilotSpec(site=two, nodes=3, walltime=7200.0, queue="batch")
+    asked = values_of(pilot_spec(two, {"backup": 1}), system_of(two), parse(two), "jrm000000", "/x")
+    assert (asked["nodes"], asked["queue"]) == (3, "batch")
+
+
+def test_what_the_site_says_counts_when_a_pilot_is_checked(two: str) -> None:
+    assert pilot_spec(two, {"partitions": 2}).partitions == (1, 1)
+    assert pilot_spec(two, {"partitions": [2, 1]}).nodes == 3
+    check(pilot_spec(two, {"renew": 3}))
+    renewal.check(pilot_spec(two, {"renew": 3}), 0)
+    with pytest.raises(RequestError, match=r"drain: 10800\.0 is not within the walltime"):
+        check(PilotSpec(site=two, drain=10800.0))
+    # A script says itself what it needs.
+    assert script_spec(two, b"#!/bin/sh", "x", {}).nodes == 0
+
+
+@pytest.mark.parametrize(("name", "said"), [("nodes", "nodes"), ("queue", "queue"), ("mem_per_node", "mem")])
+def test_an_option_that_is_a_field_is_refused(two: str, name: str, said: str) -> None:
+    with pytest.raises(RequestError) as caught:
+        check(pilot_spec(two, {"options": {name: "5"}, "queue": "b"}))
+    assert (caught.value.code, caught.value.hint) == ("JRM-Q21", f"say {said}=")
 
 
 def field(form: dict[str, Any], name: str) -> dict[str, Any]:
