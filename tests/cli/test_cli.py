@@ -171,6 +171,8 @@ def test_pilot_open_close(home: Path) -> None:
         (["log", "-s", "bad name", "t.0"], "bad name"),
         (["story", "t.0.0", "-s", "never-made"], "never-made"),
         (["replay", "/nowhere/journal"], "journal"),
+        (["replay", "/tmp"], "such as /tmp/journal"),
+        (["demo", "--count", "0"], "give 1 or more"),
         (["nonsense"], "nonsense"),
         (["stauts"], "did you mean status?"),
         (["attach", "x"], "did you mean open?"),
@@ -192,6 +194,17 @@ def test_alone_it_says_how_to_begin(home: Path) -> None:
     shown = jrm()
     assert "jrm run -- echo hello" in shown
     assert "Exit codes" in shown
+
+
+@pytest.mark.parametrize("verb", ["status", "sessions"])
+def test_a_home_that_cannot_be_made_is_named(verb: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    place = tmp_path / "file"
+    place.touch()
+    monkeypatch.setenv("JUPYTER_RM_HOME", str(place))
+    shown = jrm(verb, code=3)
+    assert str(place) in shown
+    assert "point JUPYTER_RM_HOME" in shown
+    assert "Traceback" not in shown
 
 
 def test_errors_as_json(home: Path) -> None:
@@ -231,12 +244,22 @@ def test_demo(home: Path) -> None:
     assert "sum of squares" in jrm("demo", "--count", "4")
 
 
+def test_the_demo_leaves_work_of_that_name_alone(home: Path) -> None:
+    jrm("submit", "-s", "demo", "--", "/bin/sleep", "600")
+    assert "session 'demo-2'" in jrm("demo", "--count", "2")
+    listed = {each["name"]: each for each in told("sessions") if not each["earlier"]}
+    assert listed["demo"]["state"] == "open"
+    assert "CANCELED" not in listed["demo"]["tasks"]
+    assert listed["demo-2"]["state"] == "closed"
+    jrm("close", "demo")
+
+
 def test_replay_of_a_dead_session(session: Session, home: Path, tmp_path: Path) -> None:
     session.submit(jrm_task("/bin/echo", ["x"])).wait(20)
     name = session.name
     session.close()
     jrm("broker", "stop", "--force")
-    shutil.copytree(home / "default", tmp_path / "copy", ignore=shutil.ignore_patterns("run", "*.sock", "pilots"))
+    shutil.copytree(home / "default", tmp_path / "copy", ignore=shutil.ignore_patterns("run", "*.sock", "pilots", "sim"))
     value = told("replay", str(tmp_path / "copy" / "journal"))
     line = next(each for each in value["sessions"] if each["name"] == name)
     assert line["tasks"] == {"DONE": 1}
