@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 import shutil
+import socket
 import threading
 import time
 from collections.abc import Iterator
@@ -92,6 +94,29 @@ def test_calls_while_it_is_lost_fail_at_once_and_say_so(bed: Bed, transport: str
         relay.refuse = False
         assert there.wait(20)
         assert there.run(["true"]).rc == 0
+
+
+@BOTH
+def test_a_reverse_door_whose_port_is_taken_is_put_up_at_another(bed: Bed, transport: str, relay: Relay) -> None:
+    with bed.connect(transport, ssh_config=by(bed, relay)) as there, echo_server() as port:
+        ear = Ear(there)
+        door = there.reverse(Address("127.0.0.1", 0), "127.0.0.1", port)
+        before = door.address
+        relay.refuse = True
+        relay.reset()
+        taken: list[socket.socket] = []
+
+        def take() -> bool:
+            with contextlib.suppress(OSError):
+                taken.append(socket.create_server((before.host, before.port)))
+            return bool(taken)
+
+        eventually(take, f"{before} stays open though the connection is cut", 30)
+        with taken[0]:
+            relay.refuse = False
+            assert there.wait(20), ear.events
+            assert door.address != before
+            assert talk(door.address, b"x") == b"x"
 
 
 @BOTH

@@ -36,18 +36,26 @@ class Forward:
     """A door whose visitors come out on the other side; it is put up again after a reconnect.
 
     Attributes:
-        address: where it listens: a unix socket (``address.path``) or a port (``address.host``, ``address.port``).
+        address: where it listens: a unix socket (``address.path``) or a port (``address.host``, ``address.port``). A
+            reverse one that was asked for with any free port has another after a reconnect, if the first is taken.
     """
 
     def __init__(self, connection: Connection, listen: Address, reach: Address, reverse: bool) -> None:
         self._connection = connection
-        self._listen, self._reach, self._reverse = listen, reach, reverse
+        self._asked = self._listen = listen
+        self._reach, self._reverse = reach, reverse
         self.address = listen
         self._end: Callable[[], None] = lambda: None
 
     def _open(self, link: Link) -> None:
         make = link.reverse if self._reverse else link.forward
-        self.address, self._end = make(self._listen, self._reach)
+        try:
+            self.address, self._end = make(self._listen, self._reach)
+        except LinkError:
+            if not self._reverse or self._listen == self._asked or not link.alive():
+                raise
+            # Somebody has the port now, or the server has not given up the earlier login yet.
+            self.address, self._end = make(self._asked, self._reach)
         self._listen = self.address  # the same port again after a reconnect
 
     def _shut(self) -> None:

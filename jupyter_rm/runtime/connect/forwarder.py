@@ -40,7 +40,7 @@ def dial_here(address: Address, timeout_s: float = 10.0) -> socket.socket:
 
 
 def listen(address: Address) -> socket.socket:
-    """Return a listening socket: a unix socket with mode 0600, or a port of the loopback address.
+    """Return a listening socket: a unix socket with mode 0600, or a port.
 
     Raises:
         LinkError: JRM-T30, the address cannot be had.

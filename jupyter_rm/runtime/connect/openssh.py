@@ -375,7 +375,7 @@ class MasterLink(Link):
         if done.returncode:
             if not self.alive():
                 raise lost(self.name)
-            says = done.stderr.decode(errors="replace").strip()
+            says = " ".join(done.stderr.decode(errors="replace").split())
             raise LinkError(f"{what} ({says})", code="JRM-T30", hint="choose another address")
 
     def ping(self) -> float:
