@@ -161,7 +161,7 @@ _JOB_WORDS = {
 _PILOT_NUMBERS = ("cores", "gpus", "nodes", "backup", "partitions", "renew")
 _PILOT_TEXTS = (
     *("mem", "walltime", "queue", "project", "name", "sandbox", "qos", "reservation", "constraint"),
-    *("launch", "env", "env_mode", "env_source", "env_base", "env_prefer", "python", "drain"),
+    *("launch", "env", "env_mode", "env_source", "env_base", "env_prefer", "python", "connect", "drain"),
 )
 
 

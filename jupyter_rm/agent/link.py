@@ -2,8 +2,10 @@
 
 On the broker's own machine the agent dials the broker's socket. Elsewhere it listens, because nobody can reach into a
 laptop: the broker comes through SSH, and every word is encrypted with keys that only these two have (CURVE; a key that
-is not the broker's is refused before anything it says is read). Where no network path exists at all, both leave
-letters in the pilot's directory. Knows sockets and that directory; what frames mean is the machine's business.
+is not the broker's is refused before anything it says is read). Where nobody may come here, the broker says in a file
+where a door of its SSH connection is, and the agent dials that with the same socket and the same keys. Where no network
+path exists at all, both leave letters in the pilot's directory. Knows sockets and that directory; what frames mean is
+the machine's business.
 Read next: :mod:`jupyter_rm.agent.service`.
 """
 
@@ -21,12 +23,14 @@ from typing import Any, Protocol
 
 import zmq
 from zmq.utils import z85
+from zmq.utils.monitor import parse_monitor_message
 
 from ..model.errors import ProtocolError
 from ..runtime.clock import Clock
 from ..runtime.drive import Drive, drain, post
 from ..runtime.home import write_private
 from ..wire import codec, letters
+from ..wire.letters import Dial
 
 log = logging.getLogger("jupyter_rm.agent")
 Take = Callable[[list[bytes]], None]
@@ -36,6 +40,8 @@ HEADER = b"jupyter_rm spec"
 LETTERS_EVERY = 0.25
 # After this long without a word through the socket, letters count again, s.
 SOCKET_QUIET = 6.0
+# Once one of the addresses has led to the broker, those that did not within this time are given up, s.
+HANDSHAKES = 2.0
 
 
 class BrokerLink(Protocol):
@@ -147,6 +153,9 @@ class DialedLink:
 class HeardLink:
     """A listening socket behind CURVE, and letters beside it; answers go to whoever spoke last.
 
+    The socket dials too when the broker says where. Who listens and who dials is one thing, who has to prove a key
+    first is another: that is always this side, and the broker's key is asked for always.
+
     Args:
         said: ``bind`` (address to listen at), ``public`` and ``secret`` (the agent's keys, Z85), ``broker`` (the public
             key of the only one who may come), ``letters`` (whether to look for letters).
@@ -177,12 +186,18 @@ class HeardLink:
             (zmq.HEARTBEAT_IVL, 10_000),
             (zmq.HEARTBEAT_TIMEOUT, 60_000),
             (zmq.TCP_KEEPALIVE, 1),
+            (zmq.RECONNECT_IVL, 200),
+            (zmq.RECONNECT_IVL_MAX, 3000),
         ):
             self._socket.setsockopt(option, value)
+        self._monitor = self._socket.get_monitor_socket(zmq.EVENT_HANDSHAKE_SUCCEEDED | zmq.EVENT_DISCONNECTED)
         self._port = self._bind(said["bind"])
         self._route: bytes | None = None
         self._heard_at = -SOCKET_QUIET
         self._letters = _Letters(place) if said.get("letters") else None
+        self._dial = Dial([], "")
+        self._dialed: list[str] = []
+        self._kept = ""  # the one of them that led to the broker first
         self._by_letter = False
         self._drive: Drive | None = None
 
@@ -201,6 +216,7 @@ class HeardLink:
         self._take, self._met = take, met
         drive.watch(self._gate, lambda: drain(self._gate, self._judge))
         drive.watch(self._socket, lambda: drain(self._socket, self._frames))
+        drive.watch(self._monitor, lambda: drain(self._monitor, lambda frames: self._event(drive, frames)))
         if self._letters is not None:
             drive.every(LETTERS_EVERY, self._look)
         contact = {
@@ -234,6 +250,10 @@ class HeardLink:
         """Read letters while nobody speaks through the socket."""
         if self._letters is None or self._clock.now() - self._heard_at < SOCKET_QUIET:
             return
+        said = self._letters.dial()
+        if said is not None and said != self._dial:
+            self._dial = said
+            self._go(said.endpoints)
         for frame in self._letters.read():
             fresh = not self._by_letter
             self._by_letter = True
@@ -241,6 +261,43 @@ class HeardLink:
                 self._take([frame])
             if not frame or fresh:
                 self._met()
+
+    def _go(self, endpoints: list[str]) -> None:
+        """Dial these and no others."""
+        for endpoint in self._dialed:
+            if endpoint not in endpoints:
+                with contextlib.suppress(zmq.ZMQError):
+                    self._socket.disconnect(endpoint)
+        for endpoint in endpoints:
+            if endpoint not in self._dialed:
+                try:
+                    self._socket.connect(endpoint)
+                except zmq.ZMQError as error:
+                    log.warning("%s: %s", endpoint, error)
+        self._dialed = endpoints
+        if self._kept not in endpoints:
+            self._kept = ""
+
+    def _event(self, drive: Drive, frames: list[bytes]) -> None:
+        """An address led to the broker, or it came itself: the others are not needed; or the road there is cut."""
+        said = parse_monitor_message(frames)
+        endpoint = said["endpoint"].decode()
+        if said["event"] == zmq.EVENT_DISCONNECTED:
+            if endpoint in self._dialed:
+                self._heard_at = -SOCKET_QUIET  # the broker may have told already where to dial now
+        elif endpoint in self._dialed:
+            if not self._kept:
+                self._kept = endpoint
+                # ZeroMQ does not give up what is amid a handshake.
+                drive.later(HANDSHAKES, self._prune)
+            elif endpoint != self._kept:
+                self._go([one for one in self._dialed if one != endpoint])
+        elif endpoint.endswith(f":{self._port}"):
+            self._go([])
+
+    def _prune(self) -> None:
+        if self._kept:
+            self._go([self._kept])
 
     def send(self, frame: bytes) -> None:
         """Send a frame on the road that was heard last, or drop it."""
@@ -259,6 +316,10 @@ class HeardLink:
         """Write what is left and stop listening."""
         if self._letters is not None and self._by_letter:
             self._letters.write(float("inf"))
+        if self._drive is not None:
+            self._drive.forget(self._monitor)
+        self._socket.disable_monitor()
+        self._monitor.close(0)
         self._socket.close()
         self._gate.close(0)
         self.context.term()
@@ -290,6 +351,15 @@ class _Letters:
                 write_private(self._out / letters.name_of(self._number, os.getpid()), body)
         except OSError as error:
             log.warning("letter not written: %s", error)
+
+    def dial(self) -> Dial | None:
+        """Return where the broker says to dial, None when it says nothing."""
+        path = self._in / letters.DIAL
+        try:
+            return Dial.read(path.read_bytes())
+        except (OSError, ProtocolError) as error:
+            log.debug("%s: %s", path, error)  # most often: nothing is said
+            return None
 
     def read(self) -> list[bytes]:
         frames: list[bytes] = []

@@ -23,13 +23,14 @@ from .records import (
     Submitted,
 )
 from .script import BATCH_SCRIPT, spec_bytes
-from .shape import LAUNCHES, OF_PILOT
+from .shape import LAUNCHES, OF_PILOT, WAYS_TEXT, ways_in
 from .system import BatchSystem
 
 __all__ = [
     "BATCH_SCRIPT",
     "LAUNCHES",
     "OF_PILOT",
+    "WAYS_TEXT",
     "Acknowledged",
     "BatchError",
     "BatchSystem",
@@ -50,4 +51,5 @@ __all__ = [
     "recognise",
     "recognised_by",
     "spec_bytes",
+    "ways_in",
 ]

@@ -10,6 +10,7 @@ import difflib
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from pathlib import PurePath
 from typing import Any
 
 from ..model.errors import JrmError
@@ -19,7 +20,18 @@ from .origin import Loaded
 from .readers import FORMATS
 from .records import JobRecord as Job
 from .records import NodeRecord, Problem, ProjectRecord, QueueRecord, Submitted
-from .shape import LAUNCHES, NODE_STATES, OF_PILOT, PROBE_PLACES, PROBE_TYPES, SHAPE, TYPE, state_word
+from .shape import (
+    LAUNCHES,
+    NODE_STATES,
+    OF_PILOT,
+    PROBE_PLACES,
+    PROBE_TYPES,
+    SHAPE,
+    TYPE,
+    WAYS_TEXT,
+    state_word,
+    ways_in,
+)
 from .templates import TemplateError, holes
 from .values import FORMS, TYPES, Attribute, accept
 
@@ -45,6 +57,8 @@ OPS: dict[str, str] = {
 }
 # Arguments of a command that are no templates: all attributes with their flags; the constant text of the operation.
 SPECIAL = ("{attributes}", "{constant}")
+# What all batch systems but our own are spared: a status command more often than this, s.
+EVERY_LEAST = 30
 # A file on its way, its check, and a command beside them.
 SESSIONS_LEAST = 3
 NEEDED = ("submit", "status", "cancel")
@@ -219,13 +233,21 @@ class _Checker:
             if name == "url":
                 if not isinstance(value, str) or not re.fullmatch(r"[A-Za-z][A-Za-z0-9_.-]*(\+ssh)?://\S*", value):
                     self.add(path, "a URL such as slurm+ssh://me@login", value)
+                    continue
+                system = value.partition("://")[0].removesuffix("+ssh")
+                over = [PurePath(file).stem for file in self.loaded.files]
+                if system not in ("auto", "ssh", *over) and set(over[1:]) - {"base"}:
+                    self.add(path, f"a URL of what this file extends, {over[1]}", value)
             elif name in OF_PILOT and name not in attributes:
                 if not isinstance(value, str):
                     self.add(path, "text", value)
                 elif name == "launch" and value not in LAUNCHES:
                     self.add(path, f"one of {', '.join(LAUNCHES)}", value)
+                elif name == "connect" and ways_in(value) is None:
+                    self.add(path, WAYS_TEXT, value)
             elif name not in attributes:
-                near = difflib.get_close_matches(name, ["url", *OF_PILOT, *attributes], 1)
+                near = [name + "_per_node"] if name + "_per_node" in attributes else []
+                near = near or difflib.get_close_matches(name, ["url", *OF_PILOT, *attributes], 1)
                 self.add(path, f"url or an attribute{f' (did you mean {near[0]}?)' if near else ''}", name)
             elif not attributes[name].visible or attributes[name].product:
                 self.add(path, "an attribute that a person gives", name)
@@ -239,8 +261,25 @@ class _Checker:
         """Check what is allowed on the login node."""
         if said and "url" not in site:
             self.add("login", "[site] url beside it: which login node is meant", "none")
-        if said.get("sessions", SESSIONS_LEAST) < SESSIONS_LEAST:
-            self.add("login.sessions", f"{SESSIONS_LEAST} or more", said["sessions"])
+        sessions = said.get("sessions", SESSIONS_LEAST)
+        if isinstance(sessions, int) and 1 <= sessions < SESSIONS_LEAST:  # below 1 is told already
+            self.add("login.sessions", f"{SESSIONS_LEAST} or more", sessions)
+
+    def poll(self, said: dict[str, Any]) -> None:
+        """Check that a batch system that others use too is not asked too often."""
+        if {PurePath(file).stem for file in self.loaded.files} & {"local", "sim"} or self.loaded.tree.get("abstract"):
+            return
+        for name in ("every_s", "least_s"):
+            if said.get(name, EVERY_LEAST) < EVERY_LEAST:
+                self.add(f"poll.{name}", f"{EVERY_LEAST} or more", said[name])
+
+    def launch(self, said: list[str]) -> None:
+        """Check that each launch method is one."""
+        for name in said:
+            if name not in LAUNCHES:
+                near = difflib.get_close_matches(name, LAUNCHES, 1)
+                more = f" (did you mean {near[0]}?)" if near else ""
+                self.add("launch", f"some of {', '.join(LAUNCHES)}{more}", name)
 
     def collect(self, said: dict[str, str]) -> None:
         """Check where one collection for all users lies."""
@@ -308,9 +347,11 @@ def problems_of(loaded: Loaded) -> list[Problem]:
             expected = f"a variable that is set here, or a default (${{{name}:default}})"
             checker.add(path, expected, f"${{{name}}}")
     checker.shape(SHAPE, loaded.tree, "")
-    if checker.problems:
-        return checker.problems  # what follows relies on the types
     tree = loaded.tree
+    if checker.problems:  # what follows relies on the types
+        if isinstance(said := tree.get("login", {}), dict):
+            checker.login(said, tree.get("site", {}))
+        return checker.problems
     for table in ("state_rules", "reason_rules"):
         for name, rule in tree.get(table, {}).items():
             if "match" not in rule:
@@ -337,6 +378,8 @@ def problems_of(loaded: Loaded) -> list[Problem]:
         checker.operations(tree, attributes)
         checker.site(tree.get("site", {}), attributes)
     checker.probes(tree.get("probe", {}))
+    checker.poll(tree.get("poll", {}))
+    checker.launch(tree.get("launch", []))
     checker.login(tree.get("login", {}), tree.get("site", {}))
     checker.collect(tree.get("collect", {}))
     return checker.problems

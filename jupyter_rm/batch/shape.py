@@ -20,7 +20,10 @@ LAUNCHES = (
     *("jsrun", "aprun", "ibrun", "qrsh", "pbsdsh", "blaunch", "simrun"),
 )
 # What a site's file may say for all pilots there beside attributes: fields of a pilot.
-OF_PILOT = ("python", "env", "env_mode", "env_source", "env_base", "env_prefer", "sandbox", "launch")
+OF_PILOT = ("python", "env", "env_mode", "env_source", "env_base", "env_prefer", "sandbox", "launch", "connect")
+# Ways over a network to a pilot's agent: the broker goes there, or the agent comes. Letters in files are the last.
+WAYS, LETTERS = ("forward", "reverse"), "letters"
+WAYS_TEXT = "auto, letters, or forward and reverse in an order, such as reverse,forward"
 PROBE_TYPES = ("text", "int", "float", "bool", "list")
 PROBE_PLACES = ("login", "node")
 NODE_STATES = ("free", "busy", "mixed", "offline", "unknown")
@@ -210,6 +213,15 @@ def _field(value: Any) -> bool:
 
 def _state(value: Any) -> bool:
     return _text(value) and state_word(value) is not None
+
+
+def ways_in(text: str) -> tuple[str, ...] | None:
+    """Return the ways over a network that a text asks for, in their order; None when it is not understood."""
+    if text in ("", "auto"):
+        return WAYS
+    *first, last = text.split(",")
+    named = first if last == LETTERS else [*first, last]
+    return tuple(named) if set(named) <= set(WAYS) and len(set(named)) == len(named) else None
 
 
 TYPE: dict[str, tuple[Callable[[Any], bool], str]] = {

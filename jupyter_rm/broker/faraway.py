@@ -19,14 +19,13 @@ import msgspec
 from ..batch import BATCH_SCRIPT, BatchError, Submitted, spec_bytes
 from ..model.effects import StartPilot
 from ..model.errors import JrmError, LinkError, RequestError, SiteError
-from ..model.facts import PilotSpec
 from ..model.states import Cause, PilotState
 from ..runtime.bootstrap import Environment, Step, Stoppable, Stopped, ensure
 from ..wire import letters
 from .facts import of_login
 from .parcel import loaded
 from .places import NEW, SUBMITTED, SUBMITTING, Record, remote_place, remote_sandbox, spec_of
-from .sites import PLAIN, completed, values_of, wanted_of
+from .sites import PLAIN, values_of, wanted_of
 from .watched import FIRST_LOOK, Watched
 
 if TYPE_CHECKING:
@@ -41,9 +40,9 @@ MOST_NAMED = 20
 # How often a submission whose end is unclear is looked for before it counts as never made, and the pause between, s.
 RESOLVE_TIMES, RESOLVE_PAUSE = 3, 4.0
 # ... and the pause when the batch system does not answer at all.
+RESOLVE_WAIT = 10.0
 # A submission that ends so often in the same words, and never in a job, was refused in words that no rule knows.
 SAME_WORDS, AGAIN_MOST = 3, 120.0
-RESOLVE_WAIT = 10.0
 
 # Constant text: a private place, the spec from stdin, the script, and what is there already.
 _PREPARE = """umask 077
@@ -59,8 +58,8 @@ class Faraway(Watched):
     def __init__(self, site: Site, order: StartPilot, record: Record) -> None:
         super().__init__(site, order, record)
         self._resolved = 0
-        self._unclear: list[BatchError] = []  # what the submissions so far came to, none of them a job
         self._unheard = 0
+        self._unclear: list[BatchError] = []  # what the submissions so far came to, none of them a job
         self.stop = threading.Event()  # set from any thread: what is being prepared is not wanted any more
 
     def turn(self) -> None:
@@ -95,10 +94,6 @@ class Faraway(Watched):
             self.fail(error, step, Cause.BOOT_STEP_FAILED if step == "environment" else Cause.SUBMIT_REJECTED)
             return
         self._submit(values)
-
-    def _spec(self) -> PilotSpec:
-        """Return what was asked for, with what the site's file says beside it."""
-        return completed(self.order.spec, self._site.system, self._site.site)
 
     def _environment(self) -> Environment:
         session, pilot = self.key
@@ -165,12 +160,12 @@ class Faraway(Watched):
             made = self._hand_over(values)
         except RequestError as error:
             self._refused(error)
-                self._unclear.append(error)
         except BatchError as error:
             if error.refused:
                 self._refused(error)
             else:
                 self.step("submit", "progress", f"not clear whether it was taken: {error.message}")
+                self._unclear.append(error)
                 self._later(RESOLVE_PAUSE)
         else:
             if made.warnings:

@@ -1,10 +1,11 @@
 """The broker's roads to agents elsewhere: one encrypted socket for each, to an address that a connection opened.
 
-The broker goes to the agent, never the other way round: nobody can reach into a laptop. Each pilot has keys of its own,
-so an agent can speak of its own pilot and of nothing else; whatever another one says here is dropped. A socket comes
-back by itself after every cut; then the broker knocks and the agent says hello. Knows sockets; how an address came to
-lead to an agent is the business of :mod:`jupyter_rm.broker.reach`. Runs in the loop's thread; a :class:`Road` may be
-looked at from any thread.
+The broker goes to the agent; where only the other direction is open, it waits at a private address for the agent to
+come through the connection. Each pilot has keys of its own, so an agent can speak of its own pilot and of nothing else;
+whatever another one says here is dropped, and without the agent's key nobody gets so far. A socket comes back by itself
+after every cut; then the broker knocks and the agent says hello. Knows sockets; how an address came to lead to an agent
+is the business of :mod:`jupyter_rm.broker.reach` and :mod:`jupyter_rm.broker.back`. Runs in the loop's thread; a
+:class:`Road` may be looked at from any thread.
 """
 
 from __future__ import annotations
@@ -70,8 +71,12 @@ class Road:
 
 
 class _Link:
-    def __init__(self, socket: zmq.Socket[bytes], monitor: Any, road: Road, put: Callable[[bytes], None]) -> None:
-        self.socket, self.monitor, self.road, self.put = socket, monitor, road, put
+    def __init__(self, socket: zmq.Socket[bytes], monitor: Any, road: Road, listens: bool) -> None:
+        self.socket, self.monitor, self.road, self.listens = socket, monitor, road, listens
+
+    def put(self, frame: bytes) -> None:
+        with contextlib.suppress(zmq.ZMQError):  # the streams above send it again
+            self.socket.send(frame, zmq.NOBLOCK, copy=False)
 
 
 class Links:
@@ -98,8 +103,11 @@ class Links:
         self._letters: dict[Key, Callable[[bytes], None]] = {}
         drive.every(KNOCK_EVERY, self._knock_again)
 
-    def open(self, key: Key, endpoint: str, keys: Keys, road: Road) -> None:
-        """Go to ``endpoint``; an earlier road of the pilot ends."""
+    def open(self, key: Key, endpoint: str, keys: Keys, road: Road, listen: bool = False) -> None:
+        """Go to ``endpoint``, or with ``listen`` wait there for the agent; an earlier road of the pilot ends.
+
+        Either way the agent is the side that proves its key first: whoever has not got it comes no further.
+        """
         self.close(key)
         socket: zmq.Socket[bytes] = self._context.socket(zmq.DEALER)
         for option, value in (
@@ -118,11 +126,18 @@ class Links:
         ):
             socket.setsockopt(option, value)
         monitor = socket.get_monitor_socket(_EVENTS)
-        link = _Link(socket, monitor, road, lambda frame: _put(socket, frame))
+        link = _Link(socket, monitor, road, listen)
         self._links[key] = link
         self._drive.watch(socket, lambda: drain(socket, lambda frames: self._frames(key, link, frames)))
         self._drive.watch(monitor, lambda: drain(monitor, lambda frames: self._event(key, link, frames)))
-        socket.connect(endpoint)
+        if not listen:
+            socket.connect(endpoint)
+            return
+        try:
+            socket.bind(endpoint)
+        except zmq.ZMQError as error:
+            road.refused = True
+            road.note(False, f"{endpoint}: {error}")
 
     def by_letter(self, key: Key, put: Callable[[bytes], None]) -> None:
         """Say what is for this agent by letter until a road to it is open."""
@@ -174,6 +189,9 @@ class Links:
             return
         event = int(parse_monitor_message(frames)["event"])
         road = link.road
+        if link.listens:
+            self._look(key, link)
+            return
         if event == zmq.EVENT_HANDSHAKE_SUCCEEDED:
             road.note(True, "connected")
             link.put(b"")  # a knock: the agent may have said hello to nobody
@@ -188,12 +206,23 @@ class Links:
             return
         self._changed(key)
 
+    def _look(self, key: Key, link: _Link) -> None:
+        """Look whether anybody with the right key is at a socket that listens.
+
+        Strangers knock there too, and events do not say whose they are; but only after the handshake can be written.
+        """
+        up = bool(link.socket.poll(0, zmq.POLLOUT))
+        if up == link.road.up:
+            return
+        link.road.note(up, "connected" if up else "the way here is cut")
+        if up:
+            link.road.heard = False
+            link.put(b"")
+        self._changed(key)
+
     def _knock_again(self) -> None:
-        for link in self._links.values():
+        for key, link in list(self._links.items()):
+            if link.listens:
+                self._look(key, link)
             if link.road.up and not link.road.heard:
                 link.put(b"")
-
-
-def _put(socket: zmq.Socket[bytes], frame: bytes) -> None:
-    with contextlib.suppress(zmq.ZMQError):  # the streams above send it again
-        socket.send(frame, zmq.NOBLOCK, copy=False)

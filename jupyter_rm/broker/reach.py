@@ -3,7 +3,8 @@
 The agent listens on its node and wrote down under which names that may be reached. The broker tries them through the
 connection it has (SSH carries it to whatever the login node can reach), or directly when the site is this machine. A
 way counts as found when the encrypted handshake is done: then it is our agent and nobody else. Runs in the thread of
-the site; blocks at most some seconds. Read next: :mod:`jupyter_rm.broker.links`, :mod:`jupyter_rm.broker.post`.
+the site; blocks at most some seconds. Read next: :mod:`jupyter_rm.broker.links`, :mod:`jupyter_rm.broker.back` (the
+agent comes to us), :mod:`jupyter_rm.broker.post`.
 """
 
 from __future__ import annotations
@@ -47,6 +48,18 @@ class Reached:
 
     def __init__(self, road: Road, door: Forward | None) -> None:
         self.road, self.door = road, door
+
+    @property
+    def name(self) -> str:
+        """Which road this is, for people."""
+        return "forward"
+
+    def tell(self) -> None:
+        """Say to the agent where the door is, where it is the agent that comes through it."""
+
+    def broke(self) -> bool:
+        """Say whether the road was cut since the last look, and may well come back as it is."""
+        return False
 
     def close(self) -> None:
         """Take the door away."""
@@ -92,7 +105,7 @@ def reach(
                 continue
             road = go(f"ipc://{door.address.path}")
             name = f"{where} through {connection.name}"
-        why = _wait(road)
+        why = wait(road, TRY_S)
         if not why:
             return Reached(road, door), [*said, f"{name}: connected"]
         said.append(f"{name}: {why}")
@@ -101,9 +114,9 @@ def reach(
     return None, said
 
 
-def _wait(road: Road) -> str:
+def wait(road: Road, seconds: float) -> str:
     """Wait until a road is up; return why it is not, '' when it is."""
-    deadline = time.monotonic() + TRY_S
+    deadline = time.monotonic() + seconds
     while True:
         if road.up:
             return ""
@@ -111,7 +124,7 @@ def _wait(road: Road) -> str:
             return road.said
         left = deadline - time.monotonic()
         if left <= 0:
-            return f"no answer within {TRY_S:g} s"
+            return f"no answer within {seconds:g} s"
         road.changed.wait(left)
         road.changed.clear()
 

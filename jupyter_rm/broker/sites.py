@@ -20,7 +20,7 @@ from typing import Any
 import msgspec
 import platformdirs
 
-from ..batch import LAUNCHES, OF_PILOT, BatchSystem, known, load
+from ..batch import LAUNCHES, OF_PILOT, WAYS_TEXT, BatchSystem, known, load, ways_in
 from ..batch.values import accept
 from ..core.session import SITES, only_here
 from ..core.sound import NODES_MOST, check_pilot
@@ -205,12 +205,14 @@ def check(spec: PilotSpec) -> None:
     name = parse(spec.site)
     if name.system == AUTO:
         wanted_of(spec, "own")
+        ways_of(spec)
         _check_launch(spec.launch)
         return
     system = description_of(name.system)
     whole = completed(spec, system, name)
     check_pilot(_settled(spec, system, name))
     wanted_of(whole, "own")
+    ways_of(whole)
     _check_launch(whole.launch)
     values = values_of(whole, system, name, "jrm000000", "/x")
     system.render("submit", {**values, "script": "/x/job.sh", "spec": "/x/spec"})
@@ -269,6 +271,18 @@ def _check_launch(method: str) -> None:
         near = difflib.get_close_matches(method, LAUNCHES, 1)
         hint = f"did you mean {near[0]!r}?" if near else "known: " + ", ".join(LAUNCHES)
         raise RequestError(f"launch: there is no launch method {method!r}", hint=hint, code="JRM-Q17")
+
+
+def ways_of(spec: PilotSpec) -> tuple[str, ...]:
+    """Return the ways over a network to a pilot's agent, in the order in which they are to be tried.
+
+    Raises:
+        RequestError: JRM-Q17, something else is asked for.
+    """
+    ways = ways_in(spec.connect)
+    if ways is None:
+        raise RequestError(f"connect: {spec.connect!r} is not understood", hint=WAYS_TEXT, code="JRM-Q17")
+    return ways
 
 
 def wanted_of(spec: PilotSpec, own: str) -> Wanted:

@@ -14,14 +14,16 @@ from typing import TYPE_CHECKING
 from ..batch import BatchError, JobRecord, JobState
 from ..model.effects import JobChanged, QueueSeen, StartPilot, StepTaken
 from ..model.errors import JrmError, SiteError
+from ..model.facts import PilotSpec
 from ..model.states import Cause, PilotState
+from .back import come_back
 from .lastword import last_word, stumbled, told
 from .links import Keys, Road
 from .places import NEW, OVER, SUBMITTED, Record, wants_requeue
 from .post import Post
 from .reach import Contact, Reached, describe, parse_ended, reach
 from .remains import left_there
-from .sites import PLAIN
+from .sites import PLAIN, completed, ways_of
 
 if TYPE_CHECKING:
     from .site import Site
@@ -152,6 +154,10 @@ class Watched:
             self._reached.close()
             self._reached = None
 
+    def _spec(self) -> PilotSpec:
+        """Return what was asked for, with what the site's file says beside it."""
+        return completed(self.order.spec, self._site.system, self._site.site)
+
     @property
     def linked(self) -> bool:
         """Whether the road to the agent is good."""
@@ -197,12 +203,18 @@ class Watched:
             return
         if self.wants_end and not self._canceled:
             self._cancel()
-        road = self._reached.road if self._reached is not None else None
-        if road is not None and road.up:
+        reached = self._reached
+        if reached is not None and reached.road.up:
+            if self._post is not None:
+                self._found(f"{reached.name}: connected")  # it came late
             self._later(CALM_LOOK)
             return
         if self._look_ended() or self._look_accounted():
             return
+        if reached is not None:
+            if reached.broke():
+                self._again_at = time.monotonic() + ROAD_AGAIN
+            reached.tell()
         contact = self._read_contact()
         if self._asleep and contact is not None and contact != self._contact:
             self._asleep = False  # a start program removes the contact of the start before
@@ -288,28 +300,45 @@ class Watched:
             self.began = True
             self._state(PilotState.STARTING, f"its agent starts on {contact.host}")
         self.step("link", "start", f"the way to its agent on {contact.host}")
-        keys = Keys(self.record.public, self.record.secret, self.record.agent_public)
-
-        def go(endpoint: str) -> Road:
-            road = Road()
-            site.call(lambda: site.links.open(self.key, endpoint, keys, road))
-            return road
-
-        plain = site.system.name == PLAIN
-        self._reached, attempts = reach(connection, contact, connection.route.target.local, plain, go)
-        if self._reached is not None:
-            self._pause = FIRST_LOOK
-            self.step("link", "ok", attempts[-1])
-            if self._post is not None:
-                self._post.close()
-                self._post = None
-            return
+        attempts: list[str] = []
+        for way in ways_of(self._spec()):
+            self._drop_road()
+            self._reached, said = self._try(way, contact)
+            attempts += said
+            if self.linked:
+                self._found(attempts[-1])
+                return
         log.info("pilot %s p.%d: no road: %s", *self.key, describe(attempts))
         self._again_at += LETTERS_LOOK
-        self.step("link", "progress", f"no network path ({describe(attempts)}); letters in files are used, slowly")
+        why = f"no network path ({describe(attempts)}); " if attempts else ""
+        self.step("link", "progress", f"{why}letters in files are used, slowly")
         if self._post is None:
             post = self._post = Post(connection, self.record.place, f"{self.key[0]} p.{self.key[1]}", self._letters)
             site.call(lambda: site.links.by_letter(self.key, post.put))
+
+    def _try(self, way: str, contact: Contact) -> tuple[Reached | None, list[str]]:
+        """Try one way to the agent; return what was found, and what became of each attempt."""
+        site, record = self._site, self.record
+        connection, facts = site.reached()
+        keys = Keys(record.public, record.secret, record.agent_public)
+        plain, back = site.system.name == PLAIN, way == "reverse"
+
+        def go(endpoint: str) -> Road:
+            road = Road()
+            site.call(lambda: site.links.open(self.key, endpoint, keys, road, listen=back))
+            return road
+
+        if back:
+            return come_back(connection, record.place, plain or contact.host == facts.host, go)
+        return reach(connection, contact, connection.route.target.local, plain, go)
+
+    def _found(self, said: str) -> None:
+        """There is a road to the agent: no letters are needed."""
+        self._pause = FIRST_LOOK
+        self.step("link", "ok", said)
+        if self._post is not None:
+            self._post.close()
+            self._post = None
 
     def _letters(self, frames: list[bytes]) -> None:
         self._site.call(lambda: self._site.links.arrived(self.key, frames))

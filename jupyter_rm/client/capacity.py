@@ -106,7 +106,7 @@ def _option(value: object, field: str) -> str:
 
 
 # What an agent on this machine has no use for: said so, not passed over.
-_ELSEWHERE = ("queue", "project", "env", "env_mode", "env_source", "env_base", "env_prefer", "python")
+_ELSEWHERE = ("queue", "project", "env", "env_mode", "env_source", "env_base", "env_prefer", "python", "connect")
 # Attributes of batch systems that may be given by name, like the fields; all others stand in options=.
 _OPTIONS = ("qos", "reservation", "constraint", "exclusive", "requeue", "hold")
 _FIELDS: dict[str, Any] = {
@@ -131,6 +131,7 @@ _FIELDS: dict[str, Any] = {
     "envs": _texts,
     "env_base": _text,
     "env_prefer": _text,
+    "connect": _text,
     "backup": lambda value, field: whole(value, field, 0),
     "partitions": lambda value, field: _partitions(value, field),
     "renew": lambda value, field: whole(value, field, 0),

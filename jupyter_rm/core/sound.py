@@ -183,6 +183,7 @@ def check_pilot(spec: PilotSpec) -> None:
     texts |= {"script_name": spec.script_name}
     texts |= {"env": spec.env, "env_mode": spec.env_mode, "env_source": spec.env_source}
     texts |= {"python": spec.python, "env_base": spec.env_base, "env_prefer": spec.env_prefer}
+    texts |= {"connect": spec.connect}
     capability_names(spec.capabilities, "capabilities")
     for field, words in (("options", spec.options), ("hooks", spec.hooks), ("envs", spec.envs)):
         if len(words) > 64:

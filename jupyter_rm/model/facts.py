@@ -284,6 +284,7 @@ class PilotSpec(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
         renew: how many pilots like this one are to follow it, each asked for before the one before it ends.
         replaces: the pilot whose work it takes over once it is active; -1: of none.
         env_prefer: staged, system-then-staged or system: where the agent's packages come from (empty: staged).
+        connect: auto, letters, or forward and reverse in an order: the ways to its agent that are tried (empty: auto).
     """
 
     site: str = "local"
@@ -315,6 +316,7 @@ class PilotSpec(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
     renew: int = 0
     replaces: int = -1
     env_prefer: str = ""
+    connect: str = ""
 
 
 AnyFact = (

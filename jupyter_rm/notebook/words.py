@@ -121,7 +121,7 @@ def _build(verb: str, cell: bool) -> Parser:
             add(f"--{option}", type=kind)
         for option in ("mem", "walltime", "queue", "project", "name", "sandbox", "qos", "reservation", "constraint"):
             add(f"--{option}")
-        for option in ("launch", "env", "env-mode", "env-source", "env-base", "env-prefer", "drain"):
+        for option in ("launch", "env", "env-mode", "env-source", "env-base", "env-prefer", "connect", "drain"):
             add(f"--{option}")
         add("--python", help="the interpreter there: a path, a command, or a line such as 'module load python'")
         add("--hook", dest="hooks", action="append", metavar="MOMENT=LINE", help="a shell line run at that moment")

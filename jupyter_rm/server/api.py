@@ -178,6 +178,7 @@ class StartPilot(Strict):
     env_source: str | None = None
     env_base: str | None = None
     env_prefer: str | None = None
+    connect: str | None = None
     python: str | None = None
     hooks: dict[str, str | list[str]] | None = None
     envs: dict[str, str] | None = None

@@ -20,8 +20,34 @@ LETTER_BYTES = 4 << 20
 UP, DOWN = "up", "down"
 # Files there: orders that came with the pilot (written by the broker), and the agent's last hello.
 WORK, HELLO = "work", "hello"
+# Beside the broker's letters: where the agent is to dial. It stays there, so that an agent's next life knows it too.
+DIAL = "dial"
 _NAME = re.compile(r"([0-9]{12})\.([0-9a-f]{8})")
 _decoder = msgspec.msgpack.Decoder(list[bytes])
+_ENDPOINT = re.compile(r"tcp://[0-9]{1,3}(\.[0-9]{1,3}){3}:[0-9]{1,5}")
+_ENDPOINTS_MOST = 16
+
+
+class Dial(msgspec.Struct):
+    """Where the agent is to dial.
+
+    Attributes:
+        endpoints: ``tcp://`` and a numeric address; all lead to one socket. number: which telling this is.
+    """
+
+    endpoints: list[str]
+    number: str
+
+    @classmethod
+    def read(cls, body: bytes) -> Dial:
+        """Return what a file says; ProtocolError when it says nothing of the kind."""
+        try:
+            said = msgspec.json.decode(body, type=cls)
+        except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+            raise ProtocolError(f"malformed endpoints: {error}", code="JRM-N02") from None
+        if len(said.endpoints) > _ENDPOINTS_MOST or not all(map(_ENDPOINT.fullmatch, said.endpoints)):
+            raise ProtocolError(f"malformed endpoints: {said.endpoints[:_ENDPOINTS_MOST]}", code="JRM-N02")
+        return said
 
 
 def name_of(number: int, writer: int) -> str:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 from cluster_kit import Cluster
-from remote_kit import active, story
+from remote_kit import active, story, until
 from world_kit import end_world, set_home
 
 import jupyter_rm as jrm
@@ -41,6 +41,13 @@ def test_an_agent_whose_name_is_not_known_here_is_reached_by_its_address(here: S
     assert here.submit(jrm.Task("/bin/hostname")).wait(60) == "DONE"
     (text,) = [text for step, status, text in story(here) if (step, status) == ("link", "ok")]
     assert text.startswith(f"{slurm.network}.1") and text.endswith(": connected"), text
+
+
+def test_where_only_the_nodes_may_dial_an_agent_comes_to_a_port_of_this_machine(here: Session, slurm: Cluster) -> None:
+    active(here.pilot("slurm://", nodes=1, walltime="10m", queue="batch", connect="reverse"), 120)
+    assert here.submit(jrm.Task("/bin/hostname")).wait(60) == "DONE"
+    told = until(lambda: [text for step, status, text in story(here) if (step, status) == ("link", "ok")], "no road")
+    assert told[0].startswith("reverse, port ") and f"{slurm.network}." in told[0], told
 
 
 def test_every_way_that_was_tried_is_named_when_there_is_none() -> None:

@@ -4,7 +4,7 @@
 #   mfa   P+3 key, then password + one-time code     mfa0 P+4 password + one-time code only
 #   user  P+5 a server without root, run by alice    few  P+6 key, MaxSessions 3     pass P+7 password method only
 # and, only when asked for, the login nodes of two clusters (see slurm-up.sh, sge-up.sh):
-#   slurm P+8 key, sees Slurm only  sge   P+9 key, sees Grid Engine only
+#   slurm P+8 key, sees Slurm only, reverse forwards for its nodes (GatewayPorts)  sge P+9 key, sees Grid Engine only
 # TB_SERVERS: which of them. "$TB_STATE/client" then holds config, keys, known_hosts, password and TOTP secret. The accounts alice
 # and bob exist only for these servers (see inside.sh); her home is $TB_STATE/home/alice.
 . "$(dirname "$0")/lib.sh"; tb_root
@@ -64,7 +64,7 @@ kbd() { printf 'UsePAM yes\nPasswordAuthentication no\nKbdInteractiveAuthenticat
 { common $((P+5)) "$S/user/host"; keyonly; } >"$S/etc/sshd_user.conf"
 { common $((P+6)) "$S/etc/host_few" 3; keyonly; } >"$S/etc/sshd_few.conf"
 { common $((P+7)) "$S/etc/host_pass"; printf 'UsePAM no\nPasswordAuthentication yes\nKbdInteractiveAuthentication no\nPubkeyAuthentication no\n'; } >"$S/etc/sshd_pass.conf"
-{ common $((P+8)) "$S/etc/host_slurm"; keyonly; } >"$S/etc/sshd_slurm.conf"
+{ common $((P+8)) "$S/etc/host_slurm"; keyonly; echo "GatewayPorts clientspecified"; } >"$S/etc/sshd_slurm.conf"
 { common $((P+9)) "$S/etc/host_sge"; keyonly; cat "$S/sge/sshd.conf" 2>/dev/null; } >"$S/etc/sshd_sge.conf"
 # the PAM service is named after argv[0] (OpenSSH before 9.8): the servers that ask for a code run under a name of their own
 ln -sfn /usr/sbin/sshd "$S/bin/tb-sshd-mfa"
