@@ -168,10 +168,12 @@ def array(task: Task, columns: Mapping[str, object]) -> tuple[Template, dict[str
     """Return template, columns and number of tasks of ``s.array``.
 
     Args:
-        columns: one value per task, or a number or text for all of them; a column ``name`` names the tasks.
+        columns: one value per task, or a number or text for all of them; a column ``name`` names the tasks. True and
+            False are texts, as they are in ``environment``.
 
     Raises:
-        RequestError: JRM-Q51, naming the placeholder without column or the column of another length.
+        RequestError: JRM-Q51, naming the placeholder without column, the column of another length, or the field that
+            cannot be filled in.
     """
     if not isinstance(task, Task):
         raise RequestError(f"task: {type(task).__name__} is not a description", hint="give a jrm.Task", code="JRM-Q50")
@@ -196,12 +198,13 @@ def array(task: Task, columns: Mapping[str, object]) -> tuple[Template, dict[str
     count = -1
     longest = ""
     for name, values in columns.items():
-        if isinstance(values, (int, float, str, np.integer, np.floating)):
-            scalars[name] = values.item() if isinstance(values, np.generic) else values
+        if isinstance(values, (int, float, str, np.integer, np.floating, np.bool_)):
+            values = values.item() if isinstance(values, np.generic) else values
+            scalars[name] = str(values) if isinstance(values, bool) else values
             continue
         if not isinstance(values, (range, np.ndarray, Column)) and isinstance(values, Iterable):
             values = list(values)
-        made[name] = Column.of(values, name)
+        made[name] = Column.of(_worded(values), name)
         if count >= 0 and len(made[name]) != count:
             raise RequestError(
                 f"{name}: {len(made[name])} values, but {longest} has {count}",
@@ -218,13 +221,14 @@ def array(task: Task, columns: Mapping[str, object]) -> tuple[Template, dict[str
     if count < 0:
         count = 1
     for name, value in scalars.items():
-        made[name] = Column.const(int(value) if isinstance(value, bool) else value, count)
+        made[name] = Column.const(value, count)
     if count == 0:
         raise RequestError(f"{longest}: no values", hint="give at least one value", code="JRM-Q51")
     template = task.template(params=True)
     if "name" in columns:
         template = msgspec.structs.replace(template, name="{name}")
     _check_names(template.name, made, count)
+    _check_fills(template, made)
     unused = sorted(set(columns) - wanted - {"name"})
     if unused:
         warnings.warn(
@@ -233,6 +237,39 @@ def array(task: Task, columns: Mapping[str, object]) -> tuple[Template, dict[str
     _check_names(template.name, made, count)
     ordered = {name: made[name] for name in columns}
     return template, ordered, count
+
+
+def _worded(values: object) -> object:
+    """Return truths as texts, anything else as it is."""
+    if isinstance(values, np.ndarray) and values.dtype == np.bool_:
+        return [str(value) for value in values.tolist()]
+    if isinstance(values, (list, np.ndarray)) and all(type(value) is bool for value in values):
+        return [str(value) for value in values]
+    return values
+
+
+def _check_fills(template: Template, columns: Mapping[str, Column]) -> None:
+    """Fill in the texts of the first task: ``{seed:03d}`` in a column of texts would fail each one where it starts.
+
+    Raises:
+        RequestError: JRM-Q51, naming the field.
+    """
+    row = {name: column.get(0) for name, column in columns.items()}
+    fields = [(name, getattr(template, name)) for name in ("executable", "stdin", "stdout", "stderr", "sandbox")]
+    fields += [(f"arguments[{place}]", text) for place, text in enumerate(template.arguments)]
+    fields += [(f"environment[{name!r}]", text) for name, text in template.environment]
+    for name in _STAGED:
+        fields += [(f"{name}[{place // 2}]", text) for place, text in enumerate(staged_texts(getattr(template, name)))]
+    for field, text in fields:
+        if "{" in text:
+            try:
+                text.format_map(row)
+            except (ValueError, KeyError, IndexError, AttributeError, TypeError) as error:
+                raise RequestError(
+                    f"{field}: {text!r} cannot be filled in: {error}",
+                    hint="write {name}; a form such as {name:03d} needs numbers in the column",
+                    code="JRM-Q51",
+                ) from None
 
 
 def _check_names(text: str, columns: Mapping[str, Column], count: int) -> None:

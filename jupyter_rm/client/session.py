@@ -194,7 +194,7 @@ class Session(Telling):
         numbers = self._send_all(submits)
         return joined(self, [(n, g.count, g.places) for n, g in zip(numbers, groups, strict=True)], len(given))
 
-    def array(self, task: Task, **columns: Any) -> Bulk:
+    def array(self, task: Task, /, **columns: Any) -> Bulk:
         """Record one task per row of the columns; ``{name}`` in its texts is filled from column ``name``.
 
         Args:

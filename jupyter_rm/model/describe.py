@@ -11,6 +11,7 @@ import difflib
 import re
 import string
 from collections.abc import Callable, Iterable, Mapping
+from numbers import Real
 from typing import Any
 
 import msgspec
@@ -112,7 +113,7 @@ def _arguments(value: object, field: str) -> tuple[str, ...]:
             f"{field}: {value!r} is one string", hint='write a list: ["--seed", "7"]; or use jrm.Shell', code="JRM-Q05"
         )
     if isinstance(value, Iterable) and not isinstance(value, (bytes, Mapping)):
-        value = [str(v) if isinstance(v, (int, float)) and not isinstance(v, bool) else v for v in value]
+        value = [str(v) if isinstance(v, Real) and not isinstance(v, bool) else v for v in value]
     return _texts(value, field)
 
 
@@ -124,7 +125,7 @@ def _pairs(value: object, field: str) -> tuple[tuple[str, str], ...]:
         name = _text(key, f"{field} key")
         if not name or "=" in name:
             raise RequestError(f"{field}: {name!r} is not a variable name", hint="no '=' in names", code="JRM-Q05")
-        out.append((name, _text(str(item) if isinstance(item, (int, float)) else item, f"{field}[{name!r}]")))
+        out.append((name, _text(str(item) if isinstance(item, Real) else item, f"{field}[{name!r}]")))
     return tuple(sorted(out))
 
 

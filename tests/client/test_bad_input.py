@@ -10,6 +10,10 @@ import jupyter_rm as jrm
 from jupyter_rm.client.session import Session
 
 TABLE: list[tuple[str, Callable[[Session], object], str]] = [
+    ("form of a text", lambda s: s.array(jrm.Task("x", ["a", "{n:03d}"]), n=["a"]), r"arguments\[1\]"),
+    ("form in a variable", lambda s: s.array(jrm.Task("x", env={"A": "{n:.2e}"}), n="a"), r"environment\['A'\]"),
+    ("form of a file", lambda s: s.array(jrm.Task("x", output_staging=["o > {n:d}"]), n=["a"]), r"output_staging\[0\]"),
+    ("truth as an argument", lambda s: s.submit(jrm.Task("x", [True])), r"arguments\[0\]"),
     ("unknown field", lambda s: s.submit(jrm.Task("x", coers=2)), "coers"),
     ("wrong unit", lambda s: s.submit(jrm.Task("x", mem="4 bananas")), "mem"),
     ("negative", lambda s: s.submit(jrm.Task("x", cores=-1)), "cores"),

@@ -86,6 +86,18 @@ def test_array_fills_names(session: Session) -> None:
     assert "line-01" in repr(bulk[1])
 
 
+def test_truths_are_words_wherever_they_stand(session: Session) -> None:
+    task = jrm.Shell('echo {a} {b} {c} {d} "$E" "$F"', environment={"E": "{a}", "F": True})
+    truths = [True, False]
+    bulk = session.array(task, a=truths, b=np.array(truths), c=np.array(truths, object), d=np.True_)
+    assert bulk.results(20) == ["True True True True True True\n", "False False False True False True\n"]
+
+
+def test_a_column_may_have_any_name(session: Session) -> None:
+    bulk = session.array(jrm.Task("/bin/echo", ["{task}", "{self}"]), task=["a", "b"], self=[1, 2])
+    assert bulk.results(20) == ["a 1\n", "b 2\n"]
+
+
 def test_array_in_numbers_and_arrays(session: Session) -> None:
     bulk = session.array(jrm.Task("/bin/echo", ["{x}"]), x=np.array([0.5, 2.0]))
     assert bulk.results(20) == ["0.5\n", "2.0\n"]

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import re
+from fractions import Fraction
 from typing import Any
 
 import msgspec
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -101,6 +103,11 @@ BAD: dict[str, list[object]] = {
     "metadata": [5, {"": "x"}],
     "mode": ["call", "magic"],
 }
+
+
+def test_numbers_of_any_kind_are_arguments() -> None:
+    task = Task("x", [np.int64(3), np.float32(0.5), Fraction(1, 3)], env={"N": np.uint8(7)})
+    assert (task.arguments, task.environment) == (("3", "0.5", "1/3"), (("N", "7"),))
 
 
 def test_every_field_has_good_and_bad_examples() -> None:
