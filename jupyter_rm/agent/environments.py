@@ -52,10 +52,11 @@ def task_environment(captured: Mapping[str, str]) -> dict[str, str]:
 class Captured:
     """What a list of lines made: ``env`` once it is ready, ``error`` when it failed, neither while it runs."""
 
-    __slots__ = ("env", "error", "failed_at", "python", "serial", "waiters")
+    __slots__ = ("env", "error", "failed_at", "python", "serial", "since", "waiters")
 
     def __init__(self, serial: int) -> None:
         self.serial = serial
+        self.since = time.time()
         self.env: dict[str, str] | None = None
         self.error = ""
         self.failed_at = 0.0
@@ -127,6 +128,15 @@ class Environments:
             made.env = base
         return made
 
+    def running(self, lines: Lines, where: str = "") -> str:
+        """Return since when ``lines`` run, in words; empty: they do not run."""
+        known = self._captured.get((where, lines))
+        if known is None or known.error or known.env is not None:
+            return ""
+        since = time.strftime("%H:%M:%S", time.localtime(known.since))
+        limit = f"they may take {CAPTURE_TIMEOUT / 60:g} min; its timeout begins after them"
+        return f"its pre_exec lines have been running since {since} ({limit})"
+
     def register(self, captured: Captured, extra: tuple[tuple[str, str], ...]) -> int:
         """Return the spawner's id of a ready environment with ``extra`` variables; one id per distinct pair."""
         key = (captured.serial, extra)
@@ -171,6 +181,8 @@ class Environments:
         log = Path(f"{here}.log")
         try:
             if int(event["kind"]) == ENDED and int(event["status"]) == 0:
+                if not os.path.exists(f"{here}.env"):  # noqa: PTH110
+                    raise ValueError("its lines ended the shell (exit, exec) before that")
                 items = Path(f"{here}.env").read_bytes().split(b"\0")
                 env = dict(os.fsdecode(item).partition("=")[::2] for item in items if b"=" in item)
                 made.env = {k: v for k, v in env.items() if k not in _NOISE or k in self.base}

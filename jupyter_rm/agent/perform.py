@@ -22,7 +22,7 @@ from ..model.ids import INDEX_BITS, by_bulk
 from ..model.late import Value
 from ..model.resources import Node
 from ..runtime.process import EVENT, STARTED, Spawner, SpawnerLike
-from .commands import Site
+from .commands import Site, Unstartable
 from .environments import Environments, task_environment
 from .executables import Executables
 from .news import Bell, News
@@ -124,6 +124,17 @@ class Performer:
             raise TypeError(f"{type(effect).__name__} is not for the performer")
         if self._news:
             self._bell.ring()  # some answers are known at once
+
+    def preparing(self, bulk: int) -> str:
+        """Return what has to end before tasks of a bulk can start here, empty: nothing."""
+        held = self._holdings.bulks.get(bulk)
+        if self._noop is not None or held is None:
+            return ""
+        try:
+            where = self.site.environment(held.template.named_env)
+        except Unstartable:
+            return ""
+        return self.environments.running(self.site.lines(held.template, "pre_exec"), where)
 
     def flush(self) -> None:
         """Nothing is gathered here: every effect was carried out at once."""

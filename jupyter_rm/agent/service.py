@@ -24,6 +24,8 @@ from ..model.effects import (
     Delivered,
     Effect,
     End,
+    Explain,
+    Explained,
     Finished,
     Forget,
     FromBroker,
@@ -81,6 +83,7 @@ class Performs(Protocol):
     def busy_ahead(self) -> bool: ...
 
     def perform(self, effect: Effect) -> None: ...
+    def preparing(self, bulk: int) -> str: ...
     def flush(self) -> None: ...
     def filenos(self) -> list[int]: ...
     def poll(self) -> list[Input]: ...
@@ -345,6 +348,9 @@ class Agent:
                 order = effect.order
                 part = self.tap.read(order.life, order.after, order.most, order.level)
                 self.drive.call(partial(self._heard_beside, LogRead(LogTold(order.ask, part))))
+            elif isinstance(effect, Explain):
+                why = self.performer.preparing(effect.bulk) or effect.text
+                self.drive.call(partial(self._heard_beside, Explained(effect.ask, why)))
             elif isinstance(effect, End):
                 log.info("ending: %s", effect.reason)
                 self._ending = self.clock.now() + LAST_WORDS

@@ -235,6 +235,10 @@ class SpanPerformer:
         elif hand.far is not None:
             hand.orders.append(talk.Slay(mine.tobytes()))
 
+    def preparing(self, bulk: int) -> str:
+        """Return what has to end before tasks of a bulk can start, as far as this node knows."""
+        return self._local.preparing(bulk) if self._local is not None else ""
+
     def flush(self) -> None:
         """Send what was ordered since the last time: one frame per node.
 

@@ -36,7 +36,6 @@ from ..model.messages import (
     AgentHello,
     AgentRefused,
     AgentWelcome,
-    AskWhy,
     Assign,
     CancelTasks,
     Down,
@@ -335,8 +334,6 @@ class AgentMachine(Telling):
             self._drain()
         elif isinstance(order, Stop):
             self._stop(Cause(order.cause))
-        elif isinstance(order, AskWhy):
-            self._report(Why(order.ask, self._why(order.bulk, order.index)))
         else:
             self._files_order(order)
 
@@ -435,11 +432,6 @@ class AgentMachine(Telling):
     def _end(self, cause: Cause, reason: str) -> None:
         self.ended = True
         self._effects.append(End(int(cause), reason))
-
-    def _why(self, bulk: int, index: int) -> str:
-        held = self._held.get(bulk)
-        there = held is not None and index in held.now()[0]
-        return self.floor.why(bulk) if there else "the agent does not hold it"
 
     # ------------------------------------------------------------ tasks
 

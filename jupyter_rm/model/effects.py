@@ -399,6 +399,23 @@ class LogRead(Input):
 
 
 @dataclass(frozen=True, slots=True)
+class Explain(Effect):
+    """Say what the performer still does before it starts tasks of a bulk, if anything, else ``text``; see Explained."""
+
+    ask: int
+    bulk: int
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Explained(Input):
+    """Why the task that was asked about does not run."""
+
+    ask: int
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
 class Spool(Effect):
     """Write a numbered report to the durable outbox; ``sync``: before anything that follows."""
 

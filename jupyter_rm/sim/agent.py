@@ -13,6 +13,8 @@ from ..model.effects import (
     Delivered,
     Effect,
     End,
+    Explain,
+    Explained,
     Forget,
     FromBroker,
     Heard,
@@ -182,6 +184,8 @@ class AgentLife:
             self.stager.perform(effect)
         elif isinstance(effect, Watch):
             self._listen(effect)
+        elif isinstance(effect, Explain):
+            self._world.loop.after(0.0, self._moved, Explained(effect.ask, effect.text))
         elif isinstance(effect, Unwatch):
             pass  # what is heard of it then is of an attempt that has ended
         elif isinstance(effect, End):

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from pathlib import Path
+
+from world_kit import eventually
 
 import jupyter_rm as jrm
 from jupyter_rm.client.session import Session
@@ -61,3 +64,18 @@ def test_a_failing_pre_exec_is_told_as_such(session: Session) -> None:
     assert task.cause == "ENV_FAILED"
     assert "pre_exec" in task.reason
     assert "no module called foam" in task.reason
+    task = session.submit(jrm.Task("/bin/true", pre_exec=["exit 0"]))
+    assert task.wait(20) == "FAILED"
+    assert "its lines ended the shell" in task.reason
+    assert "/tmp" not in task.reason
+
+
+def test_what_a_task_waits_for_while_its_pre_exec_runs(session: Session, tmp_path: Path) -> None:
+    gate, begun = tmp_path / "gate", tmp_path / "begun"
+    os.mkfifo(gate)
+    lines = [f"touch {begun}", f"read x < {gate}"]
+    task = session.submit(jrm.Task("/bin/true", pre_exec=lines))
+    eventually(lambda: begun.exists() and task.state == "SCHEDULED", "pre_exec begins", 20)
+    assert "its pre_exec lines have been running since " in str(task.explain())
+    gate.write_text("go\n")
+    assert task.wait(20) == "DONE"
