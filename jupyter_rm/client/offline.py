@@ -5,9 +5,10 @@ Changes nothing. Read next: :mod:`.story`, :mod:`jupyter_rm.runtime.journal`.
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
-from ..model.errors import RequestError
+from ..model.errors import RequestError, SiteError
 from ..model.facts import KIND_FACT, Fact, decode, encode
 from ..model.ids import parse_task, pilot_uid
 from ..model.ledger import Ledger
@@ -85,6 +86,17 @@ def replay(path: str) -> Replayed:
     Raises:
         RequestError: there is no journal, or it is of a newer version. SiteError: it cannot be read.
     """
+    if Path(path).is_dir():
+        hint = f"name the journal in it, such as {Path(path) / 'journal'}"
+        raise RequestError(f"{path}: it is a directory, no journal", hint=hint, code="JRM-D18")
+    try:
+        return _replay(path)
+    except OSError as error:
+        hint = "check its permissions, or copy it to where you can read it"
+        raise SiteError(f"{path}: it cannot be read: {error.strerror}", hint=hint, code="JRM-D16") from error
+
+
+def _replay(path: str) -> Replayed:
     from ..runtime.journal import Journal
 
     sessions: dict[int, Ledger] = {}

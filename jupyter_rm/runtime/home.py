@@ -96,8 +96,8 @@ class Home:
 
     @property
     def state(self) -> Path:
-        """The state directory, created and checked; JRM-C64 when it is not private."""
-        return private_directory(self.state_path)
+        """The state directory, created and checked; JRM-C64 when it is not private, JRM-D22 when it cannot be made."""
+        return _made(self.state_path, "JUPYTER_RM_HOME")
 
     @property
     def journal(self) -> Path:
@@ -113,7 +113,7 @@ class Home:
     def sandboxes(self) -> Path:
         """Root directory of task sandboxes, created and checked."""
         ours = self.sandbox_path.is_relative_to(self.state_path)
-        return private_directory(self.sandbox_path, leaf_mode=0o700 if ours else None)
+        return _made(self.sandbox_path, "JUPYTER_RM_SANDBOX", leaf_mode=0o700 if ours else None)
 
     @property
     def run(self) -> Path:
@@ -271,6 +271,18 @@ def private_directory(path: Path, *, leaf_mode: int | None = 0o700) -> Path:
             new.mkdir(mode=0o700)
         _check_leaf(new, 0o700)
     return path
+
+
+def _made(path: Path, setting: str, leaf_mode: int | None = 0o700) -> Path:
+    """Return ``path`` as :func:`private_directory` does; SiteError JRM-D22 when the system refuses to make it."""
+    try:
+        return private_directory(path, leaf_mode=leaf_mode)
+    except OSError as error:
+        raise SiteError(
+            f"{path} cannot be made: {error.strerror} ({error.filename})",
+            code="JRM-D22",
+            hint=f"point {setting} at a directory on a local disk that you may write to",
+        ) from error
 
 
 def _check_leaf(path: Path, mode: int | None) -> None:

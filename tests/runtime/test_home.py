@@ -78,6 +78,17 @@ def test_a_link_or_a_file_in_its_place_is_refused(place: Path) -> None:
         assert caught.value.code == "JRM-C64", profile
 
 
+def test_a_place_that_cannot_be_made_is_named(place: Path) -> None:
+    (place / "home").write_text("x")
+    with pytest.raises(SiteError, match=f"{place}/home/default cannot be made: Not a directory") as caught:
+        locate(place).journal  # noqa: B018
+    assert caught.value.code == "JRM-D22"
+    assert "JUPYTER_RM_HOME" in caught.value.hint
+    with pytest.raises(SiteError, match="cannot be made") as caught:
+        Home.locate("default", {"JUPYTER_RM_SANDBOX": f"{place}/home/x"}).sandboxes  # noqa: B018
+    assert "JUPYTER_RM_SANDBOX" in caught.value.hint
+
+
 def test_a_parent_that_others_can_change_is_refused_unless_sticky(place: Path) -> None:
     shared = place / "shared"
     shared.mkdir()
