@@ -10,7 +10,6 @@ import difflib
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from pathlib import PurePath
 from typing import Any
 
 from ..model.errors import JrmError
@@ -89,6 +88,10 @@ class _Checker:
         shown = shown if len(shown) <= 120 else shown[:117] + "..."
         file = origin.file if origin else self.loaded.files[0]
         self.problems.append(Problem(file, path, expected, shown, origin.line if origin else 0))
+
+    def chain(self) -> list[str]:
+        """Return the names of the description and all that it extends."""
+        return [file.rpartition("/")[2].removesuffix(".toml") for file in self.loaded.files]
 
     def shape(self, shape: Any, value: Any, path: str) -> None:
         """Compare a value with a shape, all the way down."""
@@ -235,9 +238,9 @@ class _Checker:
                     self.add(path, "a URL such as slurm+ssh://me@login", value)
                     continue
                 system = value.partition("://")[0].removesuffix("+ssh")
-                over = [PurePath(file).stem for file in self.loaded.files]
-                if system not in ("auto", "ssh", *over) and set(over[1:]) - {"base"}:
-                    self.add(path, f"a URL of what this file extends, {over[1]}", value)
+                names = self.chain()
+                if system not in ("auto", "ssh", *names) and set(names[1:]) - {"base"}:
+                    self.add(path, f"a URL of what this file extends, {names[1]}", value)
             elif name in OF_PILOT and name not in attributes:
                 if not isinstance(value, str):
                     self.add(path, "text", value)
@@ -267,7 +270,7 @@ class _Checker:
 
     def poll(self, said: dict[str, Any]) -> None:
         """Check that a batch system that others use too is not asked too often."""
-        if {PurePath(file).stem for file in self.loaded.files} & {"local", "sim"} or self.loaded.tree.get("abstract"):
+        if {"local", "sim"} & set(self.chain()) or self.loaded.tree.get("abstract"):
             return
         for name in ("every_s", "least_s"):
             if said.get(name, EVERY_LEAST) < EVERY_LEAST:

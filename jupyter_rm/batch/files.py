@@ -34,6 +34,14 @@ _NUMBER = re.compile(r"-?[0-9]{1,18}(\.[0-9]{1,9})?", re.ASCII)
 _VARIABLE = re.compile(r"\$\$\{|\$\{([A-Za-z_][A-Za-z0-9_]*)(?::([^}]*))?\}")
 
 
+class _Unfit(RequestError):
+    """What a file extends is none; carries the problem."""
+
+    def __init__(self, problem: Problem) -> None:
+        super().__init__(str(problem), hint=f"see: jrm site check {problem.file}", code="JRM-Q24")
+        self.problem = problem
+
+
 def _wrong(path: str, what: str, hint: str = "") -> RequestError:
     return RequestError(f"{path}: {what}", hint=hint or f"see: jrm site check {path}", code="JRM-Q23")
 
@@ -95,8 +103,8 @@ def known(search: Iterable[str | Path] = ()) -> dict[str, Path]:
     return out
 
 
-def _find(name: str, search: Sequence[Path], below: Path | None) -> Path:
-    """Return the file of ``name``: the first on the path, or the next one when ``below`` has that name."""
+def _find(name: str, search: Sequence[Path], below: Path | None) -> Path | None:
+    """Return the file of ``name``: the first on the path, or the next one when ``below`` has that name; None: none."""
     places = [*search, PACKAGED]
     if below is not None and below.stem == name:
         here = [number for number, place in enumerate(places) if place.resolve() == below.parent.resolve()]
@@ -105,10 +113,7 @@ def _find(name: str, search: Sequence[Path], below: Path | None) -> Path:
         path = place / f"{name}.toml"
         if path.is_file() and (below is None or path.resolve() != below.resolve()):
             return path
-    names = sorted(known(search))
-    close = difflib.get_close_matches(name, names, 1, 0.5)
-    hint = f"did you mean {close[0]!r}?" if close else f"known: {', '.join(names)}"
-    raise RequestError(f"batch system {name!r}: there is no such description", hint=hint, code="JRM-Q24")
+    return None
 
 
 def chain(name_or_path: str | Path, search: Iterable[str | Path] = ()) -> list[tuple[Path, dict[str, Any], str]]:
@@ -120,7 +125,12 @@ def chain(name_or_path: str | Path, search: Iterable[str | Path] = ()) -> list[t
     places = [Path(place) for place in search]
     given = str(name_or_path)
     is_name = bool(_NAME.fullmatch(given)) and not given.endswith(".toml")
+    names = sorted(known(places))
     path = _find(given, places, None) if is_name else Path(given)
+    if path is None:
+        close = difflib.get_close_matches(given, names, 1, 0.5)
+        hint = f"did you mean {close[0]!r}?" if close else f"known: {', '.join(names)}"
+        raise RequestError(f"batch system {given!r}: there is no such description", hint=hint, code="JRM-Q24")
     out: list[tuple[Path, dict[str, Any], str]] = []
     seen: list[Path] = []
     while True:
@@ -133,9 +143,13 @@ def chain(name_or_path: str | Path, search: Iterable[str | Path] = ()) -> list[t
         parent = tree.get("extends", "base" if path.resolve() != (PACKAGED / "base.toml").resolve() else "")
         if not parent:
             return out
-        if not isinstance(parent, str) or not _NAME.fullmatch(parent):
-            raise _wrong(str(path), f"extends = {parent!r} is not the name of a description", "name one, without .toml")
-        path = _find(parent, places, path)
+        above = _find(parent, places, path) if isinstance(parent, str) and _NAME.fullmatch(parent) else None
+        if above is None:
+            close = difflib.get_close_matches(str(parent), names, 1, 0.5)
+            expected = f"one of {', '.join(names)}" + (f" (did you mean {close[0]}?)" if close else "")
+            found = parent if isinstance(parent, str) else repr(parent)
+            raise _Unfit(Problem(str(path), "extends", expected, found, key_lines(text).get("extends", 0)))
+        path = above
 
 
 def _leaves(tree: Mapping[str, Any], path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], Any]]:
@@ -276,6 +290,8 @@ def check(
     """
     try:
         links = chain(path, search)
+    except _Unfit as error:
+        return [error.problem]
     except RequestError as error:
         where, _, what = error.message.partition(": ")
         return [Problem(where if what else str(path), "", "a description that can be read", what or error.message)]

@@ -206,7 +206,8 @@ class Problem(msgspec.Struct, frozen=True):
 
     def __str__(self) -> str:
         where = f"{self.file}:{self.line}" if self.line else self.file
-        return f"{where}: {self.path}: expected {self.expected}, found {self.found}"
+        path = f"{self.path}: " if self.path else ""
+        return f"{where}: {path}expected {self.expected}, found {self.found}"
 
 
 class BatchError(SiteError):

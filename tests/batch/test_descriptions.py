@@ -9,9 +9,11 @@ import pytest
 
 from jupyter_rm.agent.launch.methods import METHODS
 from jupyter_rm.batch import LAUNCHES, check, known, load, recognise, recognised_by
+from jupyter_rm.batch.check import EVERY_LEAST
 from jupyter_rm.batch.files import PACKAGED
 from jupyter_rm.batch.lines import key_lines
 from jupyter_rm.model.errors import RequestError
+from jupyter_rm.runtime.collect import LEAST_JOBS
 
 GOOD = """
 extends = "base"
@@ -169,14 +171,14 @@ def test_variables(tmp_path: Path, text: str, environ: dict[str, str], value: ob
         "mine",
         f"extends = 'slurm'\n[reasons]\nTest = '{text}'\n"
         if isinstance(value, str)
-        else f"extends = 'slurm'\n[poll]\nevery_s = '{text}'\n",
+        else f"extends = 'slurm'\n[poll]\nnodes_s = '{text}'\n",
     )
     if value == -3:
         with pytest.raises(RequestError, match="a number, 0 or more"):
             load(path, environ=environ)
         return
     system = load(path, environ=environ)
-    assert system.get("reasons.Test" if isinstance(value, str) else "poll.every_s") == value
+    assert system.get("reasons.Test" if isinstance(value, str) else "poll.nodes_s") == value
 
 
 def test_a_variable_that_is_not_set_is_told(tmp_path: Path) -> None:
@@ -272,6 +274,10 @@ def test_keys_are_never_expanded(tmp_path: Path) -> None:
         ("[probe.'x y']\ncommand = 'id'", "probe.x y", "a name of letters", "x y"),
         ("[site]\nlaunch = 'catapult'", "site.launch", "one of fork, ssh", "catapult"),
         ("[site]\npython = 3", "site.python", "text", "3"),
+        ("launch = ['srnu']", "launch", "(did you mean srun?)", "srnu"),
+        ("[poll]\nevery_s = 1", "poll.every_s", "30 or more", "1"),
+        ("[poll]\nleast_s = 10", "poll.least_s", "30 or more", "10"),
+        ("[site]\nurl = 'pbs+ssh://me@login'", "site.url", "a URL of what this file extends, good", "pbs+ssh://me@login"),
         ("[envs]\nsci = 3", "envs.sci", "text", "3"),
     ],
 )
@@ -294,9 +300,6 @@ def test_a_wrong_description_is_told_file_line_path_expected_found(
 @pytest.mark.parametrize(
     ("text", "words"),
     [
-        ('extends = "bad"\n', "there is no such description"),
-        ('extends = "nosuch"\n', "there is no such description"),
-        ("extends = 7\n", "extends = 7 is not the name"),
         ("title = \n", "not TOML"),
         ("a = 1\na = 2\n", "not TOML"),
     ],
@@ -307,6 +310,29 @@ def test_files_that_cannot_be_read(tmp_path: Path, text: str, words: str) -> Non
     assert words in problem.found, str(problem)
     with pytest.raises(RequestError, match=words.replace("=", ".")):
         load(bad, [tmp_path])
+
+
+@pytest.mark.parametrize(
+    ("said", "found", "near"),
+    [('"slrum"', "slrum", " (did you mean slurm?)"), ('"alone"', "alone", ""), ("7", "7", "")],
+)
+def test_what_is_extended_must_be_there(tmp_path: Path, said: str, found: str, near: str) -> None:
+    bad = put(tmp_path, "alone", f"title = 'x'\nextends = {said}\n")
+    (problem,) = check(bad, [tmp_path])
+    assert str(problem).startswith(f"{bad}:2: extends: expected one of ") and problem.found == found
+    assert problem.expected.endswith(near) and ("did you mean slurm" in problem.expected) == bool(near)
+    with pytest.raises(RequestError, match="extends: expected one of") as caught:
+        load(bad, [tmp_path])
+    assert caught.value.code == "JRM-Q24"
+
+
+def test_nothing_is_lost_of_two_mistakes_in_one_table(tmp_path: Path) -> None:
+    bad = put(tmp_path, "bad", 'extends = "slurm"\n[login]\nsessions = 2\nresident = "no"\n')
+    assert [problem.path for problem in check(bad)] == ["login.resident", "login", "login.sessions"]
+
+
+def test_the_pace_of_a_batch_system_is_known_to_the_check() -> None:
+    assert EVERY_LEAST == LEAST_JOBS
 
 
 def test_circles(tmp_path: Path) -> None:

@@ -74,6 +74,8 @@ def test_a_guided_site_asks_again_until_it_can_be_used(jrm: Shell) -> None:
     [
         ('extends = "slurm"\n[site]\nurl = "nowhere"\n', 3, "site.url: expected a URL"),
         ('extends = "slurm"\n[site]\nurl = "slurm+ssh://a@b"\nqeue = "x"\n', 4, "did you mean queue?"),
+        ('extends = "slurm"\n[site]\nmem = "4GB"\n', 3, "did you mean mem_per_node?"),
+        ('extends = "slurm"\n[site]\ncores = 4\n', 3, "did you mean cores_per_node?"),
         ('extends = "slurm"\n[site]\nwalltime = "soon"\n', 3, "walltime: 'soon' is not a duration"),
         ('extends = "slurm"\n[poll]\nevery = 3\n', 3, "unknown key 'every'"),
         ('extends = "slurm"\n[ops.status]\nreader = "nosuch"\n', 3, "found nosuch"),
