@@ -88,7 +88,9 @@ class Collector:
     def due(self, now: float | None = None, asked: bool = False) -> float:
         """Return in how many seconds the next listing of jobs may be made; 0: now. ``asked``: a person wants it."""
         now = self._clock() if now is None else now
-        return max(0.0, self._listed + (LEAST_ASKED if asked else self._pause("jobs")) - now)
+        # Where listings are more frequent than that anyway, a person's turn would never come.
+        pause = min(LEAST_ASKED, self._pauses["jobs"]) if asked else self._pause("jobs")
+        return max(0.0, self._listed + pause - now)
 
     def _pause(self, part: str) -> float:
         return self._pauses[part] * min(RAREST, 2.0 ** self._failures.get(part, 0))

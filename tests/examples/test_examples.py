@@ -89,6 +89,16 @@ SAYS = {
         r"True RUNNING",
         r"ended        103 DONE, 1 CANCELED",
     ],
+    "09-a-queue-without-a-cluster": [
+        r"next in line; waits for nodes to become free, position 1 of 1, expected to start \d\d:\d\d:\d\d",
+        r"job 3 runs on lesson-01, lesson-02; its agent starts",
+        r"Counter\(\{'lesson-0[12]': \d+, 'lesson-0[12]': \d+\}\)",
+        r"QUEUED - held by you",
+        r"FAILED +job 4 was preempted by jobs that go before it \[JRM-L36\]",
+        r"\{'DONE': 4\} of them in a second attempt: True",
+        r"lesson-02 was lost; the pilot: ACTIVE \[2, 0\]",
+        r"ended        44 DONE",
+    ],
 }
 LARGEST = 300_000  # bytes of an executed notebook
 VIEWS = {"05-watch-it": 7}  # live views in it, each with its picture

@@ -17,6 +17,7 @@ from sites_kit import Hand, Job, sim_hand
 
 from jupyter_rm.batch import BatchError, JobState
 from jupyter_rm.model.errors import RequestError
+from jupyter_rm.runtime.collect import Collector
 from jupyter_rm.simbatch import named
 from jupyter_rm.simbatch import schedule as sim
 from jupyter_rm.simbatch.store import Store
@@ -228,6 +229,15 @@ def test_a_cluster_changes_its_size_only_without_jobs(made: Make, tmp_path: Path
             with pytest.raises(BatchError, match=refused) as caught:
                 hand.submit(**values)
             assert caught.value.refused and caught.value.hint
+
+
+def test_a_person_who_asks_gets_a_turn_between_listings_that_are_frequent(made: Make) -> None:
+    with made("sim://x?nodes=1") as hand:
+        job = hand.submit(hold=True)
+        for polite, pause, asked in ((False, 1.0, 1.0), (True, 30.0, 2.0)):
+            collector = Collector(hand.site, lambda: 100.0, polite=polite)
+            collector.status({job.id: job.token})
+            assert (collector.due(), collector.due(asked=True)) == (pause, asked)
 
 
 @pytest.mark.parametrize(
