@@ -10,7 +10,7 @@ import os
 import re
 import sys
 import threading
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, overload
@@ -24,7 +24,6 @@ from ..model.errors import LinkError, RequestError
 from ..model.ids import NAME, check_name, parse_pilot, parse_task
 from ..model.messages import Accepted, AskSite, Cancel, RequestPilot, Submit
 from ..model.sites import SiteView
-from ..model.states import TaskState
 from . import blocking, capacity, closing, limits, show, staging
 from .again import Payloads, retry
 from .ask import Ask
@@ -38,6 +37,7 @@ from .grouping import array, group
 from .news import Telling, requested
 from .order import after as after_of
 from .pilot import Pilot, Pilots, refresh
+from .reading import Reading
 from .sending import send_all
 from .task import TaskHandle
 
@@ -47,7 +47,6 @@ if TYPE_CHECKING:
     from .bundle import Bundle
     from .closing import Cleaned
     from .fs import SiteFiles
-    from .logs import LogEntry, Logs
     from .prepared import PreparedEnvs, Sources
     from .script import Job, Jobs
     from .services import Services
@@ -55,7 +54,7 @@ if TYPE_CHECKING:
 PAYLOAD_PART = 64 << 20  # bytes of arguments in one submission
 
 
-class Session(Telling):
+class Session(Telling, Reading):
     """One session; :func:`open` makes it.
 
     Attributes:
@@ -384,41 +383,6 @@ class Session(Telling):
         bulks: Array = np.repeat(np.arange(len(counts), dtype=np.uint32), counts)
         starts = np.repeat(np.cumsum([0, *counts[:-1]], dtype=np.int64), counts) if counts else np.zeros(0)
         return Bulk.select(self, bulks, np.arange(len(bulks)) - starts)
-
-    def counts(self) -> dict[str, int]:
-        """Return the number of tasks per state, those states only in which there are some."""
-        with self._replica.changed:
-            counts = self._replica.ledger.counts
-        return {state.name: int(counts[state]) for state in TaskState if counts[state]}
-
-    def frame(self) -> Any:
-        """Return all tasks as a pandas DataFrame."""
-        return self.tasks().to_frame()
-
-    def events(self, limit: int = 100_000) -> Any:
-        """Return what is known of when what happened as a DataFrame (at, uid, event, detail), ``limit`` rows."""
-        from .frames import events
-
-        return events(self, limit)
-
-    def logs(self, *components: str, level: str = "", follow: bool = False) -> Logs | Iterator[LogEntry]:
-        """Return log lines of ``broker`` and agents (``p.0``), in order of time; of none named: of all in contact.
-
-        Args:
-            level: what they log from now on: DEBUG, INFO, WARNING or ERROR. follow: yield lines as they are logged.
-
-        Raises:
-            RequestError: JRM-Q96, a component that is not there or not in contact. LinkError: no answer in time.
-        """
-        from . import logs
-
-        return (logs.follow if follow else logs.read)(self, components, level)
-
-    def sql(self, query: str, limit: int = 100_000) -> Any:
-        """Return the answer to an SQL ``select`` over the tables tasks, pilots and bulks as a DataFrame."""
-        from .tables import select
-
-        return select(self, query, limit)
 
     @property
     def closed(self) -> bool:

@@ -35,6 +35,7 @@ class PilotRow:
         "silent",
         "since",
         "spec",
+        "spent",
         "state",
         "step",
         "times",
@@ -58,6 +59,7 @@ class PilotRow:
         self.code: int | None = None  # of an own script, as is the next
         self.files: tuple[str, ...] = ()
         self.facts: dict[str, Value] = {}
+        self.spent = 0.0  # core-seconds of attempts that were followed by another one
         self.times: dict[int, float] = {int(PilotState.SUBMITTED): at}
         self.step: PilotStep | None = None  # the last one on the way to this state
         self.queued: PilotQueued | None = None  # while the batch system lets it wait
@@ -96,3 +98,4 @@ class PilotSaved(msgspec.Struct):
     code: int | None = None
     files: tuple[str, ...] = ()
     facts: dict[str, Value] = {}
+    spent: float = 0.0
