@@ -33,16 +33,17 @@ def noop_nodes(spec: Mapping[str, Any]) -> list[Node]:
     return [Node(f"noop{n:05d}", cores, spec["gpus"], spec["mem"] or 1 << 20, 1 << 20) for n in range(count)]
 
 
-def own_node(spec: Mapping[str, Any], hosts: Hosts | None, place: Path) -> tuple[Node, bool]:
-    """Return (what this machine is to the pilot, whether tasks may be bound to its cores)."""
+def own_node(spec: Mapping[str, Any], hosts: Hosts | None, place: Path) -> tuple[Node, bool, str]:
+    """Return (what this machine is to the pilot, whether tasks may be bound to its cores, what it lacks, in words)."""
     from .node import facts_here
-    from .nodes import Host, node_of
+    from .nodes import Host, node_of, shortage
 
     facts = facts_here(-1, place)
     host = Host("", spec["cores"], spec["gpus"], spec["mem"])
+    lacking = shortage(host, facts)
     if hosts is not None and hosts.own is not None:
-        host = hosts.used[hosts.own]
-    return node_of(host, facts, host.name or facts.names[-1])
+        host, lacking = hosts.used[hosts.own], ""  # what it has was granted, not asked for
+    return *node_of(host, facts, host.name or facts.names[-1]), lacking
 
 
 def all_nodes(hosts: Hosts, fleet: Fleet, own: Node) -> list[Node]:
@@ -122,10 +123,11 @@ def main(argv: list[str] | None = None) -> int:
             spec = {**spec, "facts": gathered({}, nodes[0], os.environ)}
         else:
             hosts = hosts_of(spec, os.environ)
-            own, pin = own_node(spec, hosts, place)
+            own, pin, lacking = own_node(spec, hosts, place)
             nodes = [own]
             # Node agents are told them too.
             spec = {**spec, "facts": gathered(spec, own, task_environment(os.environ))}
+            spec["facts"] |= {"shortage": lacking} if lacking else {}
         if hosts is not None and (len(hosts.used) > 1 or hosts.spare or hosts.own is None):
             from .fleet import Fleet
 

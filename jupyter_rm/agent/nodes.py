@@ -20,6 +20,7 @@ from ..batch import BatchSystem, JobContext, known, load
 from ..core.sound import CORES_MOST, GPUS_MOST
 from ..model.errors import SiteError
 from ..model.resources import Node
+from ..model.units import human_mib
 from .talk import NodeHello
 
 # What is in the environment of a job and its steps and means the step: a task must see the job's values.
@@ -149,6 +150,16 @@ def partitioned(nodes: list[Node], sizes: Sequence[int]) -> list[Node]:
     if not numbers:
         return nodes
     return [msgspec.structs.replace(node, partition=at) for node, at in zip(nodes, numbers, strict=True)]
+
+
+def shortage(host: Host, facts: NodeHello) -> str:
+    """Return what a host was said to have and has not, in words; empty: nothing."""
+    parts = []
+    if host.gpus > facts.gpus:
+        parts.append(f"gpus: {host.gpus} asked for, {facts.gpus or 'none'} found there")
+    if host.mem > facts.mem:
+        parts.append(f"mem: {human_mib(host.mem)} asked for, {human_mib(facts.mem)} there")
+    return "; ".join(parts)
 
 
 def node_of(host: Host, facts: NodeHello, name: str = "") -> tuple[Node, bool]:

@@ -83,15 +83,15 @@ class Session(Telling, Reading):
         Args:
             site: ``local``, ``noop``, or a URL such as ``slurm+ssh://me@login``.
             **fields: ``cores``, ``gpus`` (in total), ``nodes``, ``mem`` (per node, "64GiB"), ``walltime`` ("1h"),
-                ``queue``, ``project``, ``name``, ``sandbox`` (from home), ``drain`` (no new task so long before the end),
-                ``qos``, ``reservation``, ``constraint``, ``exclusive``, ``options`` (a dict of further attributes of
+                ``queue``, ``project``, ``name``, ``sandbox`` (from home), ``drain`` (no new task so long before the
+                end), ``qos``, ``reservation``, ``constraint``, ``exclusive``, ``options`` (further attributes of
                 the batch system), ``launch`` (method inside the job), ``env_mode``, ``env``, ``env_source`` (the
                 agent's environment), ``hooks``, ``backup`` (nodes), ``partitions`` (a number, or the nodes of each),
                 ``renew`` (how many pilots like it follow, each asked for before the one before it ends).
 
         Raises:
-            RequestError: an unknown field, a request this machine cannot fulfil, or a pilot of this name that lives
-                and differs.
+            RequestError: an unknown field or an impossible value, or a pilot of this name that lives and differs. GPUs
+                or memory that are asked for and not there are no error: the pilot's ``reason`` says so.
         """
         spec = capacity.pilot_spec(site, fields)
         known = capacity.named(self._replica.ledger.pilots, spec)

@@ -28,11 +28,12 @@ def reborn(row: PilotRow, epoch: int) -> str:
 
 
 def changed(row: PilotRow, hello: AgentHello) -> str:
-    """Return what is to be said of an active pilot after this hello: a new life, nodes lost, replaced or back."""
+    """Return what is to be said of an active pilot after this hello: what it lacks, a new life, nodes lost or back."""
     if said := reborn(row, hello.epoch):
         return said
     if row.state < PilotState.ACTIVE or len(row.nodes) != len(hello.nodes):
-        return ""
+        lacking = hello.facts.get("shortage", "")
+        return f"takes tasks; {lacking}" if lacking else ""
     pairs = list(zip(row.nodes, hello.nodes, strict=True))
     lost = [new.name for old, new in pairs if old.cores and not new.cores]
     taken = [f"{new.name} has taken the place of {old.name}" for old, new in pairs if old.name != new.name]

@@ -52,6 +52,13 @@ def test_who_waits_for_what_nobody_offers_is_told(session: Session, capfd: pytes
     assert task.wait(20) == "DONE"
 
 
+def test_memory_that_is_not_there_is_said(bare: Session) -> None:
+    pilot = bare.pilot("local", cores=1, mem="999TiB")
+    assert pilot.wait(timeout=20) == "ACTIVE"
+    assert "mem: 999.0 TiB asked for, " in pilot.reason
+    assert pilot.facts["shortage"] in pilot.reason
+
+
 def test_a_sandbox_that_cannot_be_made(bare: Session, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("in the way")
     for bad in (tmp_path / "file", tmp_path / "file" / "below", Path("/proc/nowhere")):

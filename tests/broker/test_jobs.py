@@ -49,5 +49,15 @@ def test_a_machine_larger_than_a_node_can_be_is_used_as_far_as_that(
     )
     monkeypatch.setattr(probe, "probe_node", lambda place: huge)
     spec = {"site": "local", "nodes": 0, "cores": 0, "gpus": 0, "mem": 0}
-    node, pin = own_node(spec, None, tmp_path)
+    node, pin, _ = own_node(spec, None, tmp_path)
     assert (node.cores, len(node.core_ids), pin) == (512, 512, True)
+
+
+def test_what_was_asked_for_in_vain_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    small = NodeFacts("small", [0, 1], None, 2048, [], [[0, 1]], 1 << 20, [])
+    monkeypatch.setattr(probe, "probe_node", lambda place: small)
+    spec = {"site": "local", "nodes": 0, "cores": 2, "gpus": 1, "mem": 1 << 20}
+    node, _, lacking = own_node(spec, None, tmp_path)
+    assert (node.gpus, node.mem) == (1, 2048)
+    assert lacking == "gpus: 1 asked for, none found there; mem: 1.0 TiB asked for, 2.0 GiB there"
+    assert own_node({**spec, "gpus": 0, "mem": 1024}, None, tmp_path)[2] == ""
