@@ -7,6 +7,7 @@ even when a snapshot takes the place of facts. Read next: :mod:`.replica`, :mod:
 
 from __future__ import annotations
 
+import functools
 import logging
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, cast
@@ -92,20 +93,16 @@ class Subscription:
         if tell and bool(news.any()):
             index, states = index[news], marks[news] & 15
             for state in np.unique(states).tolist():
-                self._tell_tasks(number, index[states == state], _STATES[state])
+                took = index[states == state]
+                self._tell(functools.partial(self._session._some, number, took), _STATES[state])
         if not table.open:
             self._told[number] = None
-
-    def _tell_tasks(self, number: int, index: Array, state: StateName) -> None:
-        from .bulk import Bulk
-
-        self._tell(lambda: Bulk.select(self._session, np.array([number]), index), state)
 
     def look_at_pilot(self, number: int, tell: bool = True) -> None:
         """Tell what is news of a pilot (or of a script's job)."""
         if not self._pilots and number not in self._told_of:
             return
-        found = requested(self._session, number)
+        found = self._session._requested(number)
         state = found.state
         if state.value > self._told_of.get(number, 0):
             self._told_of[number] = state.value
@@ -240,14 +237,6 @@ def of_requested(one: Requested, callback: Callback) -> Subscription:
     subscription = Subscription(one._session, callback, False, False, False)
     subscription._told_of[one._number] = 0
     return _add(subscription)
-
-
-def requested(session: Session, number: int) -> Any:
-    """Return the handle of row ``number`` of pilots and scripts."""
-    from .pilot import Pilot
-    from .script import Job
-
-    return (Job if session._replica.ledger.pilots[number].spec.script else Pilot)(session, number)
 
 
 class Telling:

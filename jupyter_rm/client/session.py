@@ -34,9 +34,9 @@ from .directives import resolved
 from .executor import SessionExecutor
 from .functions import Functions, call_template, dump_arguments, dump_items
 from .grouping import array, group
-from .news import Telling, requested
+from .news import Telling
 from .order import after as after_of
-from .pilot import Pilot, Pilots, refresh
+from .pilot import Pilot, Pilots, refresh, which
 from .reading import Reading
 from .sending import send_all
 from .task import TaskHandle
@@ -109,6 +109,17 @@ class Session(Telling, Reading):
 
     @property
     def questions(self) -> list[Ask]:
+    def _requested(self, number: int) -> Pilot | Job:
+        """Return the handle of one row of pilots and scripts."""
+        if self._replica.ledger.pilots[number].spec.script:
+            from .script import Job
+
+            return Job(self, number)
+        return Pilot(self, number)
+
+    def _some(self, number: int, index: Array) -> Bulk:
+        return Bulk.select(self, np.array([number]), index)
+
         """What logins for pilots of this session ask a person now (host key, password, one-time code)."""
         return self._connection.desk.questions(self.name)
 
@@ -366,7 +377,7 @@ class Session(Telling, Reading):
                 raise RequestError(
                     f"{uid}: no such pilot in session {self.name!r}", hint="see s.pilots()", code="JRM-Q03"
                 )
-            return requested(self, number)
+            return self._requested(number)
         number, index = parse_task(uid)
         if number >= len(ledger.bulks) or index >= len(ledger.bulks[number]):
             raise RequestError(f"{uid}: no such task in session {self.name!r}", hint="see s.tasks()", code="JRM-Q03")
@@ -459,7 +470,9 @@ class Session(Telling, Reading):
         if self._replica.error is None:
             self.detach()
 
-    def stage(self, *paths: str | os.PathLike[str], pilot: Pilot | None = None, to: str = "pilot") -> str | list[str]:
+    def stage(
+        self, *paths: str | os.PathLike[str], pilot: Pilot | str | None = None, to: str = "pilot"
+    ) -> str | list[str]:
         """Bring files or directories to where tasks run; return their paths as tasks see them (one path: one text).
 
         Args:
@@ -469,7 +482,7 @@ class Session(Telling, Reading):
         Raises:
             RequestError: a path is not there, or no pilot has begun. SiteError, LinkError: it failed there.
         """
-        seen = staging.stage(self, paths, [pilot] if pilot is not None else self.pilots(), to)
+        seen = staging.stage(self, paths, [which(self, pilot)] if pilot is not None else self.pilots(), to)
         return seen[0] if len(paths) == 1 else seen
 
     def files(self, task: TaskHandle | str, *patterns: str, to: str | os.PathLike[str] = ".") -> list[Path]:

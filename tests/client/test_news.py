@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import collections
+import functools
 import threading
 from pathlib import Path
 from types import SimpleNamespace
@@ -47,7 +48,10 @@ def settled() -> None:
 def followed(*facts: f.Fact) -> tuple[Replica, Any]:
     replica = Replica("x")
     replica.feed(feed(0, opened(), *facts))
-    return replica, SimpleNamespace(_replica=replica, _table=lambda number: replica.ledger.bulks[number])
+    session: Any = SimpleNamespace(_replica=replica, _table=lambda number: replica.ledger.bulks[number])
+    session._some = functools.partial(Session._some, session)
+    session._requested = functools.partial(Session._requested, session)
+    return replica, session
 
 
 def subscribe(session: Any, book: Book, **how: bool) -> news.Subscription:
@@ -78,12 +82,12 @@ def test_one_call_for_what_changed_together() -> None:
 
 
 def test_a_state_is_told_once_and_further_attempts_on_request() -> None:
-    replica, session = followed(submitted(1))
+    replica, session = followed(f.PilotRequested(0, b"p" * 16, 1.0, f.PilotSpec()), submitted(1))
     book, every = Book(), Book()
     one = Picks.span(0, 1)
-    subscribe(session, book)
-    subscribe(session, every, attempts=True)
-    replica.feed(feed(2, assigned(one), started(one), again(one), assigned(one, 2), started(one, 2)))
+    subscribe(session, book, pilots=False)
+    subscribe(session, every, pilots=False, attempts=True)
+    replica.feed(feed(3, assigned(one), started(one), again(one), assigned(one, 2), started(one, 2)))
     settled()
     assert [state for _, state in book.told] == ["WAITING", "SCHEDULED", "RUNNING"]
     assert [state for _, state in every.told] == ["WAITING", "SCHEDULED", "RUNNING"] * 2
