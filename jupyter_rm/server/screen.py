@@ -12,7 +12,7 @@ import asyncio
 import gc
 import logging
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -23,6 +23,7 @@ from .hub import Hub
 from .start import described
 
 if TYPE_CHECKING:
+    from ..model.sites import SiteView
     from ..views.feed import Cutter
 
 # At most BURST + RATE = 10 frames in any second: what changes now and then is shown at once, what changes always is
@@ -124,6 +125,8 @@ class Subscription:
         self.dirty = True
         self.due = 0.0
         self.connected: bool | None = None
+        self.sites: Mapping[str, SiteView] = {}  # of its session, and which of them the last picture was made of
+        self.heard: list[SiteView] = []
         self.trouble: tuple[str, str] | None = None
         self.retry_s = FIRST_RETRY_S
         self.whole = False  # the next frame must be a snapshot
@@ -243,6 +246,8 @@ class Screen:
         connected = self.hub.keeper.connected
         for sub in self.subscriptions.values():
             moves = sub.view in MOVING and not sub.still
+            # What is heard of a site is no fact of the session: it rings no bell.
+            moves = moves or (sub.view == "summary" and [*map(id, list(sub.sites.values()))] != [*map(id, sub.heard)])
             if moves or (sub.view != "sessions" and sub.connected not in (None, connected)):
                 sub.dirty = True
 
@@ -310,7 +315,8 @@ class Screen:
         window, connected = sub.window, sub.connected
         # Whatever a picture is made of: facts, and what sites look like from outside.
         with replica.changed:
-            mark = (seen, id(replica), tuple(map(id, replica.sites.values())))
+            sub.sites, sub.heard = replica.sites, list(replica.sites.values())
+            mark = (seen, id(replica), tuple(map(id, sub.heard)))
 
         def made() -> pictures.Picture:
             picture = catalog.picture(sub.view, replica, work.words(session), window, time.time())

@@ -29,6 +29,7 @@ PILOT_COLUMNS = (
     *("uid", "name", "site", "state", "unreachable", "reason", "cause", "job_id"),
     *("nodes", "cores", "gpus", "running", "asked_at", "since", "suspended", "ops"),
 )
+HERE = ("local", "noop")  # sites without a login or a batch system; all others are URLs, or names of site files
 JOB_OPS = ("hold", "release", "suspend", "resume")  # what can be done to a job, if its batch system can
 ACTIVITY_COLUMNS = ("at", "started", "done", "failed", "canceled", "running")
 SESSION_COLUMNS = ("name", "state", "opened_at", "tasks", "pilots", "clients")
@@ -111,7 +112,7 @@ def pilot_row(row: PilotRow, running: int, reason: PilotReason, sites: Mapping[s
 
 def _ops(row: PilotRow, sites: Mapping[str, SiteView]) -> list[str] | None:
     """Return which of :data:`JOB_OPS` the site of a pilot can do; None: nothing was heard of it yet."""
-    if "://" not in row.spec.site:
+    if row.spec.site in HERE:
         return []
     seen = sites.get(row.spec.site)
     return None if seen is None else [op for op in JOB_OPS if op in seen.ops]

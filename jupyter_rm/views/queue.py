@@ -21,7 +21,7 @@ from .axis import Axis
 from .grid import LEGEND_COLUMNS, UNITS, legend, pixels
 from .lines import MOST_JOBS, Lines, node_states
 from .palette import MARKS
-from .pictures import Picture, PilotReason, Table, Words, head, name_of
+from .pictures import HERE, Picture, PilotReason, Table, Words, head, name_of
 from .tables import Source
 from .texts import line
 from .windows import Window
@@ -58,7 +58,7 @@ def queue(source: Source, words: Words, window: Window, now: float) -> Picture:
         del values["counts"]  # nothing of tasks is shown: what changes among them is not sent
         rows = sorted(ledger.pilots, key=lambda row: (row.state.final, -row.number))[:most]
         alive = any(not row.state.final for row in ledger.pilots)
-        away = any(not row.state.final and "://" in row.spec.site for row in ledger.pilots)
+        away = any(not row.state.final and row.spec.site not in HERE for row in ledger.pilots)
         table = [_line(row, words.pilot, now) for row in rows]
         own = {(row.spec.site, row.job_id): pilot_uid(row.number) for row in ledger.pilots if row.job_id}
         sites: Mapping[str, SiteView] = dict(getattr(source, "sites", {}))

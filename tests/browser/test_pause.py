@@ -18,6 +18,7 @@ from jupyter_rm.client.session import Session
 SYSTEM = """
 extends = "local"
 title = "naps"
+site.url = "naps://localhost"
 [ops.suspend]
 constant = 'for id in "$@"; do pkill -STOP -s "${id%%.*}"; done'
 argv = ["/bin/sh", "-c", "{constant}", "suspend", "{ids:each}"]
@@ -39,7 +40,7 @@ def naps(home: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sessi
     (place / "naps.toml").write_text(SYSTEM)
     (place / "plain.toml").write_text('extends = "local"\ntitle = "plain"\n')
     session = sessions.open("naps")
-    for site in ("naps://localhost", "local", "plain://localhost"):
+    for site in ("naps", "local", "plain://localhost"):
         pilot = session.pilot(site, cores=1)
         assert pilot.wait(timeout=120) == "ACTIVE", f"{site}: {pilot.reason}"
     yield session

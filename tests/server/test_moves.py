@@ -6,6 +6,7 @@ import asyncio
 import json
 import threading
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -13,11 +14,13 @@ import pytest
 
 import jupyter_rm as jrm
 from jupyter_rm.client import session as sessions
+from jupyter_rm.model.sites import SiteView
 from jupyter_rm.server import screen as screens
 from jupyter_rm.server import shared
 from jupyter_rm.server.hub import Hub
 from jupyter_rm.server.screen import Move, Screen, Subscribe
-from jupyter_rm.views import catalog
+from jupyter_rm.views import catalog, pictures
+from jupyter_rm.views.feed import patch
 from jupyter_rm.views.windows import Window
 
 
@@ -104,4 +107,48 @@ def test_two_pages_that_show_the_same_cost_one(home: Path, monkeypatch: pytest.M
     *same, other = asyncio.run(story())
     assert len({each[0] for each in same}) <= len(moments) and other[0] not in {each[0] for each in same}
     assert all(each[0] != each[-1] for each in same), "what is shared is not kept when something happens"
+    session.close()
+
+
+def test_what_is_heard_of_a_site_is_shown_though_nothing_happened(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Which buttons a pilot has hangs on what its batch system can do, and that may be heard after its last news."""
+    del home
+    session = sessions.open("heard")
+    pilot = session.pilot("noop", nodes=1, cores=1)
+    pilot.wait(timeout=60)
+    pilot.cancel()  # from whose end on nothing happens
+    assert pilot.wait("CANCELED", timeout=60) == "CANCELED"
+    monkeypatch.setattr(pictures, "HERE", ())  # as if it were at a site that is looked at
+
+    async def story() -> list[Any]:
+        frames: asyncio.Queue[dict[str, Any]] = asyncio.Queue()
+
+        async def take(frame: bytes) -> None:
+            frames.put_nowait(json.loads(frame))
+
+        async def until(ready: Callable[[dict[str, Any]], bool], what: str) -> None:
+            while not ready(shown):
+                try:
+                    shown.update(patch(shown, await asyncio.wait_for(frames.get(), 60)))
+                except asyncio.TimeoutError:
+                    raise AssertionError(f"{what}: {shown}") from None
+
+        def ops() -> Any:
+            return dict(zip(shown["tables"]["pilots"]["columns"], shown["tables"]["pilots"]["rows"][0], strict=True))[
+                "ops"
+            ]
+
+        hub, shown = Hub(), dict[str, Any]()
+        replica = (await asyncio.to_thread(hub.session, "heard"))._replica
+        screen = Screen(hub, take)
+        screen.obey(Subscribe(id="s", view="summary", session="heard"))
+        await until(lambda now: bool(now) and bool(now["values"]["connected"]), "no picture")
+        assert ops() is None
+        with replica.changed:
+            replica.sites["noop"] = SiteView("noop", ops=("status", "suspend", "resume"))
+        await until(lambda _: ops() is not None, "nothing of what was heard")
+        screen.close()
+        return ops()
+
+    assert asyncio.run(story()) == ["suspend", "resume"]
     session.close()

@@ -12,7 +12,7 @@ import { records } from '../core/picture';
 import { FINAL, number, open } from '../core/texts';
 import { TITLES } from '../core/view';
 import type { Model, SessionLine } from './model';
-import { Pilots } from './pilots';
+import { Pilots, away } from './pilots';
 import { Questions } from './questions';
 
 /** What the panel asks others to do. */
@@ -293,8 +293,8 @@ class SessionPart {
     allow(this.retry, over || (counts['FAILED'] ? '' : trans.__('No task has failed')), trans.__('Submit what failed again'));
     this.pilots.show(shown, over);
     // A login may ask again whenever the line to its site was cut.
-    const away = (row: Record<string, any>): boolean => !FINAL.has(row['state']) && String(row['site']).includes('://');
-    this.questions.want(!over && records(shown.picture, 'pilots').some(away));
+    const asks = (row: Record<string, any>): boolean => !FINAL.has(row['state']) && away(row);
+    this.questions.want(!over && records(shown.picture, 'pilots').some(asks));
   }
 
   private async again(): Promise<void> {

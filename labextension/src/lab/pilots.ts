@@ -13,6 +13,11 @@ interface Item {
   show(row: Record<string, any>, closed: string): void;
 }
 
+/** Is a pilot at a site that is reached by a login or has a batch system? */
+export function away(row: Record<string, any>): boolean {
+  return !['local', 'noop'].includes(String(row['site']));
+}
+
 export type JobOp = 'suspend' | 'resume';
 
 /** Say why the job of a pilot cannot be suspended, or go on again, just now; empty: it can. */
@@ -21,8 +26,7 @@ export function whyNot(op: JobOp, row: Record<string, any>, trans: Trans): strin
   if (FINAL.has(row['state'])) return trans.__('It has ended');
   if (ops === null) return trans.__('Nothing was heard of its batch system yet');
   if (!ops.includes(op)) {
-    const away = String(row['site']).includes('://');
-    return away ? trans.__('Its site cannot do that') : trans.__('It has no batch job: it runs on this machine');
+    return away(row) ? trans.__('Its site cannot do that') : trans.__('It has no batch job: it runs on this machine');
   }
   if (op === 'resume') return row['suspended'] ? '' : trans.__('It is not suspended');
   if (row['suspended']) return trans.__('It is suspended already');
