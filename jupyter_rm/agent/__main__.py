@@ -104,7 +104,7 @@ def main(argv: list[str] | None = None) -> int:
     from .environments import task_environment
     from .facts import gathered
     from .leftovers import clear_leftovers, no_core_files
-    from .nodes import hosts_of, partitioned
+    from .nodes import hosts_of, offering, partitioned
     from .parcel import bundle_in
     from .service import Agent
 
@@ -136,7 +136,7 @@ def main(argv: list[str] | None = None) -> int:
             # A node whose agent answers has no tasks of an earlier life of this one any more.
             fleet.gather()
             nodes = all_nodes(hosts, fleet, own)
-        nodes = partitioned(nodes, spec.get("partitions") or ())
+        nodes = offering(partitioned(nodes, spec.get("partitions") or ()), spec.get("resources") or {})
     except (RequestError, SiteError) as error:
         sys.stderr.write(f"{error}\n")
         return 1

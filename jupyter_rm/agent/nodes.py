@@ -152,6 +152,12 @@ def partitioned(nodes: list[Node], sizes: Sequence[int]) -> list[Node]:
     return [msgspec.structs.replace(node, partition=at) for node, at in zip(nodes, numbers, strict=True)]
 
 
+def offering(nodes: list[Node], resources: Mapping[str, int]) -> list[Node]:
+    """Return the nodes with what the user says that each of them has, by name."""
+    named = tuple(sorted(resources.items()))
+    return [msgspec.structs.replace(node, named=named) for node in nodes] if named else nodes
+
+
 def shortage(host: Host, facts: NodeHello) -> str:
     """Return what a host was said to have and has not, in words; empty: nothing."""
     parts = []

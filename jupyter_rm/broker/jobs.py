@@ -124,6 +124,7 @@ class LocalJobs:
                 "drain": order.spec.drain,
                 "backup": order.spec.backup,
                 "partitions": order.spec.partitions,
+                "resources": order.spec.resources,
                 "launch": order.spec.launch,
                 "hooks": order.spec.hooks,
                 "envs": order.spec.envs,

@@ -148,6 +148,7 @@ def spec_of(order: StartPilot, spec: PilotSpec, record: Record, launch: tuple[st
         "drain": spec.drain,
         "backup": spec.backup,
         "partitions": spec.partitions,
+        "resources": spec.resources,
         "launch": spec.launch,
         "launches": list(launch),
         "requeue": wants_requeue(spec),

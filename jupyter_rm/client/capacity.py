@@ -12,6 +12,7 @@ from typing import Any
 
 from ..model import hooks
 from ..model.errors import RequestError
+from ..model.describe import named_amounts
 from ..model.facts import PilotSpec
 from ..model.ids import check_name, pilot_uid
 from ..model.late import capability_names
@@ -136,6 +137,7 @@ _FIELDS: dict[str, Any] = {
     "partitions": lambda value, field: _partitions(value, field),
     "renew": lambda value, field: whole(value, field, 0),
     **dict.fromkeys(_OPTIONS, _option),
+    "resources": lambda value, field: dict(named_amounts(value, field)),
 }
 
 

@@ -88,6 +88,7 @@ class Session(Telling, Reading):
                 the batch system), ``launch`` (method inside the job), ``env_mode``, ``env``, ``env_source`` (the
                 agent's environment), ``hooks``, ``backup`` (nodes), ``partitions`` (a number, or the nodes of each),
                 ``renew`` (how many pilots like it follow, each asked for before the one before it ends).
+                ``resources`` (what each node has besides, by names of your own: ``{"license": 2}``),
 
         Raises:
             RequestError: an unknown field or an impossible value, or a pilot of this name that lives and differs. GPUs

@@ -18,6 +18,7 @@ from ..model.columns import Picks
 from ..model.describe import MODES, Template
 from ..model.errors import ProtocolError, RequestError
 from ..model.facts import Ends, PilotSpec
+from ..model.ids import check_name
 from ..model.late import capability_names
 from ..model.ledger import Ledger
 from ..model.messages import (
@@ -173,6 +174,12 @@ def check_pilot(spec: PilotSpec) -> None:
         )
     if spec.partitions:
         _check_partitions(spec)
+    for name, amount in spec.resources.items():
+        check_name(name, "resources")
+        if not 0 <= amount < _U32:
+            raise RequestError(
+                f"resources[{name!r}]: {amount} is not within 0 and {_U32 - 1}", hint="ask for less", code="JRM-Q17"
+            )
     if len(spec.script) > SCRIPT_MOST:
         raise RequestError(
             f"script: {len(spec.script)} bytes; the limit is {SCRIPT_MOST}",
@@ -185,9 +192,11 @@ def check_pilot(spec: PilotSpec) -> None:
     texts |= {"python": spec.python, "env_base": spec.env_base, "env_prefer": spec.env_prefer}
     texts |= {"connect": spec.connect}
     capability_names(spec.capabilities, "capabilities")
-    for field, words in (("options", spec.options), ("hooks", spec.hooks), ("envs", spec.envs)):
-        if len(words) > 64:
-            raise RequestError(f"{field}: {len(words)} of them", hint="give at most 64", code="JRM-Q17")
+    named = (("options", spec.options), ("hooks", spec.hooks), ("envs", spec.envs))
+    for field, count in (*((field, len(words)) for field, words in named), ("resources", len(spec.resources))):
+        if count > 64:
+            raise RequestError(f"{field}: {count} of them", hint="give at most 64", code="JRM-Q17")
+    for field, words in named:
         texts |= {f"{field}[{name!r}]": name + value for name, value in words.items()}
     for field, text in texts.items():
         if "\0" in text:

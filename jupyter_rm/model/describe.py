@@ -136,7 +136,8 @@ def _name(value: object, field: str) -> str:
     return check_name(value, field)
 
 
-def _named(value: object, field: str) -> tuple[tuple[str, int], ...]:
+def named_amounts(value: object, field: str) -> tuple[tuple[str, int], ...]:
+    """Check amounts of named resources."""
     if not isinstance(value, Mapping):
         raise RequestError(f"{field}: {value!r} is not a mapping", hint='write {"licenses": 1}', code="JRM-Q05")
     return tuple(sorted((check_name(k, field), whole(v, f"{field}[{k!r}]")) for k, v in value.items()))
@@ -198,7 +199,7 @@ FIELDS: dict[str, tuple[Callable[[Any, str], Any], Any, str]] = {
     "mem_per_rank": (memory_mib, 0, 'memory of each rank, "4GiB" or MiB (short: mem)'),
     "lfs_per_rank": (memory_mib, 0, "node-local disk of each rank"),
     "ranks_per_node": (_count(0), 0, "exactly so many ranks on a node"),
-    "resources": (_named, (), 'named resources of each rank: {"licenses": 1}'),
+    "resources": (named_amounts, (), 'named resources of each rank: {"licenses": 1}'),
     "exclusive": (_flag, False, "whole nodes, shared with nobody"),
     "numa": (_one_of("compact", "spread", "any"), "compact", "where a rank's cores lie on its node"),
     "mpi": (_flag, False, "start the ranks through an MPI launcher"),

@@ -285,6 +285,7 @@ class PilotSpec(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
         replaces: the pilot whose work it takes over once it is active; -1: of none.
         env_prefer: staged, system-then-staged or system: where the agent's packages come from (empty: staged).
         connect: auto, letters, or forward and reverse in an order: the ways to its agent that are tried (empty: auto).
+        resources: how many of what has a name of the user's own (licenses, seats) tasks find on each node.
     """
 
     site: str = "local"
@@ -317,6 +318,7 @@ class PilotSpec(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
     replaces: int = -1
     env_prefer: str = ""
     connect: str = ""
+    resources: dict[str, int] = {}
 
 
 AnyFact = (

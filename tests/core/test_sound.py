@@ -141,7 +141,9 @@ def test_canceling_tasks_that_are_not_there_is_refused(picks: Picks) -> None:
     assert talk.session.ledger.digest() == before
 
 
-@pytest.mark.parametrize("spec", [{"mem": 1 << 40}, {"cores": -1}, {"walltime": math.inf}, {"sandbox": "a\0b"}])
+@pytest.mark.parametrize(
+    "spec", [{"mem": 1 << 40}, {"cores": -1}, {"walltime": math.inf}, {"sandbox": "a\0b"}, {"resources": {"x": -1}}]
+)
 def test_a_pilot_that_no_site_can_give_is_refused(spec: dict[str, object]) -> None:
     talk = Talk()
     with pytest.raises(RequestError, match=next(iter(spec))):

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import random
 from collections import Counter
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -122,3 +124,25 @@ def test_mixed_nodes_take_only_what_they_have() -> None:
         now += 1.0
     assert began == Counter(chosen)
     assert used == {"fat", "gpu", "thi"}
+
+
+def test_what_has_a_name_of_ones_own_is_shared_out(bare: Session, tmp_path: Path) -> None:
+    pilot = bare.pilot("local", cores=2, resources={"license": 1})
+    assert pilot.wait(timeout=20) == "ACTIVE", pilot.reason
+    assert [node.named for node in pilot.nodes] == [(("license", 1),)]
+    gate = tmp_path / "gate"
+    os.mkfifo(gate)
+    first = bare.submit(jrm.Shell(f"read x < {gate}", resources={"license": 1}))
+    assert bare._replica.wait(lambda: first.state == "RUNNING", 20), first.state
+    second = bare.submit(jrm.Task("/bin/true", resources={"license": 1}))
+    assert bare.submit(jrm.Task("/bin/true")).wait(20) == "DONE", "a core is free"
+    assert second.state < "RUNNING"
+    assert "license" in str(second.explain())
+    gate.write_text("go\n")
+    assert second.wait(20) == "DONE"
+    for asked in ({"license": 2}, {"seat": 1}):
+        with pytest.raises(jrm.RequestError, match=next(iter(asked))) as caught:
+            bare.submit(jrm.Task("/bin/true", resources=asked))
+        assert caught.value.code == "JRM-Q14"
+    with pytest.raises(jrm.RequestError, match="resources"):
+        bare.pilot("local", resources=["license"])
