@@ -185,13 +185,17 @@ def until(watch: Callable[[Callable[[], None]], None], replica: Replica) -> Gene
         yield from woken
     finally:
         worry.cancel()
+        if woken.cancelled():
+            replica.forget(lambda call: call is callback)
 
 
 class Until:
-    """Awaited, it waits until ``ready()`` is true in a replica."""
+    """Awaited, it waits until ``ready()`` is true in a replica; LinkError when no more news will come."""
 
     def __init__(self, replica: Replica, ready: Callable[[], bool]) -> None:
         self._replica, self._ready = replica, ready
 
     def __await__(self) -> Generator[Any, None, None]:
         yield from until(lambda call: self._replica.when(self._ready, call), self._replica)
+        if self._replica.error is not None and not self._ready():
+            raise self._replica.error

@@ -6,6 +6,8 @@ Everything is read from the session's columns when asked. Read next: :mod:`.task
 
 from __future__ import annotations
 
+import asyncio
+import time
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, overload
 
@@ -19,6 +21,7 @@ from ..model.states import TaskState
 from ..wire.values import RAISED
 from . import blocking, calls, distant, files, news, show
 from .results import decode, decode_plain
+from .stream import Pause, Stream
 from .task import TaskHandle
 
 if TYPE_CHECKING:
@@ -188,7 +191,7 @@ class Bulk(Sequence[TaskHandle]):
 
     def done(self) -> bool:
         """Have all a final state?"""
-        return int(self._counts()[TaskState.DONE :].sum()) == self._count
+        return self._ended() == self._count
 
     @property
     def state(self) -> str:
@@ -221,14 +224,34 @@ class Bulk(Sequence[TaskHandle]):
             yield from blocking.until(lambda call: replica.when(self.done, call), replica)
         return self.results(timeout=0)
 
-    def as_completed(self, timeout: float | None = None) -> Iterator[TaskHandle]:
-        """Yield the tasks as they end (those that have ended first).
+    async def wait_async(self) -> bool:
+        """Wait until all have ended without blocking the running event loop."""
+        await blocking.Until(self.session._replica, self.done)
+        return True
+
+    def as_completed(self, timeout: float | None = None) -> Stream[TaskHandle]:
+        """Yield the tasks as they end (those that have ended first), to ``for`` or to ``async for``.
 
         Raises:
             TimeoutError: not all ended within ``timeout`` seconds.
         """
-        import time
+        session = self.session
+        return Stream(
+            session._replica,
+            self._as_completed(timeout),
+            wait=lambda pause: blocking.wait(
+                session._replica,
+                *pause,
+                what=f"{self._count - self._ended()} tasks of session {session.name!r}",
+                cancel=self._how_to_cancel,
+                settings=session._settings,
+            ),
+        )
 
+    def _ended(self) -> int:
+        return int(self._counts()[TaskState.DONE :].sum())
+
+    def _as_completed(self, timeout: float | None) -> Generator[TaskHandle | Pause, None, None]:
         deadline = None if timeout is None else time.monotonic() + timeout
         seen = np.zeros(self._count, bool)
         while True:
@@ -239,17 +262,14 @@ class Bulk(Sequence[TaskHandle]):
             known = int(seen.sum())
             if known == self._count:
                 return
-            left = None if deadline is None else deadline - time.monotonic()
-            ready = blocking.wait(
-                self.session._replica,
-                lambda known=known: int(self._counts()[TaskState.DONE :].sum()) > known,  # type: ignore[misc]
-                left,
-                what=f"{self._count - known} tasks of session {self.session.name!r}",
-                cancel=self._how_to_cancel,
-                settings=self.session._settings,
-            )
-            if not ready:
+            yield Pause(lambda: self._ended() > known, None if deadline is None else deadline - time.monotonic())  # noqa: B023
+            if deadline is not None and time.monotonic() >= deadline and self._ended() <= known:
                 raise TimeoutError(f"{self._count - known} of {self._count} tasks have not ended")
+
+    async def results_async(self, *, return_exceptions: bool = False) -> list[Any]:
+        """Return what :meth:`results` returns without blocking the running event loop."""
+        await self.wait_async()
+        return await asyncio.to_thread(lambda: self.results(0, return_exceptions=return_exceptions))
 
     def results(self, timeout: float | None = None, *, return_exceptions: bool = False) -> list[Any]:
         """Return all results in order: values of calls, standard output of executables.
@@ -262,7 +282,7 @@ class Bulk(Sequence[TaskHandle]):
             TimeoutError: not all have ended in time. TaskError, or the first call's own exception.
         """
         if not self.wait(timeout):
-            raise TimeoutError(f"{self._count - int(self._counts()[TaskState.DONE :].sum())} tasks have not ended")
+            raise TimeoutError(f"{self._count - self._ended()} tasks have not ended")
         out: list[Any] = [None] * self._count
         state = self.column("state")
         for number, _, picks, places in self.parts():

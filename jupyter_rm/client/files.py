@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import codecs
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Generator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..model.errors import JrmError, LinkError
 from . import distant
+from .stream import Pause
 
 if TYPE_CHECKING:
     from .task import TaskHandle
@@ -125,10 +126,9 @@ def _more(task: TaskHandle, path: Path, place: int) -> bytes:
         return b""
 
 
-def follow(task: TaskHandle, stream: str) -> Iterator[str]:
+def follow(task: TaskHandle, stream: str) -> Generator[str | Pause, None, None]:
     """Yield what is written to stdout or stderr until the task has ended and all is read; new attempts go on."""
     decoder = codecs.getincrementaldecoder("utf-8")("replace")
-    replica = task._session._replica
     at: Path | None = None
     place = 0
     while True:
@@ -144,4 +144,4 @@ def follow(task: TaskHandle, stream: str) -> Iterator[str]:
             continue
         if ended:
             return
-        replica.wait(task.done, FOLLOW_FAR_S if path is not None and is_far(task, path) else FOLLOW_S)
+        yield Pause(task.done, FOLLOW_FAR_S if path is not None and is_far(task, path) else FOLLOW_S)

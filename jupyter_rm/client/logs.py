@@ -6,7 +6,7 @@ Read next: :mod:`jupyter_rm.model.logs`.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import msgspec
@@ -17,6 +17,7 @@ from ..model.logs import MOST, FetchLog, LogPart, level_name, level_of
 from ..model.states import PilotState
 from ..runtime.logs import escape
 from . import show
+from .stream import Pause, Stream
 
 if TYPE_CHECKING:
     from .session import Session
@@ -142,11 +143,15 @@ def read(session: Session, components: Sequence[str], level: str) -> Logs:
     return Reader(session, components, level).read()
 
 
-def follow(session: Session, components: Sequence[str], level: str) -> Iterator[LogEntry]:
+def follow(session: Session, components: Sequence[str], level: str) -> Stream[LogEntry]:
     """Yield lines as they are logged, until the session is closed; see :meth:`Session.logs`."""
+    return Stream(session._replica, _follow(session, components, level), slow=True)
+
+
+def _follow(session: Session, components: Sequence[str], level: str) -> Generator[LogEntry | Pause, None, None]:
     reader = Reader(session, components, level)
     while True:
         yield from reader.read()
         if session.closed:
             return
-        session._replica.wait(lambda: session.closed, FOLLOW_S)
+        yield Pause(lambda: session.closed, FOLLOW_S)

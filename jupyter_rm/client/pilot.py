@@ -88,6 +88,11 @@ class Pilot(Requested):
         )
         return self.state
 
+    async def wait_async(self, state: str = "ACTIVE") -> StateName:
+        """Wait as :meth:`wait` does without blocking the running event loop; return its state then."""
+        await blocking.Until(self._session._replica, self._reached(state))
+        return self.state
+
     def _reached(self, state: str) -> Any:
         if state not in PilotState.__members__:
             raise RequestError(f"state: {state!r} is unknown", hint="use " + ", ".join(PilotState.__members__))
@@ -103,10 +108,7 @@ class Pilot(Requested):
 
     def __await__(self) -> Generator[Any, None, StateName]:
         """Wait until it is active or has ended."""
-        ready = self._reached("ACTIVE")
-        if not ready():
-            replica = self._session._replica
-            yield from blocking.until(lambda call: replica.when(ready, call), replica)
+        yield from blocking.Until(self._session._replica, self._reached("ACTIVE")).__await__()
         return self.state
 
     @property

@@ -5,7 +5,6 @@ Nothing here changes anything. Read next: :mod:`.frames`, :mod:`.tables`, :mod:`
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, cast
 
 from ..model.states import TaskState
@@ -15,6 +14,7 @@ if TYPE_CHECKING:
     from .bulk import Bulk
     from .logs import LogEntry, Logs
     from .session import Session
+    from .stream import Stream
 
 
 class Reading:
@@ -42,7 +42,7 @@ class Reading:
 
         return events(cast("Session", self), limit)
 
-    def logs(self, *components: str, level: str = "", follow: bool = False) -> Logs | Iterator[LogEntry]:
+    def logs(self, *components: str, level: str = "", follow: bool = False) -> Logs | Stream[LogEntry]:
         """Return log lines of ``broker`` and agents (``p.0``), in order of time; of none named: of all in contact.
 
         Args:

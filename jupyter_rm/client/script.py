@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import codecs
 import os
-from collections.abc import Generator, Iterator, Mapping
+from collections.abc import Generator, Mapping
 from enum import IntEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -23,6 +23,7 @@ from ..model.states import PilotState
 from . import blocking, capacity, distant, here, show
 from .named import StateName, names
 from .requested import Requested
+from .stream import Pause, Stream
 
 if TYPE_CHECKING:
     from .session import Session
@@ -121,9 +122,7 @@ class Job(Requested):
 
     def __await__(self) -> Generator[Any, None, StateName]:
         """Wait until it has ended."""
-        if not self.done():
-            replica = self._session._replica
-            yield from blocking.until(lambda call: replica.when(self.done, call), replica)
+        yield from blocking.Until(self._session._replica, self.done).__await__()
         return self.state
 
     def cancel(self, drain: bool = False) -> None:
@@ -163,9 +162,11 @@ class Job(Requested):
         """Return what it wrote to standard error so far; raises as :meth:`stdout`."""
         return distant.read(self._session, self._number, self._known("stderr"), LIMIT).decode("utf-8", "replace")
 
-    def follow(self, stream: str = "stdout") -> Iterator[str]:
-        """Yield pieces of its output as they are written, until it has ended and all is read."""
-        replica = self._session._replica
+    def follow(self, stream: str = "stdout") -> Stream[str]:
+        """Yield pieces of its output as they are written, until all is read; to ``for`` or to ``async for``."""
+        return Stream(self._session._replica, self._follow(stream), slow=True)
+
+    def _follow(self, stream: str) -> Generator[str | Pause, None, None]:
         self._path(stream)
         decoder = codecs.getincrementaldecoder("utf-8")("replace")
         place = 0
@@ -180,7 +181,7 @@ class Job(Requested):
             elif ended:
                 return
             else:
-                replica.wait(self.done, FOLLOW_S)
+                yield Pause(self.done, FOLLOW_S)
 
     def __repr__(self) -> str:
         name = f" {self.name}" if self.name != self.uid else ""

@@ -6,7 +6,7 @@ Read next: :mod:`.bulk` (many tasks), :mod:`.files` (their output).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +19,7 @@ from ..model.states import Cause, TaskState
 from . import blocking, calls, files, news, show
 from .named import StateName, names
 from .results import decode
+from .stream import Stream
 
 if TYPE_CHECKING:
     from .news import Subscription
@@ -203,6 +204,11 @@ class TaskHandle:
             )
         return self.state
 
+    async def wait_async(self) -> StateName:
+        """Wait until it has a final state without blocking the running event loop; return it."""
+        await blocking.Until(self._session._replica, self._final)
+        return self.state
+
     def __await__(self) -> Generator[Any, None, Any]:
         """Wait for the end and return the result, like :meth:`result`."""
         if not self._final():
@@ -366,11 +372,11 @@ class TaskHandle:
         """Return what it wrote to standard error so far."""
         return files.read(self, "stderr")
 
-    def follow(self, stream: str = "stdout") -> Iterator[str]:
-        """Yield pieces of its output as they are written, until it has ended."""
+    def follow(self, stream: str = "stdout") -> Stream[str]:
+        """Yield pieces of its output as they are written, until it has ended; to ``for`` or to ``async for``."""
         if stream not in ("stdout", "stderr"):
             raise RequestError(f"stream: {stream!r} is unknown", hint="use stdout or stderr", code="JRM-Q05")
-        return files.follow(self, stream)
+        return Stream(self._session._replica, files.follow(self, stream), slow=True)
 
     def files(self) -> list[Path]:
         """Return the files in its sandbox."""

@@ -8,6 +8,9 @@ import re
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
+
+import pytest
 
 import jupyter_rm as jrm
 from jupyter_rm.client.session import Session
@@ -39,6 +42,61 @@ def test_awaiting_leaves_the_loop_alive(session: Session) -> None:
 
 async def _wait(thing: object) -> object:
     return await thing  # type: ignore[misc]
+
+
+def test_what_goes_on_coming_leaves_the_loop_alive(session: Session, tmp_path: Path) -> None:
+    """api.md: everything blocking has an awaitable twin."""
+    go = tmp_path / "go"
+
+    async def cell() -> None:
+        slow = session.submit(jrm.Shell(f"echo one; while ! test -e {go}; do sleep 0.05; done; echo two; exit 3"))
+        bulk = session.map(lambda n: 1 / n, [1, 0, 2])
+        ended = [task async for task in bulk.as_completed()]
+        assert {task.uid for task in ended} == {task.uid for task in bulk}
+        values = await bulk.results_async(return_exceptions=True)
+        assert values[::2] == [1.0, 0.5] and isinstance(values[1], ZeroDivisionError)
+        assert await bulk.wait_async() is True
+        with pytest.raises(TimeoutError, match="1 of 2 tasks"):
+            async for task in (bulk[:1] + slow).as_completed(timeout=0.3):
+                assert task == bulk[0]
+        pieces = []
+        async for piece in slow.follow():
+            pieces.append(piece)
+            await asyncio.to_thread(go.touch)
+        assert "".join(pieces) == "one\ntwo\n"
+        assert await slow.wait_async() == "FAILED"
+
+    before = len(session._replica._conditions)
+    asyncio.run(asyncio.wait_for(cell(), 40))
+    assert len(session._replica._conditions) == before, "a wait that was given up is still asked for"
+
+
+def test_awaiting_a_pilot_to_its_end(bare: Session) -> None:
+    async def cell() -> list[str]:
+        pilot = bare.pilot("local", cores=1)
+        states = [await pilot.wait_async(), await pilot]
+        pilot.cancel()
+        return [*states, await pilot.wait_async("DONE")]
+
+    assert asyncio.run(asyncio.wait_for(cell(), 40)) == ["ACTIVE", "ACTIVE", "CANCELED"]
+
+
+def test_waits_end_when_no_more_news_will_come(bare: Session) -> None:
+    async def cell() -> None:
+        bulk = bare.submit([jrm.Task("/bin/true", requires=["nobody-has"])] * 2)
+        waits = [asyncio.ensure_future(bulk[0].wait_async()), asyncio.ensure_future(_all_of(bulk.as_completed()))]
+        await asyncio.sleep(0)
+        bare.detach()
+        for wait in waits:
+            with pytest.raises(jrm.LinkError):
+                await asyncio.wait_for(wait, 20)
+
+    bare.pilot("noop", nodes=1, cores=1).wait(timeout=20)
+    asyncio.run(cell())
+
+
+async def _all_of(stream: Any) -> list[Any]:
+    return [each async for each in stream]
 
 
 def test_blocking_inside_a_running_loop(session: Session) -> None:
