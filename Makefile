@@ -38,6 +38,7 @@ bench: setup ## run the benchmarks and print one table (ARGS="--quick" or names)
 docs: setup ## draw the generated pages of docs/ again
 	@$(PY) scripts/draw_states.py
 	@$(PY) scripts/list_errors.py
+	@$(PY) scripts/list_fields.py
 
 wheel: setup ## build the wheel and the sdist into dist/
 	@$(PY) -m build

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import re
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,7 @@ from typing import Any
 import pytest
 
 import jupyter_rm as jrm
+from jupyter_rm.model import describe
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -55,6 +57,19 @@ def test_every_field_of_a_task_is_known(field: str) -> None:
         jrm.Task(**{"executable": "true", field: GOOD.get(field, "true" if field == "executable" else None)})
     except jrm.RequestError as error:
         assert "no such field" not in str(error)
+
+
+def test_help_and_completion_show_every_field() -> None:
+    assert set(inspect.signature(jrm.Task).parameters) == {*describe.FIELDS, *describe.ALIASES} - {"args"}
+    for made in (jrm.Shell, jrm.Service):
+        assert {"cores", "cores_per_rank", "name", "after"} <= set(inspect.signature(made).parameters)
+    assert {"self", "site", "cores", "walltime", "qos"} <= set(inspect.signature(jrm.Session.pilot).parameters)
+    for name, (_, _, meaning) in describe.FIELDS.items():
+        assert f"    {name}: {meaning}" in str(jrm.Task.__doc__)
+
+
+def test_what_the_package_offers_is_what_it_exports() -> None:
+    assert [name for name in dir(jrm) if not name.startswith("__")] == sorted(jrm.__all__)
 
 
 def test_errors_carry_what_a_person_needs() -> None:

@@ -171,7 +171,7 @@ def test_files_are_short_enough_to_read() -> None:
     assert {name: lines for name, lines in found.items() if lines > LONGEST} == {}, "split along a noun"
 
 
-@pytest.mark.parametrize("script", ["draw_states.py", "list_errors.py"])
+@pytest.mark.parametrize("script", ["draw_states.py", "list_errors.py", "list_fields.py"])
 def test_generated_pages_are_current(script: str) -> None:
     command = [sys.executable, str(ROOT / "scripts" / script), "--check"]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60)

@@ -6,12 +6,12 @@ The broker checks again; here the answer comes at once and names the field. Know
 from __future__ import annotations
 
 import difflib
+import inspect
 import os
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, TypeVar
 
 from ..model import hooks
-from ..model.errors import RequestError
 from ..model.describe import named_amounts
 from ..model.facts import PilotSpec
 from ..model.ids import check_name, pilot_uid
@@ -23,6 +23,7 @@ from ..model.units import GPU_UNIT, duration_s, human_mib, memory_mib, whole
 
 _LOCAL = ("local", "noop")
 
+_Method = TypeVar("_Method", bound=Callable[..., Any])
 
 def usable_cores() -> int:
     """Return how many cores this process may use."""
@@ -142,6 +143,15 @@ _FIELDS: dict[str, Any] = {
 
 
 def _partitions(value: object, field: str) -> int | tuple[int, ...]:
+def with_fields(method: _Method) -> _Method:
+    """Let help and completion of ``method(self, site, **fields)`` show the fields of a pilot."""
+    kind = inspect.Parameter
+    first = [each for each in inspect.signature(method).parameters.values() if each.kind is not kind.VAR_KEYWORD]
+    named = [kind(name, kind.KEYWORD_ONLY, default=None) for name in _FIELDS]
+    method.__signature__ = inspect.Signature([*first, *named])  # type: ignore[attr-defined]
+    return method
+
+
     if isinstance(value, (list, tuple)):
         return tuple(whole(each, f"{field}[{at}]", 1) for at, each in enumerate(value))
     return whole(value, field, 1)

@@ -77,6 +77,7 @@ class Session(Telling, Reading):
 
     # ------------------------------------------------------------ pilots
 
+    @capacity.with_fields
     def pilot(self, site: str = "local", **fields: Any) -> Pilot:
         """Ask ``site`` for a pilot; returns at once. One of the same ``name`` that lives is returned, not asked again.
 

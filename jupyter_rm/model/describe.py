@@ -8,6 +8,7 @@ side effect. Read next: :mod:`jupyter_rm.client.calls`.
 from __future__ import annotations
 
 import difflib
+import inspect
 import re
 import string
 from collections.abc import Callable, Iterable, Mapping
@@ -97,6 +98,12 @@ def _text(value: object, field: str) -> str:
                 f"{field}: holds {value[error.start]!a}, half of a character", hint="remove it", code="JRM-Q05"
             ) from None
     return value
+
+
+def _pilot(value: object, field: str) -> str:
+    """Return the uid of a pilot, or the text that names one."""
+    uid = getattr(value, "uid", None)
+    return uid if isinstance(uid, str) and uid.startswith("p.") else _text(value, field)
 
 
 def _texts(value: object, field: str) -> tuple[str, ...]:
@@ -192,18 +199,18 @@ def _tags(value: object, field: str) -> dict[str, Any]:
 # name -> (check, default, meaning). The one list from which errors, completion and documentation are made.
 FIELDS: dict[str, tuple[Callable[[Any, str], Any], Any, str]] = {
     "executable": (_text, "", "program: absolute path, path relative to the sandbox (./x), or a name found on PATH"),
-    "arguments": (_arguments, (), "its arguments; {name} is filled from the columns of s.array"),
+    "arguments": (_arguments, (), "its arguments; {name} is filled from the columns of s.array (short: args)"),
     "ranks": (_count(1), 1, "number of equal processes"),
     "cores_per_rank": (_count(1, 512), 1, "cores of each rank (short: cores)"),
     "gpus_per_rank": (gpu_share, 0, "GPUs of each rank, fractions allowed (short: gpus)"),
     "mem_per_rank": (memory_mib, 0, 'memory of each rank, "4GiB" or MiB (short: mem)'),
-    "lfs_per_rank": (memory_mib, 0, "node-local disk of each rank"),
+    "lfs_per_rank": (memory_mib, 0, "node-local disk of each rank (short: lfs)"),
     "ranks_per_node": (_count(0), 0, "exactly so many ranks on a node"),
     "resources": (named_amounts, (), 'named resources of each rank: {"licenses": 1}'),
     "exclusive": (_flag, False, "whole nodes, shared with nobody"),
     "numa": (_one_of("compact", "spread", "any"), "compact", "where a rank's cores lie on its node"),
     "mpi": (_flag, False, "start the ranks through an MPI launcher"),
-    "environment": (_pairs, (), "environment variables"),
+    "environment": (_pairs, (), "environment variables (short: env)"),
     "pre_exec": (_texts, (), "shell lines whose environment the task inherits; run once per identical list"),
     "post_exec": (_texts, (), "shell lines run after the program ended by itself"),
     "pre_launch": (_texts, (), "shell lines run once before the program or its ranks; they change no environment"),
@@ -223,7 +230,7 @@ FIELDS: dict[str, tuple[Callable[[Any, str], Any], Any, str]] = {
     "on_silence": (_one_of("wait", "rerun"), "wait", "while its pilot is silent: wait for proof, or run elsewhere"),
     "tags": (_tags, {}, '{"colocate": "name", "exclusive": True}: same node as others of that tag'),
     "after": (_as_given, (), "tasks or bulks that must be DONE first"),
-    "pilot": (_text, "", "run on this pilot only: its name or uid"),
+    "pilot": (_pilot, "", "run on this pilot only: itself, its name or uid"),
     "requires": (late.capability_names, (), 'what its pilot must offer: {"dataset:x"}; it waits for one that does'),
     "services": (service.names, (), "services that must be ready, by name; JRM_INFO_NAME tells it where each is"),
     "service": (_flag, False, "it goes on running and serves tasks that name it in services; see jrm.Service"),
@@ -428,6 +435,31 @@ def _facts_in(given: Mapping[str, Any]) -> None:
             late.forbid(given[field], field)
 
 
+def signature(leading: Mapping[str, object], rest: Iterable[str]) -> inspect.Signature:
+    """Return what help and completion show: leading parameters with their defaults, then fields of a task by name.
+
+    Args:
+        leading: the default of each; ``...``: it has none. rest: fields of a task; their short names come along.
+    """
+    empty, kind = inspect.Parameter.empty, inspect.Parameter
+    made = [
+        kind(name, kind.POSITIONAL_OR_KEYWORD, default=empty if default is ... else default)
+        for name, default in leading.items()
+    ]
+    names = [name for name in rest if name not in leading]
+    named = {**{name: name for name in names}, **{alias: full for alias, full in ALIASES.items() if full in names}}
+    made += [kind(name, kind.KEYWORD_ONLY, default=FIELDS[full][1]) for name, full in named.items()]
+    return inspect.Signature(made)
+
+
+# What jrm.Task? shows and jrm.Task(cor<TAB> offers: all fields, from the one list.
+Task.__doc__ = "\n".join(
+    [
+        f"{(Task.__doc__ or '').partition('Args:')[0].rstrip()}\n\nFields:",
+        *(f"    {name}: {meaning}" for name, (_, _, meaning) in FIELDS.items()),
+    ]
+)
+Task.__signature__ = signature({"executable": "", "arguments": ()}, FIELDS)  # type: ignore[attr-defined]
 TaskDescription = Task
 
 
@@ -447,3 +479,10 @@ def Service(executable: object, arguments: object = (), *, name: str, **fields: 
             ready, and where: the first group, ``host:port``, or a port alone. Without one it is ready when it started.
     """
     return Task(executable, arguments, name=name, service=True, **fields)
+
+
+_OF_LINE = [name for name in FIELDS if name not in ("executable", "arguments", "mode")]
+Shell.__signature__ = signature({"line": ...}, _OF_LINE)  # type: ignore[attr-defined]
+Service.__signature__ = signature(  # type: ignore[attr-defined]
+    {"executable": ..., "arguments": ()}, [name for name in FIELDS if name != "service"]
+)
