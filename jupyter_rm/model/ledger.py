@@ -204,7 +204,7 @@ class Ledger:
         accepted, mask = table.advance(fact.picks, following.tobytes(), TaskState.WAITING)
         self._ends(table, fact, accepted, mask)
         table.pilot[accepted] = NOBODY
-        if fact.pilot != NOBODY:
+        if 0 <= fact.pilot < len(self.pilots):
             began, ended = table.started[accepted], table.ended[accepted]
             cores = table.form.template.request.ranks * table.form.template.request.cores
             self.pilots[fact.pilot].spent += float(np.maximum(0.0, ended - began)[began > 0].sum()) * cores
