@@ -132,8 +132,22 @@ def parse(text: str, depth: int = 0) -> SiteName:
     return SiteName(text, Target(""), system)
 
 
+def own_files() -> list[str]:
+    """Return the names of the sites that have a file of the user's or the administrator's."""
+    return [name for name, path in known(search_path()).items() if path.parent in search_path()]
+
+
+def machine(text: str) -> str:
+    """Return the address of the machine behind a site's name; any other text as it is.
+
+    Raises:
+        RequestError: the site's file cannot be used.
+    """
+    return str(parse(text).target) if text in own_files() else text
+
+
 def _of_file(name: str, systems: Mapping[str, Path], depth: int) -> SiteName:
-    own = [word for word, path in systems.items() if path.parent in search_path()]
+    own = own_files()
     if name not in own or depth:
         names = [*SITES, *own]
         near = difflib.get_close_matches(name, names, 1)

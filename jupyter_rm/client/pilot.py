@@ -211,6 +211,19 @@ def refresh(session: Session, pilot: int) -> None:
         raise SiteError(said, hint="what was known stands; try again; jrm site try SITE", code="JRM-S35", retry=True)
 
 
+def which(session: Session, given: object) -> Pilot:
+    """Return the pilot that is meant: by itself, its uid or its name.
+
+    Raises:
+        RequestError: JRM-Q03, it is none of this session.
+    """
+    uid = getattr(given, "uid", given)
+    for pilot in reversed(list(session.pilots())):
+        if uid and uid in (pilot.uid, pilot._row().spec.name):
+            return pilot
+    raise RequestError(f"pilot: {given!r} is none of this session", hint="see s.pilots()", code="JRM-Q03")
+
+
 class Pilots(list[Pilot]):
     """A list of pilots that shows itself as a table."""
 

@@ -66,7 +66,7 @@ class PreparedEnvs(list[PreparedEnv]):
 class Sources(TypedDict, total=False):
     """From where an environment's packages come, and for which pilot; see :meth:`Session.prepare_env`."""
 
-    pilot: Pilot
+    pilot: Pilot | str
     wheels: str | os.PathLike[str]
     index_url: str
     find_links: Sequence[str]
@@ -81,6 +81,7 @@ def prepare(
     import msgspec
 
     from ..runtime.bootstrap.lock import Python, Requirements, locked, pip
+    from .pilot import which
 
     check_name(name, "name")
     if unknown := set(how) - set(Sources.__annotations__):
@@ -93,7 +94,8 @@ def prepare(
         how.get("index_url", ""),
         tuple(how.get("find_links", ())),
     )
-    pilots = [how["pilot"]] if how.get("pilot") else [one for one in session.pilots() if one.site != "noop"]
+    named = how.get("pilot")
+    pilots = [which(session, named)] if named else [one for one in session.pilots() if one.site != "noop"]
     accounts = {pilot.site: pilot for pilot in pilots if not pilot._row().state.final}
     if not accounts:
         raise RequestError("prepare_env: no pilot lives", hint="ask for one first: s.pilot(site)", code="JRM-Q14")
@@ -135,10 +137,7 @@ def from_words(session: Session, options: argparse.Namespace) -> PreparedEnvs:
     if options.wheels:
         how["wheels"] = options.wheels
     if options.pilot:
-        pilot = session[options.pilot] if options.pilot.startswith("p.") else None
-        if pilot is None:
-            raise RequestError(f"{options.pilot}: not a pilot", hint="name one, such as p.0", code="JRM-Q03")
-        how["pilot"] = pilot
+        how["pilot"] = options.pilot
     return prepare(session, options.name, options.file or options.requirements, **how)
 
 

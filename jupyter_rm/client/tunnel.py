@@ -108,7 +108,7 @@ def tunnel(
     """Make an address that ``via`` can reach an address here.
 
     Args:
-        via: ``me@host``, ``ssh://me@host:port``, an alias of the SSH configuration, or ``local``.
+        via: ``me@host``, ``ssh://me@host:port``, an alias of the SSH configuration, a site's name, or ``local``.
         to: where it leads as seen from there: a port there, ``host:port``, or the path of a unix socket.
         port: of the loopback address here; 0: any free one. Every user of this machine can use it.
         private: listen at a unix socket instead that only you can open.
@@ -117,13 +117,14 @@ def tunnel(
     Raises:
         RequestError: an address is none. LinkError: the login failed, or the address here is taken.
     """
+    from ..broker.sites import machine
     from ..runtime.connect import Address, connect
     from .sites import Person, _settings
 
     host, number, path = goal(str(to))
     if (private and port) or not 0 <= port < 65536:
         raise RequestError("port: not with private=, and below 65536", hint="leave one out", code="JRM-Q35")
-    connection = connect(via, asker or Person(), settings or _settings())
+    connection = connect(machine(via), asker or Person(), settings or _settings())
     try:
         listen = None if private else Address("127.0.0.1", port)
         door = connection.forward(host if not path else "", number, path=path, listen=listen)

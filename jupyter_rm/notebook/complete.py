@@ -52,7 +52,9 @@ def _values(words: list[str], magics: Magics) -> list[str]:
     if verb in ("pilot", "form", "script") and len(words) == 1:
         return sites(session)
     if verb == "sh" and len(words) == 1:
-        return ["local", *hosts()]
+        from ..broker.sites import own_files
+
+        return ["local", *own_files(), *hosts()]
     if last in ("--queue", "--project") and verb in ("pilot", "script") and len(words) > 2:
         return _offered(words[1], last)
     if last == "--set":
@@ -82,12 +84,12 @@ def _values(words: list[str], magics: Magics) -> list[str]:
 def sites(session: Session | None) -> list[str]:
     """Return what may be asked for a pilot: known sites, those this session used, beginnings of URLs."""
     from ..batch import known
-    from ..broker.sites import search_path
+    from ..broker.sites import own_files
 
-    files = [name for name, path in known(search_path()).items() if path.parent in search_path()]
     used = [] if session is None else [row.spec.site for row in session._replica.ledger.pilots]
     systems = [f"{name}+ssh://" for name in sorted(known()) if name not in ("base", "local", "sim")]
-    return list(dict.fromkeys(["local", "noop", *files, *reversed(used), "sim://", "ssh://", "auto+ssh://", *systems]))
+    first = ["local", "noop", *own_files(), *reversed(used)]
+    return list(dict.fromkeys([*first, "sim://", "ssh://", "auto+ssh://", *systems]))
 
 
 def hosts() -> list[str]:

@@ -385,6 +385,7 @@ class Magics:
     def _shell(self, host: str, keep: bool) -> Any:
         """Return a shell at a host, logged in."""
         from ..broker.remote import settings_of
+        from ..broker.sites import machine
         from ..client.settings import current
         from ..runtime.connect import Connections
         from ..runtime.home import Home
@@ -395,6 +396,7 @@ class Magics:
         if self._connections is None:
             self._connections = Connections(settings_of(Home.locate(current().profile)))
         name = f"{host} --keep" if keep else host
+        host = machine(host)
         shell = self._shells.get(name)
         if shell is None:
             shell = KeptShell(host, self._connections) if keep else RemoteShell(host, self._connections)

@@ -168,7 +168,7 @@ def test_on_this_machine_and_what_cannot_be_had(
     assert not envs.exists()
 
     listed.write_text("tinypack\n")
-    made = here.prepare_env("fit", listed, wheels=wheels)[0]
+    made = here.prepare_env("fit", listed, wheels=wheels, pilot="p.0")[0]
     assert Path(made.path).parent == envs
     assert here.submit(jrm.Task("tinypack-tool", named_env="fit")).result(PATIENT_S) == "tiny 1.2\n"
     words = f"prepare fit -r '{listed}' --wheels '{wheels}' --pilot p.0"

@@ -11,8 +11,11 @@ from pathlib import Path
 import pytest
 from cluster_kit import Cluster
 
+import jupyter_rm as jrm_package
 from jupyter_rm.batch import load, recognise
+from jupyter_rm.broker.sites import machine
 from jupyter_rm.model.errors import RequestError
+from jupyter_rm.notebook.complete import complete
 from jupyter_rm.notebook.magics import Magics
 
 
@@ -155,6 +158,25 @@ def test_trying_a_real_cluster(slurm: Cluster, tmp_path: Path) -> None:
     assert wrong.returncode == 3 and "BAD  batch system" in wrong.stdout and "fits: slurm" in wrong.stdout
     nobody = jrm("site", "try", "slurm+ssh://alice@tb-nowhere.invalid")
     assert nobody.returncode == 3 and "BAD  login" in nobody.stdout
+
+
+def test_the_name_of_a_site_is_the_name_of_its_machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path))
+    monkeypatch.setenv("JUPYTER_RM_HOME", str(tmp_path / "home"))
+    place = tmp_path / "jupyter_rm" / "sites"
+    place.mkdir(parents=True)
+    (place / "box.toml").write_text('extends = "slurm"\n[site]\nurl = "slurm://"\n')
+    (place / "two.toml").write_text('extends = "slurm"\n[site]\nurl = "slurm+ssh://me@login:23"\n')
+    assert [machine(name) for name in ("two", "box", "slurm")] == ["ssh://me@login:23", "local", "slurm"]
+    with jrm_package.tunnel("box", 22) as door:
+        assert door.port and door.via == "box"
+    magics = Magics({})
+    magics.cell("sh box --out said", "echo here")
+    assert magics.space["said"] == "here\n"
+    assert "was closed" in repr(magics.line("sh box --close"))
+    magics.close()
+    offered = complete("%%jrm sh ", magics)
+    assert offered is not None and {"box", "two", "local"} <= set(offered)
 
 
 def test_the_same_in_a_cell(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

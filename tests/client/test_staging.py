@@ -25,6 +25,23 @@ def test_a_shared_file_is_seen_by_every_task(session: Session, tmp_path: Path) -
     assert session.files(tasks[3].uid, "*.nothing", to=tmp_path / "back") == []
 
 
+def test_a_pilot_is_named_by_itself_its_uid_or_its_name(session: Session, tmp_path: Path) -> None:
+    pilot = session.pilots()[0]
+    ways = [pilot, pilot.uid, pilot.name]
+    assert [jrm.Task("x", pilot=way).pilot for way in ways] == [pilot.uid, pilot.uid, pilot.name]
+    assert session.submit(jrm.Task("true", pilot=pilot)).wait(30) == "DONE"
+    (tmp_path / "data").write_text("x")
+    assert len({session.stage(tmp_path / "data", pilot=way) for way in ways}) == 1
+    for act in (
+        lambda: session.stage(tmp_path / "data", pilot="p.99"),
+        lambda: session.prepare_env("fit", ["six"], pilot="nobody"),
+    ):
+        with pytest.raises(RequestError, match=r"pilot: '(p\.99|nobody)' is none of this session"):
+            act()
+    with pytest.raises(RequestError, match=r"pilot: .* is not text"):
+        jrm.Task("x", pilot=session.submit(jrm.Task("true")))
+
+
 def test_what_cannot_be_staged_is_said(bare: Session, tmp_path: Path) -> None:
     with pytest.raises(RequestError, match="no pilot"):
         bare.stage(tmp_path)
