@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 
 from ..model import hooks
 from ..model.describe import named_amounts
+from ..model.errors import RequestError
 from ..model.facts import PilotSpec
 from ..model.ids import check_name, pilot_uid
 from ..model.late import capability_names
@@ -22,8 +23,8 @@ from ..model.states import PilotState
 from ..model.units import GPU_UNIT, duration_s, human_mib, memory_mib, whole
 
 _LOCAL = ("local", "noop")
-
 _Method = TypeVar("_Method", bound=Callable[..., Any])
+
 
 def usable_cores() -> int:
     """Return how many cores this process may use."""
@@ -136,13 +137,12 @@ _FIELDS: dict[str, Any] = {
     "connect": _text,
     "backup": lambda value, field: whole(value, field, 0),
     "partitions": lambda value, field: _partitions(value, field),
+    "resources": lambda value, field: dict(named_amounts(value, field)),
     "renew": lambda value, field: whole(value, field, 0),
     **dict.fromkeys(_OPTIONS, _option),
-    "resources": lambda value, field: dict(named_amounts(value, field)),
 }
 
 
-def _partitions(value: object, field: str) -> int | tuple[int, ...]:
 def with_fields(method: _Method) -> _Method:
     """Let help and completion of ``method(self, site, **fields)`` show the fields of a pilot."""
     kind = inspect.Parameter
@@ -152,6 +152,7 @@ def with_fields(method: _Method) -> _Method:
     return method
 
 
+def _partitions(value: object, field: str) -> int | tuple[int, ...]:
     if isinstance(value, (list, tuple)):
         return tuple(whole(each, f"{field}[{at}]", 1) for at, each in enumerate(value))
     return whole(value, field, 1)
