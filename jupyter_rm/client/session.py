@@ -88,8 +88,8 @@ class Session(Telling, Reading):
                 end), ``qos``, ``reservation``, ``constraint``, ``exclusive``, ``options`` (further attributes of
                 the batch system), ``launch`` (method inside the job), ``env_mode``, ``env``, ``env_source`` (the
                 agent's environment), ``hooks``, ``backup`` (nodes), ``partitions`` (a number, or the nodes of each),
-                ``renew`` (how many pilots like it follow, each asked for before the one before it ends).
                 ``resources`` (what each node has besides, by names of your own: ``{"license": 2}``),
+                ``renew`` (how many pilots like it follow, each asked for before the one before it ends).
 
         Raises:
             RequestError: an unknown field or an impossible value, or a pilot of this name that lives and differs. GPUs
@@ -109,8 +109,6 @@ class Session(Telling, Reading):
     def _pilot(self, number: int) -> Pilot:
         return Pilot(self, number)
 
-    @property
-    def questions(self) -> list[Ask]:
     def _requested(self, number: int) -> Pilot | Job:
         """Return the handle of one row of pilots and scripts."""
         if self._replica.ledger.pilots[number].spec.script:
@@ -122,6 +120,8 @@ class Session(Telling, Reading):
     def _some(self, number: int, index: Array) -> Bulk:
         return Bulk.select(self, np.array([number]), index)
 
+    @property
+    def questions(self) -> list[Ask]:
         """What logins for pilots of this session ask a person now (host key, password, one-time code)."""
         return self._connection.desk.questions(self.name)
 
