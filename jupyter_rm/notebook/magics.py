@@ -24,8 +24,8 @@ from ..client.session import Session
 from ..client.task import TaskHandle
 from ..model import hooks
 from ..model.describe import Shell
-from ..model.errors import JrmError, RequestError
-from .remote import names_read, run_cell
+from ..model.errors import RequestError
+from .remote import names_bound, names_read, run_cell
 from .words import HelpAsked, parse
 
 _EXPAND = re.compile(r"\{([A-Za-z_]\w*)\}|\$([A-Za-z_]\w*)")
@@ -487,13 +487,16 @@ class Magics:
             if missing:
                 raise RequestError(f"-i: there is no variable {missing[0]!r}", hint="assign it first", code="JRM-Q40")
             return {name: self.space[name] for name in names}
-        found = {}
+        found, bound = {}, names_bound(body)
         for name in names_read(body):
             if name in self.space and name not in _HIDDEN and not name.startswith("_"):
                 try:
                     dump_arguments((self.space[name],), {})
-                except JrmError:
-                    sys.stderr.write(f"jupyter_rm: {name} does not travel: it cannot be pickled\n")
+                except RequestError as error:
+                    text = f"{name} does not travel: {error.message.partition(': ')[2]}"
+                    if name not in bound:  # sure to be missed there
+                        raise RequestError(text, hint=error.hint, code=error.code) from None
+                    sys.stderr.write(f"jupyter_rm: {text}\n")
                     continue
                 found[name] = self.space[name]
         return found

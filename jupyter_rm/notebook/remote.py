@@ -28,6 +28,21 @@ def run_cell(source: str, inputs: dict[str, Any], outputs: tuple[str, ...]) -> t
     return {each: space[each] for each in outputs}, value
 
 
+def names_bound(source: str) -> set[str]:
+    """Return the names a cell gives a meaning itself, somewhere."""
+    found = set()
+    for node in ast.walk(ast.parse(source, "<%%jrm python>")):
+        if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
+            found.add(node.id)
+        elif isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef, ast.ExceptHandler, ast.MatchAs)):
+            found.add(node.name or "")
+        elif isinstance(node, ast.alias):
+            found.add((node.asname or node.name).partition(".")[0])
+        elif isinstance(node, ast.arg):
+            found.add(node.arg)
+    return found
+
+
 def names_read(source: str) -> list[str]:
     """Return the names a cell reads, in order; SyntaxError when it is no Python."""
     found: dict[str, None] = {}

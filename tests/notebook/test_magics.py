@@ -121,6 +121,18 @@ def test_python_errors(shell: InteractiveShell) -> None:
     assert "SyntaxError" in run(shell, "%%jrm python\nx = = 1")[1]
 
 
+def test_what_cannot_travel_stops_the_cell_that_needs_it(shell: InteractiveShell) -> None:
+    shell.run_cell("import threading; big, lock = bytes(33 << 20), threading.Lock()")
+    shown = refused(shell, "%%jrm python\nlen(big)")
+    assert "big does not travel: 33.0 MiB when pickled; the limit is 32 MiB" in shown and "file's path" in shown
+    assert len(shown.splitlines()) <= 3
+    assert "lock does not travel: cannot pickle" in refused(shell, "%%jrm python\nlock.acquire()")
+    result, shown = run(shell, "%%jrm python\nfor big in range(3): pass\n[lock := 4, big]")
+    assert result.result == [4, 2], "the cell gives the names a meaning of its own"
+    assert "big does not travel" in shown
+    shell.run_cell("del big, lock")
+
+
 def test_looking(shell: InteractiveShell) -> None:
     task = value(shell, "%%jrm run --name look\necho text; echo err >&2")
     task.wait(20)
