@@ -346,7 +346,10 @@ def _story(options: argparse.Namespace) -> int:
 
 
 def _explain(options: argparse.Namespace) -> int:
-    text = str.__str__(_one(options).explain())
+    from .client.requested import Requested
+
+    found = _session(options)[options.uid]
+    text = str.__str__((found if isinstance(found, Requested) else _one(options)).explain())
     _say(options, {"uid": options.uid, "text": text}, text)
     return 0
 
@@ -533,7 +536,7 @@ def parser() -> argparse.ArgumentParser:
         made.add_argument("uid", help="such as t.3.17")
         made.add_argument("--stderr", action="store_true", help="standard error instead of output")
     verb("story", _story, "print everything that happened to a task").add_argument("uid")
-    verb("explain", _explain, "say why a task waits").add_argument("uid")
+    verb("explain", _explain, "say why a task waits, or a pilot").add_argument("uid")
     made = verb("cancel", _cancel, "cancel tasks, bulks or pilots")
     made.add_argument("uid", nargs="*")
     made.add_argument("--all", action="store_true", help="all tasks of the session that have not ended")

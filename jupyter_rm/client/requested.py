@@ -6,15 +6,17 @@ Both are rows of one table, numbered together. Reads the replica; knows nothing 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from ..model.ids import pilot_uid
 from ..model.pilotrow import PilotRow
 from ..model.states import Cause
-from . import calls, news, show
+from . import calls, dicts, news, show
 
 if TYPE_CHECKING:
+    from typing_extensions import Self
+
     from .named import StateName
     from .news import Subscription
     from .session import Session
@@ -35,6 +37,16 @@ class Requested:
     def __hash__(self) -> int:
         return hash((self._session.name, "p", self._number))
 
+    @classmethod
+    def from_dict(cls, fields: Mapping[str, Any]) -> Self:
+        """Return the one that ``as_dict()`` described; attaches to its session.
+
+        Raises:
+            RequestError: JRM-Q57, no such dict, or it names another one now; JRM-Q08, JRM-Q03: there is none.
+        """
+        found: Self = dicts.requested_of(fields, cls)
+        return found
+
     def _row(self) -> PilotRow:
         replica = self._session._replica
         if self._number >= len(replica.ledger.pilots):
@@ -45,6 +57,11 @@ class Requested:
     def uid(self) -> str:
         """``p.N``: pilots and scripts are numbered in one row."""
         return pilot_uid(self._number)
+
+    @property
+    def state(self) -> StateName:
+        """Its state: of a pilot, or of a script's job."""
+        raise NotImplementedError
 
     @property
     def site(self) -> str:
@@ -84,6 +101,10 @@ class Requested:
         """When the site expects to start it, seconds since 1970; None: it does not say."""
         queued = self._row().queued
         return queued.estimate or None if queued is not None else None
+
+    def explain(self) -> show.Text:
+        """Return where it stands and why in plain words."""
+        return show.Text(f"{self.uid} is {self.state}" + (f": {self.reason}" if self.reason else ""))
 
     # Callbacks take whichever it is, a Pilot or a Job.
 

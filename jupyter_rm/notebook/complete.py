@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import itertools
+import re
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ..client import admin, listing
 from ..client.session import _open
 from ..model.errors import JrmError
 from ..model.logs import LEVELS
@@ -16,11 +20,13 @@ if TYPE_CHECKING:
     from .magics import Magics
 
 MOST = 50
+_ASSIGNED = re.compile(r"\s*[A-Za-z_]\w*\s*=\s*(?=%jrm\b)")
+_IN_BULK = re.compile(r"t\.(\d+)\.")
 
 
 def complete(line: str, magics: Magics) -> list[str] | None:
     """Return what the last word of ``line`` (up to the cursor) may become; None when it is not a line of ours."""
-    text = line.lstrip()
+    text = _ASSIGNED.sub("", line, count=1).lstrip()
     cell = text.startswith("%%jrm")
     if not (cell or text.startswith("%jrm")):
         return None
@@ -29,16 +35,30 @@ def complete(line: str, magics: Magics) -> list[str] | None:
         return None
     words = rest.split()
     word = "" if rest[-1:].isspace() else words.pop()
+    choices: Iterable[str]
     if not words:
         choices = list(CELL_PARSERS if cell else LINE_PARSERS)
     elif word.startswith("-"):
         choices = options(words[0], cell)
     else:
-        choices = _values(words, magics)
-    return [choice for choice in choices if choice.startswith(word)][:MOST]
+        choices = _chosen(words, cell) or _values(words, word, magics)
+    return list(itertools.islice((choice for choice in choices if choice.startswith(word)), MOST))
 
 
-def _values(words: list[str], magics: Magics) -> list[str]:
+def _chosen(words: list[str], cell: bool) -> list[str]:
+    """Return the values that the grammar itself lists for the next word."""
+    parser = (CELL_PARSERS if cell else LINE_PARSERS).get(words[0])
+    if parser is None:
+        return []
+    for action in parser._actions:
+        if words[-1] in action.option_strings:
+            return [str(each) for each in action.choices or ()]
+    free = [action for action in parser._actions if not action.option_strings]
+    place = sum(not each.startswith("-") for each in words[1:])
+    return [str(each) for each in free[place].choices or ()] if place < len(free) else []
+
+
+def _values(words: list[str], word: str, magics: Magics) -> Iterable[str]:
     verb, last = words[0], words[-1]
     session = magics.known_session
     if last == "--state":
@@ -46,11 +66,15 @@ def _values(words: list[str], magics: Magics) -> list[str]:
     if last == "--level":
         return list(LEVELS)
     if verb in NAME_VERBS:
-        return sorted({name for _, name in _open})
+        return sorted({name for _, name in _open} | _in_the_broker())
     if verb == "help":
         return [*LINE_PARSERS, *CELL_PARSERS]
-    if verb in ("pilot", "form", "script") and len(words) == 1:
+    if (verb in ("pilot", "form", "script") and len(words) == 1) or (verb == "site" and len(words) == 2):
         return sites(session)
+    if verb == "export" and len(words) == 1:
+        from ..views.windows import VIEWS
+
+        return list(VIEWS)
     if verb == "sh" and len(words) == 1:
         from ..broker.sites import own_files
 
@@ -71,14 +95,30 @@ def _values(words: list[str], magics: Magics) -> list[str]:
     if last == "--services":
         return [*ledger.services, *ledger.given]
     if verb in UID_VERBS or last == "--after":
-        uids = [f"t.{number}" for number in range(len(ledger.bulks) - 1, -1, -1)]
-        uids += [
-            f"t.{n}.{i}"
-            for n in range(len(ledger.bulks) - 1, -1, -1)[:20]
-            for i in range(min(10, len(ledger.bulks[n])))
-        ]
-        return uids + ([f"p.{row.number}" for row in ledger.pilots] if verb == "cancel" else [])
+        return _uids(session, word, verb)
     return []
+
+
+def _uids(session: Session, word: str, verb: str) -> Iterable[str]:
+    """Return bulks, newest first, then tasks of the newest; all tasks of the bulk that is begun in ``word``."""
+    bulks = session._replica.ledger.bulks
+    begun = _IN_BULK.match(word)
+    if begun:
+        number = int(begun[1])
+        return (f"t.{number}.{index}" for index in range(len(bulks[number]) if number < len(bulks) else 0))
+    newest = range(len(bulks) - 1, -1, -1)
+    uids = [f"t.{number}" for number in newest]
+    uids += [f"t.{number}.{index}" for number in newest[:20] for index in range(min(10, len(bulks[number])))]
+    pilots = [f"p.{row.number}" for row in session._replica.ledger.pilots]
+    return uids + (pilots if verb in ("cancel", "explain") else [])
+
+
+def _in_the_broker() -> set[str]:
+    """Return the names of open sessions; starts no broker to learn them."""
+    try:
+        return {each.name for each in listing.sessions() if each.state == "open"} if admin.status() else set()
+    except JrmError:
+        return set()
 
 
 def sites(session: Session | None) -> list[str]:

@@ -19,6 +19,7 @@ from typing import Any
 from ..client import session, show
 from ..client.bulk import Bulk
 from ..client.pilot import Pilot
+from ..client.requested import Requested
 from ..client.script import Job
 from ..client.session import Session
 from ..client.task import TaskHandle
@@ -288,7 +289,8 @@ class Magics:
     def _task(self, uid: str) -> TaskHandle:
         found = self.session[uid]
         if not isinstance(found, TaskHandle):
-            raise RequestError(f"{uid}: not one task", hint=f"name one, such as {uid}.0", code="JRM-Q03")
+            such = f"{uid}.0" if isinstance(found, Bulk) else "t.0.0"
+            raise RequestError(f"{uid}: not one task", hint=f"name one, such as {such}", code="JRM-Q03")
         return found
 
     def _log(self, options: Namespace) -> show.Text:
@@ -318,7 +320,8 @@ class Magics:
         return self._task(options.uid).story()
 
     def _explain(self, options: Namespace) -> show.Text:
-        return self._task(options.uid).explain()
+        found = self.session[options.uid]
+        return found.explain() if isinstance(found, Requested) else self._task(options.uid).explain()
 
     def _cancel(self, options: Namespace) -> show.Text:
         said = []

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import difflib
+import re
 from typing import Any, NoReturn
 
 from ..client import elsewhere
@@ -24,9 +25,9 @@ class Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         """Raise RequestError with the options that come near."""
         hint = f"see: {self.prog} --help"
-        words = message.split()
+        words = re.findall(r"(?<![\w-])--?[A-Za-z][\w-]*", message)
         known = [option for action in self._actions for option in action.option_strings]
-        near = [match for word in words if word.startswith("-") for match in difflib.get_close_matches(word, known, 1)]
+        near = [match for word in words if word not in known for match in difflib.get_close_matches(word, known, 1)]
         if near:
             hint = f"did you mean {near[0]}?"
         raise RequestError(f"{self.prog}: {message}", hint=hint, code="JRM-Q40")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
 import sys
 import threading
 import traceback
@@ -236,7 +237,9 @@ def test_cancel(shell: InteractiveShell) -> None:
         ("%jrm log", "uid"),
         ("%jrm log t.999", "t.999"),
         ("%jrm attach never-made", "never-made"),
-        ("%jrm pilot --cores many", "many"),
+        ("%jrm pilot --cores many", "see: %jrm pilot --help"),
+        ("%jrm pilot --croes 2", "did you mean --cores?"),
+        ("%jrm log p.0", "such as t.0.0"),
         ("%jrm pilot --hook after_lunch=true", "moments: before_env"),
         ("%jrm pilot --hook before_env=true", "this machine has no login"),
         ("%jrm pilot --python /usr/bin/python3", "means nothing on this machine"),
@@ -333,12 +336,37 @@ def completions(shell: InteractiveShell, text: str) -> list[str]:
         ("%jrm pilot slurm+ssh://me@login --q", "--qos", "--nodes"),
         ("%jrm pilot slurm+ssh://me@login --set wa", "warn=", "--nodes"),
         ("%%jrm sh lo", "local", "noop"),
+        ("%jrm site ", "explain", "local"),
+        ("%jrm site try lo", "local", "list"),
+        ("%jrm bundle ", "submit", "local"),
+        ("%jrm export ", "timeline", "local"),
+        ("%jrm export nodes x.html --theme ", "dark", "nodes"),
+        ("x = %jrm op", "open", "status"),
+        ("%jrm explain p", "p.0", "t.0"),
     ],
 )
 def test_completion(shell: InteractiveShell, text: str, has: str, lacks: str) -> None:
     found = completions(shell, text)
     assert has in found
     assert lacks not in found
+
+
+def test_completion_knows_sessions_and_bulks_of_long_ago(home: Path, shell: InteractiveShell) -> None:
+    value(shell, "%jrm open nb")
+    with subprocess.Popen([sys.executable, "-m", "jupyter_rm", "open", "elsewhere"]) as other:
+        assert other.wait(30) == 0
+    assert "elsewhere" in completions(shell, "%jrm attach else")
+    session = jrm.open("nb")
+    old = session.submit([jrm.Task("/bin/true")] * 120)
+    for _ in range(25):
+        session.submit(jrm.Task("/bin/true"))
+    assert f"{old.uid}.119" in completions(shell, f"%jrm log {old.uid}.11")
+    session.wait(60)
+    jrm.open("elsewhere").close()
+
+
+def test_a_pilot_explains_itself(shell: InteractiveShell) -> None:
+    assert "p.0 is ACTIVE" in str(value(shell, "%jrm explain p.0"))
 
 
 def test_completion_leaves_other_lines_alone(shell: InteractiveShell) -> None:
