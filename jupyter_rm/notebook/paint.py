@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import base64
 import html
+import itertools
 import time
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -113,8 +114,11 @@ def _usage(_: Picture, table: Table) -> str:
         return ""
     xs, up = _scale(times, most)
     color = _COLORS.states["RUNNING"]
-    made = _area(xs, [up(0)] * len(xs), [up(each) for each in busy], color)
-    line = " ".join(f"{x:g},{up(each):g}" for x, each in zip(xs, held, strict=True))
+    # A row holds a mean since the row before it: steps, not slopes.
+    xs = [x for pair in itertools.pairwise(xs) for x in pair]
+    busy, held = ([up(each) for each in level[1:] for _ in range(2)] for level in (busy, held))
+    made = _area(xs, [up(0)] * len(xs), busy, color)
+    line = " ".join(f"{x:g},{each:g}" for x, each in zip(xs, held, strict=True))
     made += f'<polyline points="{line}" fill="none" stroke="{_INK}" stroke-width="1.5"/>'
     return made + _frame(most, times[0], times[-1]) + _legend([(color, "busy"), (_INK, "held by pilots")])
 

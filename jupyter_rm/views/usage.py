@@ -20,7 +20,8 @@ from .pictures import Picture, Table, head
 from .tables import Array, Source
 from .texts import line
 
-# ``key`` numbers the bin; ``x`` is its right edge, milliseconds since 1970 as browsers count.
+# ``key`` numbers the bin; ``x`` is its right edge, milliseconds since 1970 as browsers count. The first row stands at
+# the left edge of all: an area begins at a point, and without one the first bin would not be drawn.
 HISTORY_COLUMNS = ("key", "x", "waiting", "running", "done", "failed", "canceled")
 # One bar from 0 to 1000: who holds how much now, the largest first; ``amount`` in the unit that the view shows.
 SHARE_COLUMNS = ("key", "x", "x1", "color", "uid", "name", "amount", "unit", "tasks", "label", "ink")
@@ -37,7 +38,7 @@ def until(gathered: Gathered, now: float, at: float | None) -> float:
 
 
 def history(gathered: Gathered, now: float, bins: int = 200, begin: float | None = None) -> Table:
-    """Return how many tasks waited, ran and had ended at the end of each bin of time.
+    """Return how many tasks waited, ran and had ended at the left edge of all and at the end of each bin of time.
 
     Args:
         now: right edge, seconds since 1970. bins: at most so many. begin: left edge; default: the session's opening.
@@ -48,21 +49,21 @@ def history(gathered: Gathered, now: float, bins: int = 200, begin: float | None
     axis = Axis.of(gathered.opened_at if begin is None else begin, now, bins)
     over = gathered.over()
     began = gathered.started > 0
-    submitted = np.cumsum(axis.amounts(gathered.submitted, gathered.sizes.astype(float)))[1:-1]
-    started = np.cumsum(axis.amounts(gathered.started[began]))[1:-1]
+    submitted = np.cumsum(axis.amounts(gathered.submitted, gathered.sizes.astype(float)))[:-1]
+    started = np.cumsum(axis.amounts(gathered.started[began]))[:-1]
     # A task that ended and never began stops waiting when it ends.
     ends = {
-        state: np.cumsum(axis.amounts(over[gathered.state == state]))[1:-1]
+        state: np.cumsum(axis.amounts(over[gathered.state == state]))[:-1]
         for state in (TaskState.DONE, TaskState.FAILED, TaskState.CANCELED)
     }
     ended = sum(ends.values())
-    unborn = np.cumsum(axis.amounts(over[~began & (gathered.state >= TaskState.DONE)]))[1:-1]
+    unborn = np.cumsum(axis.amounts(over[~began & (gathered.state >= TaskState.DONE)]))[:-1]
     running = np.maximum(0, started - (ended - unborn))
     waiting = np.maximum(0, submitted - started - unborn)
     levels = np.stack([waiting, running, *ends.values()]).astype(np.int64).T.tolist()
     rows = [
         [axis.left + place, round((axis.left + place + 1) * axis.width * 1000), *level]
-        for place, level in enumerate(levels)
+        for place, level in enumerate(levels, -1)
     ]
     return Table(HISTORY_COLUMNS, rows)
 
@@ -110,6 +111,7 @@ def usage(
         np.round(happened[1] / lengths, 3).tolist(),
     ]
     values |= {"bin_s": axis.width, "begin": float(axis.edges[0]), "end": float(axis.edges[-1]), "at": at, "by": by}
+    begin_row = [axis.left - 1, round(float(axis.edges[0]) * 1000), *(0 for _ in USAGE_COLUMNS[2:])]
     running = _running(gathered, last)
     values |= _now(gathered, last, running)
     unit = RESOURCES[by]
@@ -119,7 +121,7 @@ def usage(
     return Picture(
         values,
         {
-            "usage": Table(USAGE_COLUMNS, [list(row) for row in zip(*columns, strict=True)]),
+            "usage": Table(USAGE_COLUMNS, [begin_row, *(list(row) for row in zip(*columns, strict=True))]),
             "shares": Table(SHARE_COLUMNS, shares),
             "legend": Table(LEGEND_COLUMNS, legend(meanings, width)),
         },

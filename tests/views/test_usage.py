@@ -14,6 +14,7 @@ from jupyter_rm.model.describe import Template
 from jupyter_rm.model.errors import RequestError
 from jupyter_rm.model.resources import Request
 from jupyter_rm.model.states import PilotState, TaskState
+from jupyter_rm.notebook import paint
 from jupyter_rm.views import catalog
 from jupyter_rm.views.pictures import Picture
 from jupyter_rm.views.windows import Window
@@ -129,6 +130,29 @@ def test_history_ends_with_the_counts(held: Held) -> None:
         )
         assert row["running"] == running
     assert "history" not in show(held, "tasks", BEGIN + 200, bins=0).tables
+
+
+def _area(rows: list[dict[str, Any]], column: str) -> float:
+    """What a figure draws of a column: each level reaches from the row before it to its own."""
+    return sum((row["x"] - before["x"]) / 1000 * row[column] for before, row in itertools.pairwise(rows))
+
+
+def test_the_first_bin_is_drawn() -> None:
+    held = Held()
+    held.pilot(cores=4)
+    held.bulk(31)
+    held.start(0, np.arange(30), at=BEGIN + 3.1)
+    held.end(0, np.arange(30), at=BEGIN + 3.4)
+    shown = show(held, "usage", BEGIN + 60, bins=20)
+    rows = records(shown, "usage")
+    assert rows[1]["ended"] == 30 and shown.values["bin_s"] == 5, "all of it happened in the first bin"
+    assert _area(rows, "rate") == pytest.approx(30) and _area(rows[:2], "busy") > 0
+    assert rows[0]["x"] == shown.values["begin"] * 1000
+    assert 'points="44,162 ' not in paint._usage(shown, shown.tables["usage"]), "a still picture has steps, no slopes"
+    history = records(show(held, "tasks", BEGIN + 60, bins=20), "history")
+    assert (history[0]["done"], history[1]["done"]) == (0, 30)
+    # A later left edge begins with what had happened before it.
+    assert records(show(held, "tasks", BEGIN + 60, bins=20, begin=BEGIN + 30), "history")[0]["done"] == 30
 
 
 def test_time_going_on_changes_only_the_last_bins(held: Held) -> None:
