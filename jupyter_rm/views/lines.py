@@ -244,8 +244,10 @@ def _place(name: str, view: SiteView) -> list[Any]:
 
 
 def sources(view: SiteView) -> str:
-    """Return where the parts of a view are from, each source once; empty: one's own commands."""
+    """Return where the parts of a view are from, each source once, a single one alone; empty: one's own commands."""
     said: dict[str, list[str]] = {}
     for part, source in view.sources.items():
         said.setdefault(source, []).append(part)
+    if len(said) == 1:
+        return next(iter(said))
     return "; ".join(f"{', '.join(parts)}: {source}" for source, parts in said.items())

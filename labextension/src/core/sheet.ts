@@ -11,7 +11,9 @@ const MOST = 200;
 interface Column {
   name: string;
   title: (trans: Trans) => string;
-  kind?: 'state' | 'seconds' | 'ms' | 'number' | 'wait' | 'place' | 'user' | 'age' | 'moved';
+  /** It is left out while no row has anything in it. */
+  seldom?: boolean;
+  kind?: 'state' | 'seconds' | 'ms' | 'number' | 'wait' | 'place' | 'user' | 'age' | 'moved' | 'words';
 }
 
 interface Sheet {
@@ -62,9 +64,9 @@ const PLACES: Sheet = {
     { name: 'down', title: trans => trans.__('Down'), kind: 'number' },
     { name: 'heard_queue', title: trans => trans.__('Jobs heard'), kind: 'age' },
     { name: 'heard_nodes', title: trans => trans.__('Nodes heard'), kind: 'age' },
-    { name: 'source', title: trans => trans.__('Heard from') },
+    { name: 'source', title: trans => trans.__('Heard from'), kind: 'words', seldom: true },
     { name: 'number', title: trans => trans.__('Collection'), kind: 'number' },
-    { name: 'failure', title: trans => trans.__('What failed since') }
+    { name: 'failure', title: trans => trans.__('What failed since'), kind: 'words', seldom: true }
   ]
 };
 
@@ -162,6 +164,8 @@ export class SheetTables {
 class SheetTable {
   readonly element: HTMLElement;
   private readonly body = h('tbody', {});
+  private readonly heads: HTMLElement[];
+  private left = new Set<Column>();
   private readonly more = h('div', { class: 'jrm-faint' });
   private drawn: Table | null = null;
 
@@ -171,10 +175,10 @@ class SheetTable {
     private readonly tapped: Tapped,
     private readonly ahead: () => number
   ) {
-    const heads = this.sheet.columns.map(column =>
+    this.heads = this.sheet.columns.map(column =>
       h('th', { scope: 'col', class: column.kind === 'number' ? 'jrm-num' : '' }, column.title(trans))
     );
-    const table = h('table', { class: 'jrm-sheet' }, h('thead', {}, h('tr', {}, ...heads)), this.body);
+    const table = h('table', { class: 'jrm-sheet' }, h('thead', {}, h('tr', {}, ...this.heads)), this.body);
     const title = this.sheet.title?.(trans);
     const label = title ?? trans.__('As a table');
     // What can be scrolled must be reachable without a pointer.
@@ -190,6 +194,8 @@ class SheetTable {
     (this.body.closest('.jrm-sheet-box') as HTMLElement).hidden = Boolean(missing) && !table?.rows.length;
     this.drawn = table;
     const rows = records(picture, this.sheet.table);
+    this.left = new Set(this.sheet.columns.filter(column => column.seldom && !rows.some(row => row[column.name])));
+    this.heads.forEach((head, place) => (head.hidden = this.left.has(this.sheet.columns[place] as Column)));
     const focused = (document.activeElement as HTMLElement | null)?.dataset['key'];
     const held = this.body.contains(document.activeElement);
     const key = table?.columns[0] ?? '';
@@ -202,6 +208,7 @@ class SheetTable {
   private row(row: Record<string, any>, key: string): HTMLElement {
     const made = h('tr', { class: [row['lit'] && 'jrm-linked', row['mine'] && 'jrm-own'].filter(Boolean).join(' ') });
     this.sheet.columns.forEach((column, place) => {
+      if (this.left.has(column)) return;
       const value = this.cell(column, row);
       const cell = h(place ? 'td' : 'th', { class: column.kind === 'number' ? 'jrm-num' : '', scope: place ? null : 'row' });
       if (place || column.kind) {
@@ -226,7 +233,9 @@ class SheetTable {
     if (value === null || value === undefined || value === '') return '';
     if (column.kind === 'state') return MARKS[value] ? stateOf(value) : String(value).toLowerCase();
     if (column.kind === 'seconds') return moment(value);
-    if (column.kind === 'age') return h('span', {}, since(value, this.ahead()), this.trans.__(' ago'));
+    if (column.kind === 'age') return h('span', { class: 'jrm-age' }, since(value, this.ahead()), this.trans.__(' ago'));
+    // Sentences with paths in them: they are broken anywhere rather than push other columns out of sight.
+    if (column.kind === 'words') return h('span', { class: 'jrm-words' }, String(value));
     if (column.kind === 'user') return this.user(row);
     if (column.kind === 'moved') return this.moved(String(value), row);
     if (column.kind === 'ms') return moment(value / 1000);

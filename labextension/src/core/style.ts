@@ -99,8 +99,10 @@ const SHEET = `
 .jrm .jrm-sheet { border-collapse: collapse; font-size: 12px; font-variant-numeric: tabular-nums; width: 100%; }
 .jrm .jrm-sheet th, .jrm .jrm-sheet td { text-align: left; padding: 3px 12px 3px 0; border-bottom: 1px solid var(--jrm-line); vertical-align: baseline; font-weight: normal; }
 .jrm .jrm-sheet thead th { position: sticky; top: 0; background: var(--jrm-paper); font-weight: 600; white-space: nowrap; }
+.jrm .jrm-sheet-of-places thead th { white-space: normal; vertical-align: bottom; }
 .jrm .jrm-sheet .jrm-button { padding: 0 4px; margin-left: -4px; min-height: 24px; }
 .jrm .jrm-sheet .jrm-num { text-align: right; }
+.jrm-words { display: block; min-width: 14ch; max-width: 48ch; overflow-wrap: anywhere; }
 .jrm .jrm-sheet tr.jrm-own { font-weight: 600; box-shadow: inset 3px 0 0 var(--jrm-brand); }
 .jrm .jrm-sheet tr.jrm-own > :first-child { padding-left: 8px; }
 .jrm .jrm-sheet tr.jrm-linked { background: var(--jrm-chosen); }
