@@ -15,7 +15,7 @@ from ..model.bulktable import BulkTable
 from ..model.errors import RequestError
 from ..model.ids import pilot_uid
 from ..model.pilotrow import PilotRow
-from ..model.states import CAUSE_TEXT, Cause, PilotState, TaskState
+from ..model.states import CAUSE_TEXT, INFRASTRUCTURE, Cause, PilotState, TaskState
 from ..model.units import human_mib, human_s
 from .progress import in_notebook
 
@@ -115,7 +115,8 @@ def reason_of(session: Session, table: BulkTable, index: int) -> str:
         again = f"; attempt {int(table.attempt[index]) - 1} ended: {CAUSE_TEXT.get(cause, '')}" if cause else ""
         if not any(not row.state.final and not row.spec.script for row in session._replica.ledger.pilots):
             return "waits: the session has no pilot" + again
-        return _PLAIN[state] + again
+        rests = bool(table.form.template.retry_delay and cause and cause not in INFRASTRUCTURE)
+        return ("waits: for a pause (retry_delay), then a pilot with room" if rests else _PLAIN[state]) + again
     pilot = int(table.pilot[index])
     if state is TaskState.RUNNING and pilot >= 0 and suspended(session._replica.ledger.pilots[pilot]):
         return f"stands still: {pilot_uid(pilot)} is suspended"

@@ -128,6 +128,8 @@ class Binding(Cargo):
 
     def flush(self, now: float) -> None:
         """Bind waiting tasks to pilots with room, then send what is to be sent; after a batch of inputs."""
+        self.now = now
+        self._pauses.begin(now)
         if self._over or self._look:
             self._settle_services()
         if self._assignable:

@@ -24,12 +24,15 @@ from ..model.facts import (
     TasksWaiting,
 )
 from ..model.ledger import Ledger
-from ..model.states import Cause, TaskState
+from ..model.states import INFRASTRUCTURE, Cause, TaskState
 from .patience import Patience
+from .pauses import Pauses
 from .payloads import Payloads
 from .placing import Ground
 from .port import Port
 from .queue import WaitQueue
+
+_INFRASTRUCTURE = np.array(sorted(INFRASTRUCTURE), np.uint8)
 
 
 class Books:
@@ -63,10 +66,12 @@ class Books:
         self.ports: dict[int, Port] = {}
         self._grounds: dict[int, Ground] = {}
         self._after: dict[int, tuple[tuple[int, Picks], ...]] = {}  # bulk -> what must be DONE first
+        self._pauses = Pauses(patience.pause_most)
         self._asks: dict[int, Callable[[Any], None]] = {}
         self._ask = 0
         self._with_files: set[int] = set()  # bulks of which tasks may wait for files
         self._turn = Turn()
+        self.now = 0.0  # when the last turn ended
         self._assignable = False
         self._ended_bulks: set[int] = set()
 
@@ -123,6 +128,20 @@ class Books:
         port.held -= len(index)
         self.queue.add(bulk, picks, table.form.template.priority, front=True)
         self._assignable = True
+
+    def _wait_again(self, bulk: int, picks: Picks, *, front: bool = True) -> None:
+        """Let tasks wait for their next attempt; those that failed by themselves pause before, if they say so."""
+        table = self.ledger.bulks[bulk]
+        template = table.form.template
+        if template.retry_delay:
+            index = picks.array()
+            rest = (table.failures[index] > 0) & ~np.isin(table.cause[index], _INFRASTRUCTURE)
+            if bool(rest.any()):
+                self._pauses.add(bulk, index[rest], table.failures[index[rest]], template.retry_delay)
+                picks = Picks.of(index[~rest])
+        if len(picks):
+            self.queue.add(bulk, picks, template.priority, front=front)
+            self._assignable = True
 
     # ------------------------------------------------------------ tasks that come after others
 

@@ -197,6 +197,7 @@ class Cargo(Services):
         template = table.form.template
         again = (table.failures[index] < template.retries) & (not self.ledger.closed)
         again &= (table.flags[index] & CANCEL_ASKED) == 0
+        again &= not template.retry_on or Cause.STAGE_OUT_FAILED.name in template.retry_on
         for mask, more in ((again, True), (~again, False)):
             mine = index[mask]
             if not len(mine):
@@ -206,8 +207,7 @@ class Cargo(Services):
             picks, attempt, pilot = Picks.of(mine), pack(table.attempt[mine], "<u2"), int(table.pilot[mine[0]])
             if more:
                 self._fact(AttemptsEnded(news.bulk, picks, pilot, attempt, ends))
-                self.queue.add(news.bulk, picks, template.priority, front=True)
-                self._assignable = True
+                self._wait_again(news.bulk, picks)
             else:
                 self._fact(TasksEnded(news.bulk, picks, pilot, attempt, bytes([TaskState.FAILED]), ends))
 

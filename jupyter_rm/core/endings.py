@@ -35,6 +35,8 @@ def deserves_another(template: Template, state: Array, cause: Array, failures: A
     """
     failed = state == TaskState.FAILED
     again = failed & (failures < template.retries) & ~np.isin(cause, _HOPELESS)
+    if template.retry_on:
+        again &= np.isin(cause, [int(Cause[name]) for name in template.retry_on])
     lost = failed & np.isin(cause, _INFRASTRUCTURE)
     return np.asarray(again & ~lost if template.restart == "never" else again | lost)
 

@@ -262,7 +262,7 @@ class Hearing(Binding):
             if mask is not None:
                 picks = picks.where_true(mask)
             if len(picks):
-                self.queue.add(report.bulk, picks, table.form.template.priority, front=True)
+                self._wait_again(report.bulk, picks)
         port.held -= before - table.open_held(port.pilot, where)
         self._ended_bulks.add(report.bulk)
         self._settle()

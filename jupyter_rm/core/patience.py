@@ -25,6 +25,7 @@ class Patience(msgspec.Struct, frozen=True, kw_only=True):
         aside: a pilot that ruined its tasks is not used for this long, if there is another.
         node: a node agent that has not heard its head agent for this long ends, and all it runs with it.
         node_grace: what that takes at most; after both together its head counts on it.
+        pause_most: the pause between two attempts of a task is doubled up to this.
         kept: longest time between two moments at which the journal is made safe for good.
     """
 
@@ -40,6 +41,7 @@ class Patience(msgspec.Struct, frozen=True, kw_only=True):
     aside: float = 30.0
     node: float = 20.0
     node_grace: float = 10.0
+    pause_most: float = 3600.0
     kept: float = 5.0
 
 

@@ -73,7 +73,7 @@ class SessionMachine(Balance):
         for number, table in self.ledger.open_bulks():
             waiting = np.flatnonzero(table.state == TaskState.WAITING)
             if len(waiting):
-                self.queue.add(number, Picks.of(waiting), table.form.template.priority)
+                self._wait_again(number, Picks.of(waiting), front=False)
             if table.counts[TaskState.SUBMITTED]:
                 self._after[number] = table.form.after
         self._look = True
@@ -170,6 +170,9 @@ class SessionMachine(Balance):
         super().tick(now)
         if self.ledger.closed:
             return
+        for bulk, picks in self._pauses.over(now):
+            self.queue.add(bulk, picks, self.ledger.bulks[bulk].form.template.priority, front=True)
+            self._assignable = True
         if len(self.ports) > 1:
             self._even_out(now)
         for row in [row for row in self.ledger.pilots if renewal.is_due(row, self.wall())]:
@@ -295,7 +298,11 @@ class SessionMachine(Balance):
             names = ", ".join(f"t.{number} ({len(picks)} tasks)" for number, picks in table.form.after)
             answer(f"it comes after {names}, and those are not all DONE yet")
         elif state == TaskState.WAITING:
-            answer(self._why_waiting(table.form.template))
+            until = self._pauses.until(bulk, index)
+            if until is not None:
+                answer(f"it pauses before its next attempt, {max(0.0, until - self.now):.0f} s more")
+            else:
+                answer(self._why_waiting(table.form.template))
         elif state == TaskState.SCHEDULED:
             pilot = int(table.pilot[index])
             port = self.ports.get(pilot)

@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterable, Sequence
 
 from ..model import service
 from ..model.columns import Picks
-from ..model.describe import MODES, Template
+from ..model.describe import MODES, Template, causes
 from ..model.errors import ProtocolError, RequestError
 from ..model.facts import Ends, PilotSpec
 from ..model.ids import check_name
@@ -106,7 +106,8 @@ def check_bundle(work: Sequence[Submit], function: Callable[[bytes], bytes | Non
                 "function: its body is not known here", hint="submit it again", code="JRM-Q16", retry=True
             )
         serving = (("service", template.service), ("services", template.services))
-        for field, given in (("after", each.after), ("pilot", template.pilot), *serving):
+        pause = ("retry_delay", template.retry_delay)
+        for field, given in (("after", each.after), ("pilot", template.pilot), pause, *serving):
             if given:
                 raise RequestError(
                     f"work[{number}].{field}: nobody is there to see to that while a bundle runs",
@@ -123,6 +124,8 @@ def check_template(template: Template) -> None:
     _must(template.on_silence in ("wait", "rerun"), "on_silence", template.on_silence)
     _must(math.isfinite(template.timeout) and template.timeout >= 0, "timeout", template.timeout)
     _must(0 <= template.retries <= 1000, "retries", template.retries)
+    _must(math.isfinite(template.retry_delay) and template.retry_delay >= 0, "retry_delay", template.retry_delay)
+    causes(template.retry_on, "retry_on")
     _must(-(2**15) <= template.priority < 2**15, "priority", template.priority)
     _must(-1 <= template.partition < 2**16, "partition", template.partition)
     _must(math.isfinite(template.startup_timeout) and template.startup_timeout >= 0, "startup_timeout", "no time")

@@ -22,6 +22,7 @@ from .errors import RequestError
 from .ids import NAME, check_name
 from .resources import Request
 from .staging import Directive, directives, texts
+from .states import HOPELESS, INFRASTRUCTURE, Cause
 from .units import duration_s, gpu_share, memory_mib, whole
 
 MODES = ("executable", "shell", "call")
@@ -57,6 +58,8 @@ class Template(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
     priority: int = 0
     timeout: float = 0.0
     retries: int = 0
+    retry_delay: float = 0.0
+    retry_on: tuple[str, ...] = ()
     restart: str = "lost"
     on_silence: str = "wait"
     mpi: bool = False
@@ -175,6 +178,18 @@ def _count(least: int, most: int = 2**31 - 1) -> Callable[[object, str], int]:
     return lambda value, field: whole(value, field, least, most)
 
 
+def causes(value: object, field: str) -> tuple[str, ...]:
+    """Check names of causes that count against ``retries``, one or several."""
+    known = [cause.name for cause in Cause if cause and cause not in INFRASTRUCTURE | HOPELESS]
+    items = [value] if isinstance(value, str) else value
+    if not isinstance(items, (list, tuple, set, frozenset)) or not all(item in known for item in items):
+        wrong = [item for item in items if item not in known] if isinstance(items, (list, tuple)) else []
+        near = difflib.get_close_matches(str(wrong[0]).upper(), known, 1) if wrong else []
+        hint = f"did you mean {near[0]}?" if near else "use some of " + ", ".join(known)
+        raise RequestError(f"{field}: {value!r} names no cause of failure", hint=hint, code="JRM-Q05")
+    return tuple(sorted(set(items)))
+
+
 def _tags(value: object, field: str) -> dict[str, Any]:
     if not isinstance(value, Mapping) or not set(value) <= {"colocate", "exclusive"}:
         raise RequestError(
@@ -226,6 +241,8 @@ FIELDS: dict[str, tuple[Callable[[Any, str], Any], Any, str]] = {
     "priority": (_count(-(2**15), 2**15 - 1), 0, "larger starts earlier"),
     "timeout": (duration_s, 0.0, 'longest run time: "10m" or seconds; 0 none'),
     "retries": (_count(0, 1000), 0, "further attempts after a failure of the task's own"),
+    "retry_delay": (duration_s, 0.0, 'pause before the next attempt: "30s"; twice as long each time, up to 1 h'),
+    "retry_on": (causes, (), 'tried again after these causes only, such as ["TASK_EXIT"]; none given: after all'),
     "restart": (_one_of("lost", "never"), "lost", "may it start a second time when its pilot or agent was lost"),
     "on_silence": (_one_of("wait", "rerun"), "wait", "while its pilot is silent: wait for proof, or run elsewhere"),
     "tags": (_tags, {}, '{"colocate": "name", "exclusive": True}: same node as others of that tag'),
@@ -368,6 +385,8 @@ class Task:
             priority=self.priority,
             timeout=self.timeout,
             retries=self.retries,
+            retry_delay=self.retry_delay,
+            retry_on=self.retry_on,
             restart=self.restart,
             on_silence=self.on_silence,
             mpi=self.mpi,

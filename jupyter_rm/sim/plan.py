@@ -103,6 +103,8 @@ class Plan:
             arguments=behaviour(kind, rng.choice((0.0, 0.0, 0.05, 0.3))),
             request=rng.choice(_SHAPES if wide else _SHAPES[:4]),
             retries=rng.choice((0, 0, 1, 2)),
+            retry_delay=2.0 if count % 3 == 0 else 0.0,
+            retry_on=("CALL_RAISED", "TASK_EXIT") if count % 5 == 0 else (),
             restart=rng.choice(("lost", "lost", "never")),
             on_silence=rng.choice(("wait", "rerun")),
             priority=rng.choice((0, 0, 0, 5, -3)),

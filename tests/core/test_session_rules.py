@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import numpy as np
 from session_kit import HandMade, Talk, ends, holding
 
+from jupyter_rm.core.payloads import Payloads
+from jupyter_rm.core.session import SessionMachine
 from jupyter_rm.model.columns import Picks
 from jupyter_rm.model.describe import Task, Template
 from jupyter_rm.model.effects import JobChanged
@@ -35,6 +38,61 @@ def test_a_failure_of_its_own_is_retried_even_then() -> None:
     agent.started(bulk, [0])
     agent.ended(bulk, [0], TaskState.FAILED, Cause.TASK_EXIT)
     assert talk.state(bulk, 0)[0] == 2
+
+
+def test_a_pause_before_the_next_attempt_is_doubled_up_to_a_bound() -> None:
+    talk = Talk()
+    bulk, agent = lone(talk, retries=5, retry_delay=1500.0)
+    for attempt, pause in ((1, 1500.0), (2, 3000.0), (3, 3600.0), (4, 3600.0)):
+        agent.started(bulk, [0], attempt)
+        agent.ended(bulk, [0], TaskState.FAILED, Cause.TASK_EXIT, attempt)
+        answers: list[str] = []
+        talk.session.explain(bulk, 0, answers.append)
+        assert answers == [f"it pauses before its next attempt, {pause:.0f} s more"]
+        for later in (pause - 1.0, 1.0):
+            assert talk.state(bulk, 0) == (attempt + 1, TaskState.WAITING)
+            talk.now += later
+            talk.session.ports[agent.pilot].heard_at = talk.now  # it is not silent
+            talk.session.tick(talk.now)
+            talk.flush()
+        assert talk.state(bulk, 0) == (attempt + 1, TaskState.SCHEDULED)
+
+
+def test_a_loss_is_no_reason_to_pause_and_who_pauses_can_be_canceled() -> None:
+    talk = Talk()
+    bulk, agent = lone(talk, retries=1, retry_delay=60.0)
+    agent.ended(bulk, [0], TaskState.FAILED, Cause.NODE_LOST)
+    assert talk.state(bulk, 0) == (2, TaskState.SCHEDULED)
+    agent.ended(bulk, [1], TaskState.FAILED, Cause.TASK_EXIT)
+    talk.session.cancel([(bulk, Picks.of(np.array([1])))])
+    assert talk.state(bulk, 1) == (2, TaskState.CANCELED)
+    talk.session.tick(61.0)
+    talk.flush()
+    assert talk.state(bulk, 1) == (2, TaskState.CANCELED)
+
+
+def test_after_a_restart_of_the_broker_pauses_begin_anew() -> None:
+    talk = Talk()
+    bulk, agent = lone(talk, retries=1, retry_delay=60.0)
+    agent.ended(bulk, [0], TaskState.FAILED, Cause.TASK_EXIT)
+    before = talk.session
+    talk.session = SessionMachine("0-study", 2, Payloads(), before.patience, before.wall, before.ledger)
+    talk.session.recover(0.0)
+    agent.greet(holding(bulk, [1, 2]))
+    assert talk.state(bulk, 0) == (2, TaskState.WAITING)
+    talk.session.tick(60.0)
+    talk.flush()
+    assert talk.state(bulk, 0) == (2, TaskState.SCHEDULED)
+
+
+def test_only_named_causes_are_tried_again() -> None:
+    talk = Talk()
+    bulk, agent = lone(talk, retries=3, retry_on=("OUT_OF_MEMORY",))
+    agent.ended(bulk, [0], TaskState.FAILED, Cause.TASK_EXIT)
+    agent.ended(bulk, [1], TaskState.FAILED, Cause.OUT_OF_MEMORY)
+    agent.ended(bulk, [2], TaskState.FAILED, Cause.NODE_LOST)
+    assert [talk.state(bulk, index)[0] for index in range(3)] == [1, 2, 2]
+    assert talk.state(bulk, 0)[1] == TaskState.FAILED
 
 
 def test_a_pilot_that_died_without_a_word_may_have_started_anything() -> None:
