@@ -219,6 +219,10 @@ def pilot_spec(site: object, fields: Mapping[str, Any], *, settled: bool = True)
                 raise RequestError(
                     f"{name}: means nothing on this machine", hint="leave it out, or name a cluster", code="JRM-Q54"
                 )
+        if made.get("backup") and made.get("launch") != "fork":
+            raise RequestError("backup: this machine is one node", hint="leave it out", code="JRM-Q54")
+        if made.get("drain") and not made.get("walltime"):
+            raise RequestError("drain: the pilot has no end to drain before", hint="give walltime", code="JRM-Q54")
         hooks.check(made.get("hooks", {}), here=True)
     if site == "local":
         made.setdefault("cores", usable_cores())

@@ -17,6 +17,8 @@ Value = str | int | float | bool | tuple[str, ...]
 MARK = "${facts."
 MOST = 128  # facts of a pilot
 NAME = re.compile(r"[A-Za-z][A-Za-z0-9_]{0,63}", re.ASCII)
+# Between the names of a probe's answer, whatever its type.
+_BETWEEN = re.compile(r"[,\s]+")
 _CAPABILITY = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:/@+-]{0,127}", re.ASCII)
 _HOLE = re.compile(r"\$?\$\{facts\.([^{}]*)\}")
 
@@ -65,7 +67,8 @@ def sound(facts: Mapping[str, Value]) -> dict[str, Value]:
 def capabilities(given: tuple[str, ...], facts: Mapping[str, Value]) -> frozenset[str]:
     """Return what a pilot offers: what was asked for it, and its fact ``capabilities`` (of a probe, or added later)."""
     told = facts.get("capabilities", ())
-    return frozenset(given) | (frozenset(told) if isinstance(told, (tuple, list)) else frozenset({str(told)}))
+    texts = told if isinstance(told, (tuple, list)) else [str(told)]
+    return frozenset(given) | {name for text in texts for name in _BETWEEN.split(text) if name}
 
 
 def renewed(before: Mapping[str, Value], told: Mapping[str, Value]) -> dict[str, Value]:

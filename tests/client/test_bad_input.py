@@ -38,6 +38,8 @@ TABLE: list[tuple[str, Callable[[Session], object], str]] = [
     ("pilot walltime", lambda s: s.pilot("local", walltime="soon"), "walltime"),
     ("pilot cores", lambda s: s.pilot("local", cores=0), "cores"),
     ("pilot nodes", lambda s: s.pilot("local", nodes=2), "nodes"),
+    ("pilot backup", lambda s: s.pilot("local", backup=1), "backup"),
+    ("pilot drain", lambda s: s.pilot("local", drain="5m"), "drain"),
     ("pilot site", lambda s: s.pilot("not a site"), "site"),
     ("pilot site kind", lambda s: s.pilot(7), "site"),  # type: ignore[arg-type]
     ("executor", lambda s: s.executor(cores="many"), "cores"),

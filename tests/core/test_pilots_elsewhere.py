@@ -9,6 +9,7 @@ from jupyter_rm.core.session import SessionMachine
 from jupyter_rm.model.effects import JobChanged, QueueSeen, StartPilot, StepTaken
 from jupyter_rm.model.errors import RequestError
 from jupyter_rm.model.facts import PilotQueued, PilotSpec, PilotStep
+from jupyter_rm.model.late import capabilities
 from jupyter_rm.model.messages import Goodbye
 from jupyter_rm.model.states import Cause, PilotState
 
@@ -64,6 +65,11 @@ def test_the_shell_s_word_on_sites_counts_and_comes_before_anything_is_recorded(
     assert talk.session.request_pilot(b"b", PilotSpec(site="slurm+ssh://me@login", cores=100_000)) == 0
     talk.flush()
     assert [effect.spec.cores for effect in talk.effects if isinstance(effect, StartPilot)] == [100_000]
+
+
+def test_the_answer_of_a_probe_names_capabilities_in_any_type() -> None:
+    for told in ("a,b", "a, b\n", ("a,b",), ("a", "b", "")):
+        assert capabilities(("c",), {"capabilities": told}) == {"a", "b", "c"}, told
 
 
 @pytest.mark.parametrize(
