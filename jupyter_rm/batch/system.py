@@ -389,7 +389,9 @@ class BatchSystem:
                     value, parts = value[name], parts[size:]
                     break
             else:
-                close = difflib.get_close_matches(key, list(self._origin), 1, 0.5)
+                paths = (path.split(".") for path in self._origin)
+                heads = {".".join(path[:depth]) for path in paths for depth in range(1, len(path) + 1)}
+                close = difflib.get_close_matches(key, heads, 1, 0.5)
                 hint = f"did you mean {close[0]!r}?" if close else f"keys begin with: {', '.join(self._tree)}"
                 raise RequestError(f"{key!r}: {self.title} has no such key", hint=hint, code="JRM-Q25")
         return out

@@ -42,7 +42,9 @@ OF_A_FIELD = {
     "gpus_per_node": "gpus",
     "mem_per_node": "mem",
 }
-# Of these, what a site's file says becomes part of what is asked for, and is checked with it.
+# What is decided when a pilot is submitted.
+NOT_YOURS = ("token", "script", "spec", "ids", "user", "workdir", "stdout", "stderr")
+# Of the fields, what a site's file says becomes part of what is asked for, and is checked with it.
 _OF_FILE = ("nodes", "walltime", "queue", "project")
 _FLAGS = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}
 
@@ -344,7 +346,7 @@ def values_of(spec: PilotSpec, system: BatchSystem, name: SiteName, token: str, 
     values |= defaults
     values |= {key: value for key, value in asked.items() if value}
     for key, text in spec.options.items():
-        if key in ("token", "script", "spec", "ids", "user", "workdir", "stdout", "stderr"):
+        if key in NOT_YOURS:
             raise RequestError(f"options[{key!r}]: is not yours to choose", hint="leave it out", code="JRM-Q21")
         if key in OF_A_FIELD:
             raise RequestError(f"options[{key!r}]: is a field", hint=f"say {OF_A_FIELD[key]}=", code="JRM-Q21")
@@ -360,7 +362,11 @@ def values_of(spec: PilotSpec, system: BatchSystem, name: SiteName, token: str, 
 def _typed(system: BatchSystem, key: str, text: str) -> Any:
     attribute = system.attributes.get(key)
     if attribute is None:
-        return text  # refused below, with the names that are known
+        free = [each.name for each in system.attributes.values() if each.visible and not each.product]
+        free = [each for each in free if each not in OF_A_FIELD and each not in NOT_YOURS]
+        near = difflib.get_close_matches(key, free, 1)
+        hint = f"did you mean {near[0]}?" if near else f"known: {', '.join(free)}"
+        raise RequestError(f"options[{key!r}]: no such attribute here", hint=hint, code="JRM-Q22")
     if attribute.type == "bool" and text.lower() in _FLAGS:
         return _FLAGS[text.lower()]
     if attribute.type == "list":

@@ -137,6 +137,9 @@ def test_dotted_questions() -> None:
     with pytest.raises(RequestError) as caught:
         system.get("ops.cancel.argw")
     assert caught.value.hint == "did you mean 'ops.cancel.argv'?"
+    with pytest.raises(RequestError) as caught:
+        system.explain("attributes.quee")
+    assert caught.value.hint == "did you mean 'attributes.queue'?"
     with pytest.raises(RequestError, match="no such key"):
         system.explain("wings")
     with pytest.raises(RequestError) as caught:

@@ -33,7 +33,10 @@ def test_no_python_that_will_do(account: Account) -> None:
     account.file("python3.9", "#!/bin/sh\necho 3 9 18\n", 0o755)
     error = refused(account, Wanted(python=str(account.home / "python3.9")))
     assert error.code == "JRM-B04" and "is Python 3.9.18; 3.10 or later is needed" in error.message
-    error = refused(account, Wanted(python="/usr/bin/no-python"))
+    for path, says in ((account.home / "no-python", "is not there"), ("/etc/passwd", "may not be executed")):
+        error = refused(account, Wanted(python=str(path)))
+        assert error.code == "JRM-B04" and error.message.endswith(f": {path} {says}")
+    error = refused(account, Wanted(python="/bin/true"))
     assert error.code == "JRM-B04" and "is not a Python" in error.message
 
 
@@ -62,7 +65,7 @@ def test_a_full_disk_and_one_that_executes_nothing(account: Account) -> None:
 
     account.small_disk("dull", "size=500m,noexec")
     error = refused(account, Wanted(base=str(account.home / "dull")))
-    assert error.code == "JRM-B06" and "noexec" in error.message
+    assert error.code == "JRM-B06" and "noexec" in error.message and " env_base=" in error.hint
 
 
 def test_a_home_that_is_not_writable(account: Account) -> None:

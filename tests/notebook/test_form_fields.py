@@ -115,6 +115,16 @@ def test_an_option_that_is_a_field_is_refused(two: str, name: str, said: str) ->
     assert (caught.value.code, caught.value.hint) == ("JRM-Q21", f"say {said}=")
 
 
+def test_only_options_that_are_taken_are_offered(two: str) -> None:
+    with pytest.raises(RequestError) as caught:
+        check(pilot_spec(two, {"options": {"qoss": "x"}}))
+    assert (caught.value.code, caught.value.hint) == ("JRM-Q22", "did you mean qos?")
+    with pytest.raises(RequestError) as caught:
+        check(pilot_spec(two, {"options": {"zzz": "x"}}))
+    known = caught.value.hint.removeprefix("known: ").split(", ")
+    assert "constraint" in known and not {"nodes", "token", "script", "user", "stdout"} & set(known)
+
+
 def field(form: dict[str, Any], name: str) -> dict[str, Any]:
     return next(each for each in form["fields"] if each["name"] == name)
 

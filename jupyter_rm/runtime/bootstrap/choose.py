@@ -119,6 +119,9 @@ def _asked(connection: Runs, facts: SiteFacts, python: str) -> Interpreter:
     words = done.text.split()
     version = tuple(int(word) for word in words if word.isdigit())
     hint = f"found there: {found(facts)}"
+    if done.rc in (126, 127):  # so say shells
+        what = "is not there" if done.rc == 127 else "may not be executed"
+        raise SiteError(f"{facts.host}: {python} {what}", code="JRM-B04", hint=hint)
     if done.rc or len(version) != 3:
         said = tail(done.err, done.out, most=300)
         raise SiteError(f"{facts.host}: {python} is not a Python: {said}", code="JRM-B04", hint=hint)

@@ -142,11 +142,11 @@ class Installing:
             return SiteError(
                 f"{host}: nothing can be executed from {text} (mounted noexec)",
                 code="JRM-B06",
-                hint="give a directory on another file system as base=, or use env_mode 'local'",
+                hint="give a directory on another file system as env_base=, or use env_mode 'local'",
             )
         if kind == "write":
             return SiteError(
-                f"{host}: {text}", code="JRM-B06", hint="check owner and mode there, or give another base="
+                f"{host}: {text}", code="JRM-B06", hint="check owner and mode there, or give another env_base="
             )
         if kind == "command":
             return SiteError(
@@ -167,7 +167,7 @@ class Installing:
         return SiteError(
             f"{self._facts.host}: no room in {folder}: {need} MiB are needed{room}{quota}",
             code="JRM-B06",
-            hint="make room or raise the quota there, or give a directory on another file system as base=",
+            hint="make room or raise the quota there, or give a directory on another file system as env_base=",
         )
 
 
