@@ -113,16 +113,17 @@ def parse(text: str, depth: int = 0) -> SiteName:
     found = _URL.match(text)
     systems = known(search_path())
     if found is None:
-        return _of_file(text, systems, depth)
+        return SiteName(text, Target(""), PLAIN) if text in SITES else _of_file(text, systems, depth)
     system = found["system"]
     if found["ssh"] is None and system == "ssh":
         return SiteName(text, Target.parse("ssh://" + found["rest"]), PLAIN)
     if found["ssh"] is None and system == SIM:
         # The very environment that this program runs in: there is no other machine to send one to.
         return SiteName(text, Target(""), SIM, {"env": sys.executable}, simulated.parse(found["rest"]))
+    systems.pop("base", None)  # all systems extend it; it is none
     if system != AUTO and system not in systems:
         names = ["ssh", AUTO, *systems]
-        near = difflib.get_close_matches(system, names, 1)
+        near = difflib.get_close_matches(system.lower(), names, 1)
         hint = f"did you mean {near[0]!r}?" if near else "known: " + ", ".join(sorted(names))
         raise RequestError(f"site: there is no batch system {system!r}", hint=hint, code="JRM-Q17")
     if found["ssh"] is not None:

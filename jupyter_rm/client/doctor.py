@@ -23,15 +23,17 @@ from .settings import load
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing looked at; ``hint`` says what to do when it is not ok."""
+    """One thing looked at; ``hint`` says what to do when it is not ok, ``code`` which error it is."""
 
     name: str
     ok: bool
     text: str
     hint: str = ""
+    code: str = ""
 
     def __str__(self) -> str:
-        line = f"{'ok ' if self.ok else 'BAD'}  {self.name}: {self.text}"
+        code = f" [{self.code}]" if self.code else ""
+        line = f"{'ok ' if self.ok else 'BAD'}  {self.name}: {self.text}{code}"
         return line if self.ok or not self.hint else f"{line}\n     next: {self.hint}"
 
 
@@ -58,7 +60,7 @@ def doctor() -> Findings:
         try:
             found.append(look())
         except JrmError as error:
-            found.append(Finding(name, False, error.message, error.hint))
+            found.append(Finding(name, False, error.message, error.hint, error.code))
         except Exception as error:
             found.append(Finding(name, False, f"{type(error).__name__}: {error}", "please report this"))
     return found

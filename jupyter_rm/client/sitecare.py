@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import html
+import re
 import urllib.error
 import urllib.parse
 import urllib.request
@@ -53,16 +54,16 @@ def install(source: str, sha256: str = "", name: str = "", force: bool = False) 
     Raises:
         RequestError: JRM-Q36, it cannot be had, its hash is not the one given; JRM-Q26, the name or the file.
     """
-    body = _fetched(source)
-    found = hashlib.sha256(body).hexdigest()
-    remote = source.startswith(("https://", "http://"))
+    remote, sha256 = source.startswith(("https://", "http://")), sha256.strip().lower()
     if remote and not sha256:
         raise RequestError(
-            f"{source}: who vouches for it? Its SHA-256 is {found}",
-            hint=f"compare that with what its publisher states, then: --sha256 {found}",
-            code="JRM-Q36",
+            f"{source}: who vouches for it?", hint="give what its publisher states: --sha256 HEX", code="JRM-Q36"
         )
-    if sha256 and found != sha256.strip().lower():
+    if sha256 and not re.fullmatch("[0-9a-f]{64}", sha256):
+        raise RequestError(f"sha256: {sha256!a} is none", hint="it has 64 digits, 0 to 9 and a to f", code="JRM-Q36")
+    body = _fetched(source)
+    found = hashlib.sha256(body).hexdigest()
+    if sha256 and found != sha256:
         raise RequestError(
             f"{source}: its SHA-256 is {found}, not {sha256}",
             hint="it was changed or damaged; nothing was written",

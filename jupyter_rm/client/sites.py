@@ -7,6 +7,7 @@ A site is a TOML file in the directory ``sites`` of the user's configuration: wh
 
 from __future__ import annotations
 
+import contextlib
 import getpass
 import html
 import os
@@ -19,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..batch import BatchError, BatchSystem, Problem, known, recognise
 from ..batch import check as check_file
+from ..batch.values import accept
 from ..broker.sites import AUTO, PLAIN, SIM, SiteName, description_of, parse, search_path
 from ..model.errors import JrmError, RequestError
 from .doctor import Finding, Findings
@@ -221,7 +223,12 @@ def new(name: str, url: str, title: str = "", defaults: Mapping[str, Any] | None
         raise RequestError(
             f"url: {url!r} does not say which batch system", hint=f"find out with: jrm site try {url}", code="JRM-Q26"
         )
-    body = text_of(place.system, url, title, defaults).encode()
+    attributes, said = description_of(place.system).attributes, dict(defaults or {})
+    for key, value in said.items():
+        if key in attributes and attributes[key].type in ("int", "float") and isinstance(value, str):
+            with contextlib.suppress(RequestError):  # told below
+                said[key] = accept(attributes[key], value)
+    body = text_of(place.system, url, title, said).encode()
     return put(name, body, force, system=place.system)
 
 
@@ -334,7 +341,7 @@ def attempt(name: str, settings: ConnectSettings | None = None, person: Any = No
     try:
         connection = connect(place.target, person or Person(), settings or _settings())
     except JrmError as error:
-        yield Finding("login", False, error.message, error.hint)
+        yield Finding("login", False, error.message, error.hint, error.code)
         return
     with connection:
         yield Finding("login", True, f"at {connection.name}")
@@ -362,7 +369,7 @@ def _look(connection: Connection, place: SiteName) -> Iterator[Finding]:
     try:
         facts = survey(connection)
     except JrmError as error:
-        yield Finding("survey", False, error.message, error.hint)
+        yield Finding("survey", False, error.message, error.hint, error.code)
         return
     pythons = ", ".join(".".join(map(str, version)) for _, version in facts.pythons) or "none"
     yield Finding(
@@ -395,14 +402,14 @@ def _look(connection: Connection, place: SiteName) -> Iterator[Finding]:
     try:
         variables = place.variables(facts, home())
     except JrmError as error:
-        yield Finding("cluster", False, error.message, error.hint)
+        yield Finding("cluster", False, error.message, error.hint, error.code)
         return
     site = BatchSite(connection, description_of(system), facts.user, float(facts.utc_offset_s), variables)
     for what, look in _LOOKS.items():
         try:
             yield Finding(what, True, look(site))
         except (BatchError, JrmError) as error:
-            yield Finding(what, False, error.message, error.hint)
+            yield Finding(what, False, error.message, error.hint, error.code)
     for note in site.system.notes:
         yield Finding("note", False, note, "tell the description what it means: [states] or [node_states]")
 

@@ -61,6 +61,19 @@ def test_a_new_site_from_the_first_word_to_its_origins(jrm: Shell) -> None:
     assert again.returncode == 2 and "is there already" in again.stderr and "sge" not in path.read_text()
 
 
+def test_numbers_are_written_as_such(jrm: Shell) -> None:
+    made = jrm("site", "new", "box", "--url", "slurm+ssh://me@login", "--set", "nodes=2", "--set", "project=7")
+    assert made.returncode == 0, made.stderr
+    assert 'nodes = 2\nproject = "7"\n' in (jrm.sites / "box.toml").read_text()
+
+
+def test_trying_this_machine_and_one_that_is_not_there(jrm: Shell) -> None:
+    here = jrm("site", "try", "local")
+    assert here.returncode == 0 and "ok   machine: " in here.stdout, here.stderr
+    nobody = jrm("site", "try", "ssh://me@jrm-nowhere.invalid")
+    assert nobody.returncode == 3 and "BAD  login: " in nobody.stdout and " [JRM-T" in nobody.stdout, nobody.stdout
+
+
 def test_a_guided_site_asks_again_until_it_can_be_used(jrm: Shell) -> None:
     answers = "zorp+ssh://a\nsge+ssh://a@b\nmy site\nmine\nMy cluster\nbatch.q\n\nsoon\n1h\n"
     made = jrm("site", "new", given=answers)
@@ -99,6 +112,8 @@ def test_what_is_wrong_is_said_with_file_and_line(jrm: Shell, tmp_path: Path, te
         (["site", "new", "x", "--url", "auto+ssh://a@b"], "does not say which batch system"),
         (["site", "new", "x", "--url", "slurm+ssh://a:secret@b"], "password does not belong"),
         (["site", "new", "x", "--url", "slurm+ssh://a@b", "--set", "nodes=many"], "not a number"),
+        (["site", "new", "x", "--url", "base+ssh://a@b"], "there is no batch system 'base'"),
+        (["site", "new", "x", "--url", "SSH://a@b"], "did you mean 'ssh'?"),
         (["site", "show", "slrum"], "did you mean 'slurm'"),
         (["site", "explain", "slurm", "attributes.qeue"], "did you mean"),
         (["site"], "ACTION"),
