@@ -70,24 +70,6 @@ def _session(options: argparse.Namespace, create: bool = False) -> Session:
         raise
 
 
-def _task_dict(task: TaskHandle) -> dict[str, Any]:
-    return {
-        "uid": task.uid,
-        "name": task.name,
-        "state": str(task.state),
-        "cause": task.cause,
-        "reason": task.reason,
-        "exit_code": task.exit_code,
-        "attempt": task.attempt,
-        "pilot": task.pilot.uid if task.pilot else None,
-        "node": task.node,
-        "endpoint": task.endpoint,
-        "started": task.started,
-        "ended": task.ended,
-        "sandbox": str(task.sandbox) if task.sandbox else None,
-    }
-
-
 # ------------------------------------------------------------ sessions
 
 
@@ -109,9 +91,8 @@ def _status(options: argparse.Namespace) -> int:
     session = _session(options)
     if options.refresh:
         session.refresh()
-    pilots = [_pilot_dict(pilot) for pilot in session.pilots()]
     text = "\n".join([repr(session), *(f"  {pilot!r}" for pilot in session.pilots())])
-    _say(options, {"name": session.name, "closed": session.closed, "tasks": session.counts(), "pilots": pilots}, text)
+    _say(options, session.as_dict(), text)
     return 0
 
 
@@ -133,22 +114,6 @@ def _wait(options: argparse.Namespace) -> int:
 
 
 # ------------------------------------------------------------ pilots
-
-
-def _pilot_dict(pilot: Any) -> dict[str, Any]:
-    return {
-        "uid": pilot.uid,
-        "name": pilot.name,
-        "site": pilot.site,
-        "state": str(pilot.state),
-        "reason": pilot.reason,
-        "job_id": pilot.job_id,
-        "queue_position": pilot.queue_position,
-        "start_estimate": pilot.start_estimate,
-        "unreachable": pilot.unreachable,
-        "nodes": len(pilot.nodes),
-        "cores": sum(node.cores for node in pilot.nodes),
-    }
 
 
 # What is done to the job of a pilot: methods of it.
@@ -184,7 +149,7 @@ def _pilot(options: argparse.Namespace) -> int:
     pilot = _session(options, create=True).pilot(options.site, **given)
     if options.wait:
         pilot.wait()
-    _say(options, _pilot_dict(pilot), repr(pilot))
+    _say(options, pilot.as_dict(), repr(pilot))
     return 1 if pilot.state == "FAILED" else 0
 
 
@@ -195,7 +160,7 @@ def _job(options: argparse.Namespace) -> int:
     if not isinstance(pilot, Pilot):
         raise RequestError(f"{options.uid}: not a pilot", hint="name one, such as p.0", code="JRM-Q03")
     getattr(pilot, options.verb)()
-    _say(options, _pilot_dict(pilot), repr(pilot))
+    _say(options, pilot.as_dict(), repr(pilot))
     return 0
 
 
@@ -211,7 +176,7 @@ def _prepare(options: argparse.Namespace) -> int:
 
 def _pilots(options: argparse.Namespace) -> int:
     pilots = _session(options).pilots()
-    _say(options, [_pilot_dict(pilot) for pilot in pilots], "\n".join(map(repr, pilots)) or "no pilots")
+    _say(options, [pilot.as_dict() for pilot in pilots], "\n".join(map(repr, pilots)) or "no pilots")
     return 0
 
 
@@ -243,7 +208,7 @@ def _describe(options: argparse.Namespace) -> Any:
 
 def _submit(options: argparse.Namespace) -> int:
     task = _session(options, create=True).submit(_describe(options))
-    _say(options, _task_dict(task), task.uid)
+    _say(options, task.as_dict(), task.uid)
     return 0
 
 
@@ -251,7 +216,7 @@ def _run(options: argparse.Namespace) -> int:
     task = _session(options, create=True).submit(_describe(options))
     task.wait()
     if options.json:
-        _say(options, {**_task_dict(task), "stdout": task.stdout(), "stderr": task.stderr()}, "")
+        _say(options, {**task.as_dict(), "stdout": task.stdout(), "stderr": task.stderr()}, "")
     else:
         sys.stdout.write(task.stdout())
         sys.stdout.flush()
@@ -271,7 +236,7 @@ def _tasks(options: argparse.Namespace) -> int:
     if options.json:
         every = session.tasks()
         chosen = every.where(options.state.upper()) if options.state else every
-        _say(options, [_task_dict(task) for task in chosen[max(0, len(chosen) - options.limit) :]], "")
+        _say(options, [task.as_dict() for task in chosen[max(0, len(chosen) - options.limit) :]], "")
     else:
         print(repr(overview.tasks(session, options.state.upper(), options.limit)))
     return 0

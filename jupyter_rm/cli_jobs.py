@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, Any
 from .model.errors import RequestError
 
 if TYPE_CHECKING:
-    from .client.script import Job
     from .client.session import Session
 
 Parser = argparse.ArgumentParser
@@ -88,12 +87,6 @@ def _submit(options: argparse.Namespace, say: Say, open_session: Callable[..., S
     return 1 if made.pilot.state == "FAILED" or counts.get("FAILED") else 0
 
 
-def as_dict(job: Job) -> dict[str, Any]:
-    """Return what there is to say of a script."""
-    told = {name: getattr(job, name) for name in ("uid", "name", "site", "job_id", "reason", "exit_code", "cause")}
-    return {**told, "state": str(job.state), "queue_position": job.queue_position, "files": list(job.files)}
-
-
 def _script(options: argparse.Namespace, say: Say, open_session: Callable[..., Session]) -> int:
     pairs = [each.partition("=") for each in options.options]
     wrong = [each[0] for each in pairs if not each[1] or not each[0]]
@@ -105,7 +98,7 @@ def _script(options: argparse.Namespace, say: Say, open_session: Callable[..., S
     job = open_session(options, create=True).script(options.site, script, **given)
     if options.wait:
         job.wait()
-    say(options, as_dict(job), repr(job))
+    say(options, job.as_dict(), repr(job))
     if not options.wait:
         return 0
     code = job.exit_code
@@ -114,5 +107,5 @@ def _script(options: argparse.Namespace, say: Say, open_session: Callable[..., S
 
 def _jobs(options: argparse.Namespace, say: Say, open_session: Callable[..., Session]) -> int:
     found = open_session(options).jobs()
-    say(options, [as_dict(job) for job in found], repr(found))
+    say(options, [job.as_dict() for job in found], repr(found))
     return 0

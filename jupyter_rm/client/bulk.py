@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, overload
 
 import numpy as np
@@ -19,7 +19,7 @@ from ..model.errors import RequestError, TaskError
 from ..model.messages import FetchValues
 from ..model.states import TaskState
 from ..wire.values import RAISED
-from . import blocking, calls, distant, files, news, show
+from . import blocking, calls, dicts, distant, files, news, show
 from .results import decode, decode_plain
 from .stream import Pause, Stream
 from .task import TaskHandle
@@ -386,6 +386,28 @@ class Bulk(Sequence[TaskHandle]):
         from .frames import frame
 
         return frame(self)
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return how far it is and which tasks it means: plain values, from which :meth:`from_dict` finds it again."""
+        return dicts.of_bulk(self)
+
+    @staticmethod
+    def from_dict(fields: Mapping[str, Any]) -> Bulk:
+        """Return the bulk that :meth:`as_dict` described; attaches to its session.
+
+        Raises:
+            RequestError: JRM-Q57, no such dict, or it names other tasks now; JRM-Q08, JRM-Q03: there are none.
+        """
+        return dicts.bulk_of(fields)
+
+    def __eq__(self, other: object) -> bool:
+        """Are these the same tasks in the same order?"""
+        if not isinstance(other, Bulk) or other.session is not self.session or len(other) != len(self):
+            return False
+        return all(np.array_equal(mine, theirs) for mine, theirs in zip(self._flat(), other._flat(), strict=True))
+
+    def __hash__(self) -> int:
+        return hash((self.session.name, self._count))
 
     def __repr__(self) -> str:
         return show.bulk_line(self)

@@ -14,7 +14,7 @@ from ..model.facts import PilotStep
 from ..model.late import capabilities, capability_names
 from ..model.messages import AskSite, CancelPilot, Explained, RequestPilot
 from ..model.states import PilotState
-from . import blocking, show
+from . import blocking, dicts, show
 from .named import StateName, names
 from .requested import Requested
 
@@ -186,6 +186,10 @@ class Pilot(Requested):
         number = connection.request(asked).number
         session._replica.wait(lambda: number < len(session._replica.ledger.pilots), session._settings.request_timeout_s)
         return Pilot(session, number)
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return what ``jrm pilots --json`` prints of it: plain values, from which :meth:`from_dict` finds it again."""
+        return dicts.of_pilot(self)
 
     def view(self) -> Any:
         """Return a living card of it: state and why, buttons; on a page without widgets the table it shows anyway."""

@@ -5,14 +5,17 @@ Nothing here changes anything. Read next: :mod:`.frames`, :mod:`.tables`, :mod:`
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, cast
 
 from ..model.states import TaskState
+from . import dicts
 from .replica import Replica
 
 if TYPE_CHECKING:
     from .bulk import Bulk
     from .logs import LogEntry, Logs
+    from .pilot import Pilots
     from .session import Session
     from .stream import Stream
 
@@ -20,11 +23,28 @@ if TYPE_CHECKING:
 class Reading:
     """A part of :class:`~jupyter_rm.client.session.Session`."""
 
+    name: str
     _replica: Replica
 
     if TYPE_CHECKING:
 
+        @property
+        def closed(self) -> bool: ...
         def tasks(self) -> Bulk: ...
+        def pilots(self) -> Pilots: ...
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return what ``jrm status --json`` prints: plain values, from which :meth:`from_dict` finds it again."""
+        return dicts.of_session(self)
+
+    @staticmethod
+    def from_dict(fields: Mapping[str, Any]) -> Session:
+        """Attach to the session that :meth:`as_dict` described.
+
+        Raises:
+            RequestError: JRM-Q57, no such dict, or another session has its name now; JRM-Q08, there is none.
+        """
+        return dicts.session_of(fields)
 
     def counts(self) -> dict[str, int]:
         """Return the number of tasks per state, those states only in which there are some."""

@@ -20,7 +20,7 @@ from ..model.facts import PilotSpec
 from ..model.messages import Accepted, CancelPilot, RequestPilot
 from ..model.pilotrow import PilotRow
 from ..model.states import PilotState
-from . import blocking, capacity, distant, here, show
+from . import blocking, capacity, dicts, distant, here, show
 from .named import StateName, names
 from .requested import Requested
 from .stream import Pause, Stream
@@ -182,6 +182,10 @@ class Job(Requested):
                 return
             else:
                 yield Pause(self.done, FOLLOW_S)
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return what ``jrm jobs --json`` prints of it: plain values, from which :meth:`from_dict` finds it again."""
+        return dicts.of_job(self)
 
     def __repr__(self) -> str:
         name = f" {self.name}" if self.name != self.uid else ""

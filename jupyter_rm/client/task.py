@@ -6,7 +6,7 @@ Read next: :mod:`.bulk` (many tasks), :mod:`.files` (their output).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,7 +16,7 @@ from ..model.errors import RequestError, TaskError
 from ..model.ids import task_uid
 from ..model.messages import Explain, FetchStory, FetchValues
 from ..model.states import Cause, TaskState
-from . import blocking, calls, files, news, show
+from . import blocking, calls, dicts, files, news, show
 from .named import StateName, names
 from .results import decode
 from .stream import Stream
@@ -398,6 +398,19 @@ class TaskHandle:
         connection = self._session._connection
         answer = connection.request(Explain(connection.number(), self._session.name, self._number(), self._index))
         return show.Text(answer.text)
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return what ``jrm tasks --json`` prints of it: plain values, from which :meth:`from_dict` finds it again."""
+        return dicts.of_task(self)
+
+    @staticmethod
+    def from_dict(fields: Mapping[str, Any]) -> TaskHandle:
+        """Return the task that :meth:`as_dict` described; attaches to its session.
+
+        Raises:
+            RequestError: JRM-Q57, no such dict, or it names another task now; JRM-Q08, JRM-Q03: there is none.
+        """
+        return dicts.task_of(fields)
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, TaskHandle) or other._session is not self._session or other._index != self._index:
