@@ -39,7 +39,7 @@ while :; do
     kill -0 "$child" 2>/dev/null || break
 done
 echo "$code" >"$base.part"; mv -f "$base.part" "$base.exit"
-[ -p "$bell" ] && printf x 1<>"$bell"
+if [ -p "$bell" ]; then printf x 1<>"$bell"; fi
 """
 
 

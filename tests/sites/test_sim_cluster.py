@@ -18,7 +18,7 @@ from sites_kit import Hand, Job, sim_hand
 from jupyter_rm.batch import BatchError, JobState
 from jupyter_rm.model.errors import RequestError
 from jupyter_rm.runtime.collect import Collector
-from jupyter_rm.simbatch import named
+from jupyter_rm.simbatch import named, processes
 from jupyter_rm.simbatch import schedule as sim
 from jupyter_rm.simbatch.store import Store
 
@@ -155,10 +155,8 @@ def store_job(hand: Hand) -> sim.Job:
 
 
 def marked(hand: Hand) -> list[psutil.Process]:
-    from jupyter_rm.simbatch.processes import found, mark
-
     with store(hand).open() as state:
-        return found(mark(state, state.jobs[0]))
+        return processes.found(processes.mark(state, state.jobs[0]))
 
 
 def test_a_lost_node_takes_its_processes_and_the_job_may_outlive_it(made: Make) -> None:
@@ -260,3 +258,19 @@ def test_names_that_are_none(rest: str) -> None:
     with pytest.raises(RequestError) as caught:
         named.parse(rest)
     assert caught.value.hint
+
+
+def test_one_start_of_a_job_happens_once_whoever_tries_again(tmp_path: Path) -> None:
+    cluster = tmp_path / "x"
+    cluster.mkdir()
+    programs = str(named.prepare(cluster, named.parse("x?nodes=1")))
+    there, out = Store(cluster), tmp_path / "out"
+    (tmp_path / "job").write_text("echo once\nexit 5\n")
+    with there.open() as state:
+        one = sim.Job(1, "me", "batch", 1, 0, 60.0, 0.0, 0.0, script=str(tmp_path / "job"), stdout=str(out))
+        sim.begin(state.nodes, [one], one, ["x-01"], 0.0)
+        there.file(one, "env").write_text("{}")
+        # A controller that was killed between the start and its note of it leaves the next one no other choice.
+        codes = [processes.start(there, state, one, programs).wait(30) for _ in range(3)]
+    assert (codes, out.read_text()) == ([0, 0, 0], "once\n")
+    assert there.file(one, "exit").read_text() == "5\n"
