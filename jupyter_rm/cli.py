@@ -359,7 +359,8 @@ def _broker(options: argparse.Namespace) -> int:
         return 0
     if options.action == "stop":
         said = admin.stop(options.force)
-        _say(options, {"stopped": said}, "the broker has stopped" if said else "no broker runs")
+        gone = "the broker has stopped; pilots of open sessions go on"
+        _say(options, {"stopped": said}, gone if said else "no broker runs")
         return 0
     told = admin.status()
     if told is None:

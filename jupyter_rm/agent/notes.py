@@ -34,6 +34,8 @@ def exec_note(name: str, folder: str, number: int, why: str) -> str:
             return f"executable {name!r}: the interpreter its first line names was not found"
         where = f" in the sandbox {folder}" if not name.startswith("/") else ""
         return f"executable {name!r} not found{where}"
+    if number == errno.EACCES and os.path.isdir(file):  # noqa: PTH112
+        return f"executable {name!r} is a directory"
     if number == errno.EACCES:
         return f"executable {name!r} is not executable (permission denied); chmod +x it?"
     if number == errno.ENOEXEC:

@@ -61,6 +61,8 @@ def main(argv: list[str] | None = None) -> int:
             lock = home.lock()
         except JrmError as error:
             if error.code == "JRM-R08":
+                if options.ready_fd < 0:  # a person started it
+                    sys.stderr.write(f"{error}\n")
                 ready("ok")
                 return 0
             raise

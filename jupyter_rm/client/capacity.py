@@ -256,8 +256,9 @@ def check_fits(request: Request, rows: Sequence[PilotRow], extra: PilotSpec | No
     cores = request.ranks * request.cores
     if all(cores > held[0] for held in holds):
         most = max(held[0] for held in holds)
+        each = f" ({request.ranks} ranks of {request.cores})" if request.ranks > 1 else ""
         raise RequestError(
-            f"cores: the task asks for {cores}, but the largest pilot has {most}",
+            f"cores: the task asks for {cores}{each}, but the largest pilot has {most}",
             hint=f'ask for at most {most}, or start a larger pilot: s.pilot("local", cores={cores})',
             code="JRM-Q14",
         )

@@ -65,9 +65,9 @@ class SessionExecutor(Executor):
             raise RuntimeError("cannot schedule new futures after shutdown")
         session = self._session
         sha = session._functions.sha(fn)
+        session._need_pilot(self._base)  # each time: the last pilot may have ended meanwhile
         template = self._templates.get(sha)
         if template is None:
-            session._need_pilot(self._base)
             template = self._templates[sha] = session._templates.of(self._base, sha)
         payload = dump_arguments(args, kwargs)
         future = CallFuture()

@@ -12,7 +12,7 @@ from collections.abc import Generator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ..model.errors import JrmError, LinkError
+from ..model.errors import JrmError, LinkError, RequestError
 from . import distant
 from .stream import Pause
 
@@ -49,15 +49,22 @@ def is_far(task: TaskHandle, path: Path) -> bool:
     return number >= 0 and distant.elsewhere(task._session, number) and not distant.seen_here(path)
 
 
-def read(task: TaskHandle, stream: str) -> str:
-    """Return the text of stdout or stderr so far; empty when there is none.
+def read(task: TaskHandle, stream: str, rank: int = 0) -> str:
+    """Return the text of stdout or stderr of a rank so far; empty when there is none.
 
     Raises:
+        RequestError: JRM-Q05, it has no such rank.
         LinkError: the file cannot be read, its site cannot be reached, or it is too large to be shown.
     """
+    most = 1 if task._table().form.template.mpi else task._table().form.template.request.ranks
+    if not 0 <= rank < most:
+        why = f"{task.uid} has {most} rank{'s' * (most > 1)} with an output of its own"
+        raise RequestError(f"rank: {rank}: {why}", hint="count from 0", code="JRM-Q05")
     path = _path(task, stream)
     if path is None:
         return ""
+    if rank:
+        path = path.with_name(f"{path.name}.{rank}")
     if is_far(task, path):
         return distant.read(task._session, task._pilot_number(), path, LIMIT).decode("utf-8", "replace")
     try:

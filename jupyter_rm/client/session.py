@@ -166,10 +166,8 @@ class Session(Telling, Reading):
             spec = capacity.local_spec()
             capacity.check_fits(request, [], spec)
             pilot = self.pilot("local", cores=spec.cores)
-            sys.stderr.write(
-                f"jupyter_rm: no pilot in session {self.name!r} yet; started {pilot.uid} on this machine "
-                f"with {spec.cores} cores\n"
-            )
+            why = f"every pilot of {self.name!r} has ended" if rows else f"no pilot in session {self.name!r} yet"
+            sys.stderr.write(f"jupyter_rm: {why}; started {pilot.uid} on this machine with {spec.cores} cores\n")
 
     # ------------------------------------------------------------ tasks
 

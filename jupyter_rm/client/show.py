@@ -95,6 +95,13 @@ def stamp(seconds: float | None) -> str:
     return time.strftime("%H:%M:%S", time.localtime(seconds)) if seconds else ""
 
 
+def said_once(text: str, note: str) -> str:
+    """Return a cause in words with its note; a note that says the same in more detail stands alone."""
+    if note.startswith(text.removeprefix("it ")):
+        return f"it {note}" if text.startswith("it ") else note
+    return f"{text}: {note}" if note else text
+
+
 def reason_of(session: Session, table: BulkTable, index: int) -> str:
     """Return the reason of a task's state in words."""
     state = TaskState(int(table.state[index]))
@@ -107,7 +114,7 @@ def reason_of(session: Session, table: BulkTable, index: int) -> str:
         if cause is Cause.TASK_EXIT and not note:
             code = int(table.code[index])
             text = f"exit code {code}" if code >= 0 else f"killed by signal {-code}"
-        return f"{text}: {note}" if note and note != text else text
+        return said_once(text, note)
     if state in (TaskState.STAGING_IN, TaskState.STAGING_OUT):
         told = table.moving_of(index)
         return f"{_PLAIN[state]}: {told}" if told else _PLAIN[state]

@@ -172,4 +172,6 @@ def _ended(fact: f.TasksEnded | f.AttemptsEnded, index: int, ledger: Ledger) -> 
         if 0 <= took < 1e9 and cause is not Cause.START_FAILED:
             parts.append(f"after {took:.3f} s{_node(ledger, fact.pilot, int(_at(ends.node, '<u4', fact, place)))}")
     parts.append(note)
+    if note.startswith(parts[0].removeprefix("it ")):
+        parts = parts[1:]
     return text + ": " + ", ".join(part for part in parts if part)

@@ -16,7 +16,7 @@ from ..model.errors import RequestError, TaskError
 from ..model.ids import task_uid
 from ..model.messages import Explain, FetchStory, FetchValues
 from ..model.states import Cause, TaskState
-from . import blocking, calls, dicts, files, news, show
+from . import blocking, calls, dicts, distant, files, here, news, show
 from .named import StateName, names
 from .results import decode
 from .stream import Stream
@@ -298,6 +298,10 @@ class TaskHandle:
     def _hint(self) -> str:
         sandbox = self.sandbox
         where = f"its files are in {sandbox}; " if sandbox is not None else ""
+        if self.cause == Cause.START_FAILED.name and "not found on PATH" in self.reason:
+            number = int(self._table().pilot[self._index])
+            if number >= 0 and not distant.elsewhere(self._session, number):
+                where = here.program_hint(self._field("executable")) + where
         return f"{where}jrm story {self.uid} shows what happened"
 
     def add_done_callback(self, callback: Callable[[TaskHandle], object]) -> None:
@@ -364,13 +368,13 @@ class TaskHandle:
 
     # ------------------------------------------------------------ looking
 
-    def stdout(self) -> str:
-        """Return what it wrote to standard output so far."""
-        return files.read(self, "stdout")
+    def stdout(self, rank: int = 0) -> str:
+        """Return what it wrote to standard output so far; each of several ranks has its own (but not with ``mpi``)."""
+        return files.read(self, "stdout", rank)
 
-    def stderr(self) -> str:
-        """Return what it wrote to standard error so far."""
-        return files.read(self, "stderr")
+    def stderr(self, rank: int = 0) -> str:
+        """Return what it wrote to standard error so far; of ``rank`` as for :meth:`stdout`."""
+        return files.read(self, "stderr", rank)
 
     def follow(self, stream: str = "stdout") -> Stream[str]:
         """Yield pieces of its output as they are written, until it has ended; to ``for`` or to ``async for``."""

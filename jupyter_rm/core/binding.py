@@ -65,9 +65,13 @@ class Binding(Cargo):
             reason = self._ground(row.number).why_not(template)
             if not reason:
                 return
+        parts = {node.partition for row in alive for node in row.nodes}
+        hint = "ask for less, or start a larger pilot first"
+        if template.partition >= 0 and template.partition not in parts:
+            hint = f"leave partition out, or name one that is there: {', '.join(map(str, sorted(parts)))}"
         raise RequestError(
             f"no pilot can ever hold {template.request}: {reason}",
-            hint="ask for less, or start a larger pilot first",
+            hint=hint,
             code="JRM-Q14",
         )
 

@@ -452,7 +452,8 @@ class Magics:
             self.space[options.out] = task
         if options.block:
             task.wait()
-            sys.stdout.write(task.stdout())
+            for rank in range(options.ranks or 1):
+                sys.stdout.write(task.stdout(rank))
             error = task.exception(0)
             if error is not None:
                 raise error

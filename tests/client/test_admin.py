@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import os
 import signal
+import subprocess
+import sys
 import threading
 from pathlib import Path
 
@@ -62,6 +64,15 @@ def test_a_broker_that_does_not_end_is_named_and_killed_on_request(session: Sess
     eventually(lambda: Connection.shared().connected, "a new broker is there")
     assert again[ends.uid].results(20) == [""] * 10
     again.close()
+
+
+def test_a_second_broker_started_by_hand_says_who_serves(session: Session, home: Path) -> None:
+    holder = admin._home().holder()
+    assert holder is not None
+    words = [sys.executable, "-m", "jupyter_rm.broker"]
+    done = subprocess.run(words, capture_output=True, text=True, timeout=30)
+    assert done.returncode == 0
+    assert f"already runs on this machine (pid {holder.pid})" in done.stderr
 
 
 def test_a_broker_on_another_machine_is_not_waited_for(home: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import sys
 import threading
 import time
 from collections.abc import Callable
@@ -62,6 +63,59 @@ def test_missing_program(session: Session) -> None:
     assert task.wait(20) == "FAILED"
     assert task.cause == "START_FAILED"
     assert "simulat-that-is-nowhere" in task.reason
+
+
+def test_a_program_of_ones_own_environment_is_named(
+    session: Session, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, mark in (("venv", "pyvenv.cfg"), ("tools", "readme")):
+        (tmp_path / name / "bin").mkdir(parents=True)
+        (tmp_path / name / mark).touch()
+        program = tmp_path / name / "bin" / f"tool-of-{name}"
+        program.write_text("#!/bin/sh\necho found\n")
+        program.chmod(0o755)
+        (program.parent / "python").symlink_to(sys.executable)
+        monkeypatch.setenv("PATH", str(program.parent), prepend=os.pathsep)
+    with pytest.raises(jrm.TaskError) as caught:
+        session.submit(jrm.Task("tool-of-venv")).result(20)
+    assert f"named_env='{tmp_path}/venv'" in caught.value.hint
+    assert session.submit(jrm.Task("tool-of-venv", named_env=f"{tmp_path}/venv")).result(20) == "found\n"
+    with pytest.raises(jrm.TaskError) as caught:
+        session.submit(jrm.Task("tool-of-tools")).result(20)
+    assert f"here it is {tmp_path}/tools/bin/tool-of-tools" in caught.value.hint
+
+
+def test_reasons_say_it_once_and_name_what_counts(session: Session) -> None:
+    late = session.submit(jrm.Task("/bin/sleep", ["600"], timeout=0.2))
+    late.wait(20)
+    assert late.reason == "it ran longer than its timeout of 0.2 s"
+    assert str(late.story()).count("ran longer") == 1
+    folder = session.submit(jrm.Task("/tmp"))
+    folder.wait(20)
+    assert folder.reason.endswith("executable '/tmp' is a directory")
+    with pytest.raises(jrm.RequestError, match=r"asks for 6 \(3 ranks of 2\)"):
+        session.submit(jrm.Task("/bin/true", ranks=3, cores=2))
+    with pytest.raises(jrm.RequestError) as caught:
+        session.submit(jrm.Task("/bin/true", partition=3))
+    assert "name one that is there: 0" in caught.value.hint
+
+
+def test_each_rank_has_an_output(session: Session) -> None:
+    task = session.submit(jrm.Shell("echo rank $JRM_RANK; echo err $JRM_RANK >&2", ranks=2))
+    assert task.wait(20) == "DONE"
+    assert [task.stdout(rank) for rank in (0, 1)] == ["rank 0\n", "rank 1\n"]
+    assert task.stderr(1) == "err 1\n"
+    with pytest.raises(jrm.RequestError, match="rank: 2"):
+        task.stdout(2)
+
+
+def test_a_pilot_is_started_for_an_executor_too(session: Session, capsys: pytest.CaptureFixture[str]) -> None:
+    with session.executor() as executor:
+        assert executor.submit(pow, 2, 3).result(20) == 8
+        session.pilots()[0].cancel()
+        session.pilots()[0].wait("DONE", 20)
+        assert executor.submit(pow, 2, 4).result(20) == 16
+    assert f"every pilot of {session.name!r} has ended; started p.1" in capsys.readouterr().err
 
 
 def test_array_fills_columns(session: Session) -> None:

@@ -82,6 +82,11 @@ def test_run_a_script(shell: InteractiveShell) -> None:
     assert after.state == "DONE"
 
 
+def test_all_ranks_are_shown(shell: InteractiveShell) -> None:
+    _, shown = run(shell, "%%jrm run --ranks 2 --block\necho rank $JRM_RANK")
+    assert "rank 0\nrank 1\n" in shown
+
+
 def test_a_failing_script_is_one_readable_error(shell: InteractiveShell) -> None:
     shown = refused(shell, "%%jrm run --block\necho bad input >&2\nexit 4")
     assert "exit code 4" in shown or "ended FAILED" in shown
