@@ -164,10 +164,9 @@ class AgentMachine(Telling):
             self.floor.free(news.allocs)
             self._replace = True
         elif isinstance(news, TakenBack):
-            if len(news.tokens):
-                priorities = {bulk: self.holdings.bulks[bulk].template.priority for bulk, _, _ in by_bulk(news.tokens)}
-                self.floor.taken_back(news.pool, news.tokens, priorities)
-                self._replace = True
+            priorities = {bulk: self.holdings.bulks[bulk].template.priority for bulk, _, _ in by_bulk(news.tokens)}
+            self._give_back(self.floor.taken_back(news.pool, news.tokens, priorities))
+            self._replace = True
         elif isinstance(news, NodeChanged):
             self._replace = True
             if self.floor.change(news) and not self.ended:
@@ -380,7 +379,7 @@ class AgentMachine(Telling):
         index = np.intersect1d(order.picks.array(), held.now()[0])
         mine = tokens(order.bulk, index)
         if order.back:
-            self._give_back(self.floor.remove(mine))
+            self._give_back(self.floor.call_back(mine, self._effects))
             return
         if self._deputy is not None:
             self._deputy.canceled(order.bulk, index)
@@ -396,7 +395,7 @@ class AgentMachine(Telling):
         self._say_stock()
         for bulk, held in list(self._held.items()):
             mine = tokens(bulk, held.now()[0])
-            self._give_back(np.concatenate((self.floor.remove(mine), self._unstage(mine))))
+            self._give_back(np.concatenate((self.floor.call_back(mine, self._effects), self._unstage(mine))))
 
     def _stop(self, cause: Cause) -> None:
         if self.stopping is not None:

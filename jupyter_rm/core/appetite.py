@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 MOST = 262_144
+# A rate below this is none, tasks a second.
+NONE = 0.05
+# So long without an end is nothing remarkable, s.
+QUIET_S = 2.0
 
 
 class Appetite:
@@ -12,12 +16,14 @@ class Appetite:
         rate: tasks a second.
     """
 
-    __slots__ = ("_at", "_ended", "_told", "rate")
+    __slots__ = ("_at", "_ended", "_last", "_told", "_told_rate", "rate")
 
     def __init__(self, now: float) -> None:
         self.rate = 0.0
         self._at, self._ended = now, 0
+        self._last = now  # when a task was last seen to have ended
         self._told = -1
+        self._told_rate = 0.0
 
     def count(self, ended: int) -> None:
         """Count tasks that ended."""
@@ -30,6 +36,12 @@ class Appetite:
             return False
         rate = self._ended / span
         self.rate = rate if rate > self.rate else 0.8 * self.rate + 0.2 * rate
+        if self._ended:
+            self._last = now
+        elif now - self._last > QUIET_S:  # whatever came before, by now it is not more than this
+            self.rate = min(self.rate, 1.0 / (now - self._last))
+        if self.rate < NONE:
+            self.rate = 0.0
         self._at, self._ended = now, 0
         return True
 
@@ -42,8 +54,12 @@ class Appetite:
         self._told = -1
 
     def tell(self, stock: int) -> bool:
-        """Say whether a number is far enough from the one that was told to be told itself."""
-        if self._told >= 0 and abs(stock - self._told) <= self._told // 4:
+        """Say whether a number, or the rate, is far enough from the one that was told to be told itself.
+
+        The number has a least value, and the rate has not: a burst that is long over must not be believed in for ever.
+        """
+        near = self._told >= 0 and abs(stock - self._told) <= self._told // 4
+        if near and self.rate >= self._told_rate / 2 and (self.rate > 0) == (self._told_rate > 0):
             return False
-        self._told = stock
+        self._told, self._told_rate = stock, self.rate
         return True

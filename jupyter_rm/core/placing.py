@@ -23,6 +23,7 @@ from .patience import Patience
 
 BATCH = 16_384
 AHEAD_MOST = 16_384
+_NOBODY: Tokens = np.zeros(0, np.uint64)
 
 
 def make_placer(nodes: Sequence[Node]) -> Any:
@@ -99,9 +100,12 @@ class Ground:
 
 
 class Pool:
-    """Tasks of one shape and mode. ``handed`` were given to the performer and have not ended; ``allocs`` are held."""
+    """Tasks of one shape and mode. ``handed`` were given to the performer and have not ended; ``allocs`` are held.
 
-    __slots__ = ("ahead_ok", "allocs", "handed", "mean", "retracting", "shape")
+    ``called_back``: what is to leave this agent if it has not begun.
+    """
+
+    __slots__ = ("ahead_ok", "allocs", "called_back", "handed", "mean", "retracting", "shape")
 
     def __init__(self, shape: int, ahead_ok: bool) -> None:
         self.shape = shape
@@ -110,6 +114,7 @@ class Pool:
         self.allocs = 0
         self.mean = -1.0  # seconds a task takes; -1 not known yet
         self.retracting = False
+        self.called_back: Tokens = _NOBODY
 
 
 class Floor:
@@ -166,6 +171,19 @@ class Floor:
         removed: Tokens = self.placer.remove(tokens)
         return removed
 
+    def call_back(self, tokens: Tokens, effects: list[Effect]) -> Tokens:
+        """Take back those of ``tokens`` that still wait here; the performer is asked for those it may have in line."""
+        removed = self.remove(tokens)
+        rest = np.setdiff1d(tokens, removed)
+        for number, where in self._by_pool(rest):
+            pool = self.pools[number]
+            if pool.handed > pool.allocs:
+                pool.called_back = np.union1d(pool.called_back, rest if where is None else rest[where])
+                if not pool.retracting:
+                    pool.retracting = True
+                    effects.append(Retract(number))
+        return removed
+
     def change(self, news: NodeChanged) -> bool:
         """Let a node out of the placing, or in; say whether the pilot consists of something else now."""
         before = self.there
@@ -203,14 +221,17 @@ class Floor:
         """Say whether tasks like those of ``bulk`` are known to end within moments."""
         return 0 <= self.pools[self._bulk_pool[bulk]].mean < self.patience.ahead
 
-    def taken_back(self, number: int, tokens: Tokens, priorities: dict[int, int]) -> None:
-        """Let run-ahead tasks that came back wait again, first in line."""
+    def taken_back(self, number: int, tokens: Tokens, priorities: dict[int, int]) -> Tokens:
+        """Let run-ahead tasks that came back wait again, first in line; return those that are to leave this agent."""
         pool = self.pools[number]
         pool.retracting = False
         pool.handed -= len(tokens)
+        called, pool.called_back = np.isin(tokens, pool.called_back), _NOBODY
+        leave, tokens = tokens[called], tokens[~called]
         for bulk in np.unique(tokens >> np.uint64(INDEX_BITS)).tolist():
             mine = tokens[(tokens >> np.uint64(INDEX_BITS)) == bulk]
             self.placer.put_back(pool.shape, mine, priorities[int(bulk)])
+        return leave
 
     def place(self, now: float) -> list[Effect]:
         """Start what fits now and queue what may run ahead."""

@@ -65,6 +65,24 @@ def test_what_waits_at_a_full_pilot_goes_to_one_that_has_nothing_to_do() -> None
     assert sum(watch.executions for watch in made._watches.values()) == 34, "nothing that had begun was taken away"
 
 
+def test_long_tasks_after_a_burst_of_short_ones_do_not_stay_in_line_at_one_pilot() -> None:
+    """The agent has them in line to follow each other, as it learned from the short ones: they are called back."""
+    made = Steady()
+    made.pilot(nodes=1, cores=2, name="first")
+    made.loop.run(1.0)
+    made.submit(200, kind="ms")
+    made.until_done(200, 600.0)
+    made.submit(16, kind="long")
+    for name in ("second", "third"):
+        made.pilot(nodes=1, cores=2, name=name)
+    made.loop.run(made.loop.now + 20.0)
+    table = made.ledger.bulks[1]
+    began = [int(((table.started > 0) & (table.pilot == pilot)).sum()) for pilot in range(3)]
+    assert min(began) >= 2, f"begun by each pilot: {began}"
+    made.until_done(216, 5000.0)
+    assert sum(watch.executions for watch in made._watches.values()) == 216, "nothing that had begun was taken away"
+
+
 def test_work_does_not_go_back_and_forth_between_busy_pilots() -> None:
     made = Steady()
     for number in range(3):
