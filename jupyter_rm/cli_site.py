@@ -75,8 +75,7 @@ def _list(options: argparse.Namespace, say: Say) -> int:
 def _show(options: argparse.Namespace, say: Say) -> int:
     from .client import sites
 
-    text = sites.shown(options.name)
-    say(options, text.splitlines(), text)
+    say(options, sites.facts_of(options.name), sites.shown(options.name))
     return 0
 
 
@@ -91,8 +90,7 @@ def _check(options: argparse.Namespace, say: Say) -> int:
 def _explain(options: argparse.Namespace, say: Say) -> int:
     from .client import sites
 
-    text = sites.explain(options.name, options.key)
-    say(options, text.splitlines(), text)
+    say(options, sites.origins(options.name, options.key), sites.explain(options.name, options.key))
     return 0
 
 

@@ -396,18 +396,20 @@ class BatchSystem:
                 raise RequestError(f"{key!r}: {self.title} has no such key", hint=hint, code="JRM-Q25")
         return out
 
-    def explain(self, key: str) -> str:
+    def origins(self, key: str) -> dict[str, Origin]:
         """Return each value under a dotted path with the file and line it came from, and what it hides there.
 
         Raises:
             RequestError: no such key; the hint names the nearest.
         """
         if any(sign in key for sign in "*?["):
-            found = {path: one for path, one in self._origin.items() if fnmatch.fnmatchcase(path, key)}
-        else:
-            dotted = ".".join(self._path(key))
-            found = {p: one for p, one in self._origin.items() if p == dotted or p.startswith(dotted + ".")}
-        return "\n".join(f"{path} = {one}" for path, one in found.items())
+            return {path: one for path, one in self._origin.items() if fnmatch.fnmatchcase(path, key)}
+        dotted = ".".join(self._path(key))
+        return {p: one for p, one in self._origin.items() if p == dotted or p.startswith(dotted + ".")}
+
+    def explain(self, key: str) -> str:
+        """Return the same as :meth:`origins`, for people."""
+        return "\n".join(f"{path} = {one}" for path, one in self.origins(key).items())
 
 
 def _decoded(raw: bytes | str) -> str:

@@ -121,31 +121,53 @@ def system_of(name: str) -> BatchSystem:
     return description_of(PLAIN if name in ("local", "ssh") else name)
 
 
-def shown(name: str) -> str:
-    """Return what a site is and what can be asked of it, for people.
+def facts_of(name: str) -> dict[str, Any]:
+    """Return what a site is and what can be asked of it, as plain data.
 
     Raises:
         RequestError: as :func:`system_of`.
     """
     system = system_of(name)
     url = name if "://" in name else _url(system)
-    lines = [f"{system.name}: {system.title}" + (f"  at {url}" if url else "")]
-    lines += [f"  files: {', '.join(system.files)}"] if system.files else []
     least = 1 if system.name == SIM or url.startswith(f"{SIM}://") else 30
-    lines.append(f"  its commands run at most every {max(least, int(system.poll.get('every_s', 30)))} s")
-    if system.launch:
-        lines.append(f"  launches ranks with: {', '.join(system.launch)}")
-    lines.append("  can: " + ", ".join(system.ops))
+    given, heard = _defaults(system), system.heard
+    keys = ("name", "type", "help", "min", "max", "choices")
+    return {
+        "name": system.name,
+        "title": system.title,
+        "url": url,
+        "files": list(system.files),
+        "every_s": max(least, int(system.poll.get("every_s", 30))),
+        "launch": list(system.launch),
+        "can": list(system.ops),
+        "attributes": [
+            {key: getattr(each, key) for key in keys} | {"default": given.get(each.name, each.default)}
+            for each in system.attributes.values()
+            if each.visible and (each.name in heard or each.optional)
+        ],
+    }
+
+
+def shown(name: str) -> str:
+    """Return what a site is and what can be asked of it, for people.
+
+    Raises:
+        RequestError: as :func:`system_of`.
+    """
+    told = facts_of(name)
+    lines = [f"{told['name']}: {told['title']}" + (f"  at {told['url']}" if told["url"] else "")]
+    lines += [f"  files: {', '.join(told['files'])}"] if told["files"] else []
+    lines.append(f"  its commands run at most every {told['every_s']} s")
+    if told["launch"]:
+        lines.append(f"  launches ranks with: {', '.join(told['launch'])}")
+    lines.append("  can: " + ", ".join(told["can"]))
     lines.append("  a pilot may ask for:")
-    given = _defaults(system)
-    for each in system.attributes.values():
-        if each.visible and (each.name in system.heard or each.optional):
-            default = given.get(each.name, each.default)
-            limits = [f"{word} {limit}" for word, limit in (("from", each.min), ("to", each.max)) if limit is not None]
-            limits += [f"one of {', '.join(each.choices)}"] if each.choices else []
-            limits += [f"default {default}"] if default is not None else []
-            more = f" ({'; '.join(limits)})" if limits else ""
-            lines.append(f"    {each.name:<20} {each.type:<9} {each.help}{more}")
+    for each in told["attributes"]:
+        limits = [f"{word} {each[key]}" for word, key in (("from", "min"), ("to", "max")) if each[key] is not None]
+        limits += [f"one of {', '.join(each['choices'])}"] if each["choices"] else []
+        limits += [f"default {each['default']}"] if each["default"] is not None else []
+        more = f" ({'; '.join(limits)})" if limits else ""
+        lines.append(f"    {each['name']:<20} {each['type']:<9} {each['help']}{more}")
     return "\n".join(lines)
 
 
@@ -175,6 +197,19 @@ def explain(name: str, key: str = "") -> str:
         RequestError: no such site or key; the hint names the nearest.
     """
     return system_of(name).explain(key or "*")
+
+
+def origins(name: str, key: str = "") -> list[dict[str, Any]]:
+    """Return the same as plain data: key, value, file and line of each, and what it hides."""
+    words = ("file", "line", "value")
+    return [
+        {
+            "key": path,
+            **{word: getattr(one, word) for word in words},
+            "hides": [dict(zip(words, hidden, strict=True)) for hidden in one.hides],
+        }
+        for path, one in system_of(name).origins(key or "*").items()
+    ]
 
 
 # ------------------------------------------------------------ a new one

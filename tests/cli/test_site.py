@@ -55,6 +55,12 @@ def test_a_new_site_from_the_first_word_to_its_origins(jrm: Shell) -> None:
     assert "at slurm+ssh://me@login" in shown and "default batch" in shown
     origin = jrm("site", "explain", "box", "site.queue").stdout
     assert origin.startswith("site.queue = 'batch'") and f"{path}:5" in origin
+    told = json.loads(jrm("site", "show", "box", "--json").stdout)
+    assert (told["url"], told["every_s"], str(path) in told["files"]) == ("slurm+ssh://me@login", 30, True)
+    queue = next(one for one in told["attributes"] if one["name"] == "queue")
+    assert (queue["type"], queue["default"]) == ("string", "batch")
+    (one,) = json.loads(jrm("site", "explain", "box", "title", "--json").stdout)
+    assert (one["key"], one["value"], one["hides"][-1]["value"]) == ("title", "Slurm", "base") and one["line"] > 0
     hidden = jrm("site", "explain", "box", "title").stdout
     assert "hides 'base'" in hidden
     again = jrm("site", "new", "box", "--url", "sge+ssh://me@login")
