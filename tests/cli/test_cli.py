@@ -259,7 +259,9 @@ def test_replay_of_a_dead_session(session: Session, home: Path, tmp_path: Path) 
     name = session.name
     session.close()
     jrm("broker", "stop", "--force")
-    shutil.copytree(home / "default", tmp_path / "copy", ignore=shutil.ignore_patterns("run", "*.sock", "pilots", "sim"))
+    shutil.copytree(
+        home / "default", tmp_path / "copy", ignore=shutil.ignore_patterns("run", "*.sock", "pilots", "sim")
+    )
     value = told("replay", str(tmp_path / "copy" / "journal"))
     line = next(each for each in value["sessions"] if each["name"] == name)
     assert line["tasks"] == {"DONE": 1}
