@@ -48,7 +48,7 @@ def save(
     from .views import catalog, export
     from .views.anonymous import Veil
     from .views.pictures import Words
-    from .views.windows import DRAWN, VIEWS, Window
+    from .views.windows import DRAWN, VIEWS, read
 
     target = Path(path).expanduser()
     kind = target.suffix.lower()
@@ -57,10 +57,7 @@ def save(
     if view not in VIEWS or (kind == ".html" and view not in DRAWN):
         hint = "a page shows " + ", ".join(DRAWN)
         raise RequestError(f"export: no page or data of {view!r}", hint=hint, code="JRM-Q65")
-    try:
-        shown = msgspec.convert(dict(window or {}), Window)
-    except msgspec.ValidationError as error:
-        raise RequestError(f"window: {error}", hint="see docs/server.md", code="JRM-Q60") from None
+    shown = read(window or {})
     words = Words(lambda table, index: show.reason_of(session, table, index), show.pilot_reason)
     at = time.time()
     picture = catalog.picture(view, session._replica, words, shown, at)

@@ -11,8 +11,6 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
-import msgspec
-
 from ..client import show
 from ..client.session import Session
 from ..model.errors import RequestError
@@ -57,18 +55,9 @@ def window_of(given: Mapping[str, Any]) -> Window:
     Raises:
         RequestError: JRM-Q60, naming the setting that is wrong.
     """
-    for name in given:
-        if name not in Window.__struct_fields__:
-            known = ", ".join(Window.__struct_fields__)
-            near = difflib.get_close_matches(name, Window.__struct_fields__, 1)
-            hint = f"did you mean {near[0]}?" if near else f"known: {known}"
-            raise RequestError(f"{name}: a view has no such setting", hint=hint, code="JRM-Q60")
-    try:
-        window = msgspec.convert(dict(given), Window)
-        tables.Query.of(window.filters())
-        return window
-    except msgspec.ValidationError as error:
-        raise RequestError(f"window: {error}", hint="see docs/server.md", code="JRM-Q60") from None
+    window = windows.read(given)
+    tables.Query.of(window.filters())
+    return window
 
 
 def words(session: Session) -> pictures.Words:

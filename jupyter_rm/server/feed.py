@@ -24,7 +24,7 @@ from .. import __version__
 from ..model.errors import JrmError, RequestError
 from .api import READ, SESSIONS, TASKS
 from .hub import Hub
-from .screen import Screen, Subscribe, read
+from .screen import Screen, Subscribe, named, read
 from .start import described
 
 MOST_MESSAGE = 64 << 10  # bytes that a screen may say at once
@@ -105,7 +105,7 @@ class Feed(ExtensionHandlerMixin, WebSocketMixin, WebSocketHandler, JupyterHandl
             if self._mistakes > MOST_MISTAKES:
                 self.close(1008, "too many mistakes")
                 return
-            told = {"kind": "error", "id": getattr(command, "id", None)} | described(error)
+            told = {"kind": "error", "id": getattr(command, "id", None) or named(message)} | described(error)
             await self._send(msgspec.json.encode(told))
 
     def on_close(self) -> None:

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from ..model.errors import JrmError, ProtocolError, RequestError
-from ..views.windows import MOVING, VIEWS, Window
+from ..views.windows import MOVING, VIEWS, Window, said
 from .hub import Hub
 from .start import described
 
@@ -102,7 +102,8 @@ def read(message: str | bytes) -> Command:
     try:
         command: Command = _decoder.decode(message)
     except (msgspec.DecodeError, UnicodeError) as error:
-        raise RequestError(f"feed: {error}", hint="see docs/server.md", code="JRM-Q61") from None
+        message, hint = said(error)
+        raise RequestError(f"feed: {message}", hint=hint, code="JRM-Q61") from None
     if isinstance(command, Subscribe) and (command.view not in VIEWS or not 0 < len(command.id) <= 64):
         raise RequestError(
             f"feed: view {command.view[:40]!r}, id {command.id[:40]!r}",
@@ -110,6 +111,15 @@ def read(message: str | bytes) -> Command:
             code="JRM-Q61",
         )
     return command
+
+
+def named(message: str | bytes) -> str | None:
+    """Return the id that a message names, though it may be wrong otherwise: whoever asked is told."""
+    try:
+        id = msgspec.json.decode(message)["id"]
+    except (msgspec.DecodeError, UnicodeError, KeyError, TypeError):
+        return None
+    return id if isinstance(id, str) and 0 < len(id) <= 64 else None
 
 
 class Subscription:

@@ -6,7 +6,6 @@ The same pictures feed pages, notebook cells and exported files. Read next: :mod
 from __future__ import annotations
 
 from ..model.errors import RequestError
-from ..model.states import TaskState
 from . import nodes, pictures, queue, sites, tables, timeline, usage
 from .gather import gather
 from .pictures import Picture, Words
@@ -25,6 +24,7 @@ def picture(view: str, source: Source, words: Words, window: Window, now: float)
     Raises:
         RequestError: no such view, or the window is out of range; JRM-Q60, JRM-Q65.
     """
+    window.check()
     if view == "summary":
         return pictures.summary(source, words)
     if view == "tasks":

@@ -16,6 +16,7 @@ from typing import Any, TypeVar
 import numpy as np
 
 from ..model.bulktable import BulkTable
+from ..model.ids import parse_pilot, parse_task
 from ..model.pilotrow import PilotRow
 from ..model.states import PilotState, TaskState
 from ..model.units import GPU_UNIT
@@ -90,6 +91,17 @@ class Gathered:
         starts = self.starts
         bulk = int(np.searchsorted(starts, place, "right")) - 1
         return f"t.{bulk}.{place - int(starts[bulk])}"
+
+    def missing(self, select: str) -> str:
+        """Return that the session has no such task, submission or pilot, in words; empty: it has."""
+        if select.startswith("p."):
+            there = parse_pilot(select) < len(self.pilots)
+        elif select.startswith("t."):
+            bulk, index = parse_task(select)
+            there = bulk < len(self.sizes) and index < int(self.sizes[bulk])
+        else:
+            return ""
+        return "" if there else f"This session has no {select}."
 
     def over(self) -> Array:
         """Return when each task took its final state; infinite while it has none.

@@ -54,6 +54,7 @@ LABEL_COLUMNS = ("key", "x", "y", "text", "ink")
 CRUMB_COLUMNS = ("key", "label")
 # Which state of its nodes a cell tells, the worst first.
 SPECIAL = ("DOWN", "SILENT", "DRAINED")
+_NO_NODES = "No pilot of this session holds nodes yet: start one, or wait until it is active."
 _THEIRS = "held by no pilot; {:.0%} busy, says the batch system"
 
 
@@ -164,7 +165,7 @@ def nodes(source: Source, window: Window, now: float) -> Picture:
         "layout": layout,
         "layouts": list(LAYOUTS),
         "at": window.at,
-        "note": "" if len(plan) else "No pilot of this session holds nodes yet: start one, or wait until it is active.",
+        "note": gathered.missing(window.select) if len(plan) else _NO_NODES,
     }
     if gathered.closed or not any(pilot.until is None for pilot in gathered.pilots):
         values["now"] = gathered.latest(now)

@@ -95,7 +95,8 @@ def queue(source: Source, words: Words, window: Window, now: float) -> Picture:
     drawn = lines.figure(width)
     meanings += _users(jobs.rows) + _machines(sites)
     values |= {"begin": float(axis.edges[0]), "end": float(axis.edges[-1]), "pilots": len(ledger.pilots)}
-    values["note"] = "" if rows else "No pilot was asked for yet."
+    lacks = f"This session has no {window.select}." if chosen >= len(ledger.pilots) else ""
+    values["note"] = lacks if rows else "No pilot was asked for yet."
     marks = [["now", round(edge * 1000), "now"]] if estimates else []
     return Picture(
         values,

@@ -16,9 +16,9 @@ from typing import Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
+from ..model.bulktable import BulkTable
 from ..model.errors import RequestError
 from ..model.ids import parse_pilot, parse_task, pilot_uid, task_uid
-from ..model.bulktable import BulkTable
 from ..model.ledger import Ledger
 from ..model.states import Cause, TaskState
 from .texts import line
@@ -112,8 +112,8 @@ class Query:
             raise RequestError(f"order: {order!r} is unknown", hint="use asc or desc", code="JRM-Q60")
         return cls(
             states=states,
-            bulk=parse_task(texts["bulk"])[0] if texts.get("bulk") else None,
-            pilot=parse_pilot(texts["pilot"]) if texts.get("pilot") else None,
+            bulk=_numbered(parse_task, "bulk", texts["bulk"], "t.3")[0] if texts.get("bulk") else None,
+            pilot=_numbered(parse_pilot, "pilot", texts["pilot"], "p.0") if texts.get("pilot") else None,
             cause=_member(Cause, texts["cause"], "cause") if texts.get("cause") else None,
             text=texts.get("search", ""),
             sort=sort,
@@ -150,6 +150,14 @@ class Query:
 
 
 _NOTHING: Array = np.zeros(0, np.int64)
+
+
+def _numbered(parse: Callable[[str], Any], field: str, uid: str, example: str) -> Any:
+    try:
+        return parse(uid)
+    except RequestError:
+        hint = f"give its uid, such as {example}"
+        raise RequestError(f"{field}: {uid[:40]!r} is unknown", hint=hint, code="JRM-Q60") from None
 
 
 def _member(kind: Any, name: str, field: str) -> Any:

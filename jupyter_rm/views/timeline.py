@@ -113,7 +113,7 @@ def timeline(source: Source, window: Window, now: float) -> Picture:
         "binned": not single,
         "layout": window.layout or "physical",
         "color": color,
-        "note": "" if lanes.keys else "Nothing has run yet.",
+        "note": gathered.missing(window.select) if lanes.keys else "Nothing has run yet.",
     }
     if gathered.closed or latest < now:
         values["now"] = latest
@@ -192,14 +192,15 @@ def _by_node(gathered: Gathered, seen: Array, rows: int, window: Window, moment:
 
 def _lit(gathered: Gathered, tasks: Array, select: str) -> Array:
     """Return a mask of the tasks that are highlighted."""
-    if not select or select.startswith("j."):  # a job of somebody else has no bars here
+    # A job of somebody else has no bars here.
+    if not select or select.startswith("j.") or gathered.missing(select):
         return np.zeros(len(tasks), bool)
     if select.startswith("p."):
         chosen: Array = gathered.pilot[tasks] == parse_pilot(select)
         return chosen
     bulk, index = parse_task(select)
     mask: Array = gathered.bulk(tasks) == bulk
-    if select.count(".") == 2 and bulk < len(gathered.sizes):
+    if select.count(".") == 2:
         mask &= tasks == gathered.starts[bulk] + index
     return mask
 

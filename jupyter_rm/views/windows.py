@@ -5,7 +5,14 @@ Read next: :mod:`.catalog`.
 
 from __future__ import annotations
 
+import difflib
+import re
+from collections.abc import Mapping
+from typing import Any
+
 import msgspec
+
+from ..model.errors import RequestError
 
 # Views of the feed. Those with a figure are drawn from their tables; the others are lists.
 LISTS = ("sessions", "summary", "activity", "sites")
@@ -13,6 +20,10 @@ DRAWN = ("tasks", "nodes", "queue", "timeline", "usage")
 VIEWS = (*LISTS, *DRAWN)
 # Their pictures change while time goes on, even when nothing happens.
 MOVING = ("activity", "tasks", "queue", "timeline", "usage", "sites")
+LATEST = 1e11  # seconds since 1970: the year 5138
+_WANTED = {"int": "a whole number", "float": "seconds since 1970, such as time.time()", "str": "a text"}
+_AT = re.compile(r"`\$\.(?:window\.)?(\w+)")
+_SELECT = re.compile(r"t\.\d+(\.\d+)?|p\.\d+|j\..+")
 
 
 class Window(msgspec.Struct, forbid_unknown_fields=True):
@@ -53,3 +64,47 @@ class Window(msgspec.Struct, forbid_unknown_fields=True):
         """Return what :meth:`Query.of` reads."""
         names = ("state", "bulk", "pilot", "cause", "search", "sort", "order")
         return {name: getattr(self, name) for name in names}
+
+    def check(self) -> None:
+        """Check what no type tells.
+
+        Raises:
+            RequestError: a moment that is none, or ``select`` names nothing that there could be; JRM-Q60.
+        """
+        for name in ("begin", "end", "at"):
+            moment = getattr(self, name)
+            if moment is not None and not 0 <= moment <= LATEST:  # nor is NaN
+                raise RequestError(f"{name}: {moment:g} is no moment", hint=f"give {_WANTED['float']}", code="JRM-Q60")
+        if self.select and not _SELECT.fullmatch(self.select):
+            hint = "use t.3.17 (a task), t.3 (a submission) or p.0 (a pilot)"
+            raise RequestError(f"select: {self.select[:40]!r} is unknown", hint=hint, code="JRM-Q60")
+
+
+def read(given: Mapping[str, Any]) -> Window:
+    """Return a window made of plain values.
+
+    Raises:
+        RequestError: JRM-Q60, naming the setting that is wrong.
+    """
+    for name in given:
+        if name not in Window.__struct_fields__:
+            known = ", ".join(Window.__struct_fields__)
+            near = difflib.get_close_matches(name, Window.__struct_fields__, 1)
+            hint = f"did you mean {near[0]}?" if near else f"known: {known}"
+            raise RequestError(f"{name}: a view has no such setting", hint=hint, code="JRM-Q60")
+    try:
+        window = msgspec.convert(dict(given), Window)
+    except msgspec.ValidationError as error:
+        message, hint = said(error)
+        raise RequestError(message, hint=hint, code="JRM-Q60") from None
+    window.check()
+    return window
+
+
+def said(error: Exception) -> tuple[str, str]:
+    """Return what is wrong with a setting of a window, and what to give instead; else the error as it is."""
+    found = _AT.search(str(error))
+    kind = Window.__annotations__.get(found[1] if found else "", "").partition(" ")[0]
+    if found is None or kind not in _WANTED:
+        return str(error), "see docs/server.md"
+    return f"{found[1]}: not {_WANTED[kind].partition(',')[0]}", f"give {_WANTED[kind]}"

@@ -200,6 +200,11 @@ def test_what_is_wrong_with_a_view_is_said(session: Session) -> None:
         session.view("tasks", state="BROKEN")
     with pytest.raises(RequestError, match="sort"):
         session.view("tasks", sort="size")
+    wrong = {"at": "12:00", "begin": float("nan"), "state": ["DONE"], "limit": 2.5, "select": "nope", "bulk": "nope"}
+    for name, value in wrong.items():
+        with pytest.raises(RequestError, match=f"^{name}: ") as caught:
+            session.view("tasks", **{name: value})
+        assert "$" not in caught.value.message and caught.value.hint not in ("", "see docs/server.md"), name
     some = session.view("tasks", state="done, failed")._repr_mimebundle_()
     assert "uid" in some["text/plain"] and "text/html" in some
     assert set(look.VIEWS) >= {"tasks", "nodes", "queue", "timeline", "usage"}

@@ -135,6 +135,17 @@ def test_mistakes_are_answered_and_harm_nobody(feed: Feed, session: Session) -> 
         (feed.socket.send_binary if isinstance(message, bytes) else feed.socket.send)(message)
         told = feed.next()
         assert (told["kind"], told["code"]) == ("error", "JRM-Q61") and told["message"] and told["hint"], message
+    for name, value in (("offset", "7"), ("at", "12:00"), ("state", ["DONE"])):
+        feed.say("window", id="mine", window={name: value})
+        told = feed.next()
+        assert (told["kind"], told["id"]) == ("error", "mine") and f"{name}: not " in told["message"], told
+        assert told["hint"].startswith("give ") and "$" not in told["message"], told
+    for moment in (-1e308, 1e300):
+        feed.say("subscribe", id="odd", view="usage", session=session.name, window={"begin": moment})
+        told = feed.next()
+        assert (told["kind"], told["code"], told["message"][:6]) == ("lost", "JRM-Q60", "begin:"), told
+    feed.say("unsubscribe", id="odd")
+    feed.frames.clear()
     feed.say("subscribe", id="bad", view="tasks", session=session.name, window={"sort": "moon"})
     feed.say("subscribe", id="far", view="tasks", session=session.name, window={"limit": 5000})
     feed.say("subscribe", id="bins", view="activity", session=session.name, window={"bins": 10**9})

@@ -189,6 +189,38 @@ def test_a_wrong_window_is_named(held: Held, window: dict[str, Any]) -> None:
     assert caught.value.hint
 
 
+@pytest.mark.parametrize("view", ["tasks", "nodes", "queue", "timeline", "usage", "activity"])
+@pytest.mark.parametrize("field", ["begin", "end", "at"])
+@pytest.mark.parametrize("moment", [float("nan"), float("inf"), -1e308, -1.0, 1e12])
+def test_a_moment_that_is_none_is_refused(held: Held, view: str, field: str, moment: float) -> None:
+    with pytest.raises(RequestError, match=f"^{field}: ") as caught:
+        show(held, view, BEGIN + 200, **{field: moment})
+    assert "1970" in caught.value.hint
+
+
+@pytest.mark.parametrize("view", ["tasks", "nodes", "queue", "timeline", "usage"])
+@pytest.mark.parametrize("field", ["begin", "end", "at"])
+@pytest.mark.parametrize("moment", [0.0, 1e11])
+def test_an_odd_moment_is_one(held: Held, view: str, field: str, moment: float) -> None:
+    assert show(held, view, BEGIN + 200, **{field: moment}).tables
+
+
+@pytest.mark.parametrize("view", ["nodes", "timeline", "queue"])
+def test_what_is_highlighted_is_there_or_missed_in_words(held: Held, view: str) -> None:
+    for select in ("t", "p", "nope", "t.x", "p.0.1", "t.1.2.3"):
+        with pytest.raises(RequestError, match=r"^select: ") as caught:
+            show(held, view, BEGIN + 80, select=select)
+        assert "t.3.17" in caught.value.hint and "p.0" in caught.value.hint
+    table = records(show(held, view, BEGIN + 80, select="p.0"), "cells" if view == "nodes" else "bars")
+    assert any(row["lit"] for row in table)
+    for select in ("p.9", "p.99999999999999999999") + (("t.2", "t.0.400", f"t.0.{10**20}") if view != "queue" else ()):
+        shown = show(held, view, BEGIN + 80, select=select)
+        assert shown.values["note"] == f"This session has no {select}."
+        assert not any(row["lit"] for row in records(shown, "cells" if view == "nodes" else "bars"))
+    for select in ("", "p.1", "t.1", "t.1.399"):
+        assert not show(held, view, BEGIN + 80, select=select).values["note"]
+
+
 def test_an_empty_session_has_axes() -> None:
     for view in ("usage", "tasks", "nodes"):
         assert show(Held(), view, BEGIN + 5).tables
