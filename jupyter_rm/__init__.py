@@ -89,6 +89,8 @@ def __getattr__(name: str) -> Any:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     import importlib
 
+    if name in ("Bulk", "Job", "Pilot", "TaskHandle"):
+        importlib.import_module(".client.session", __name__)  # their from_dict attaches
     value = getattr(importlib.import_module(f".{_HOMES[name]}", __name__), name)
     if name in ("open", "Session"):
         # Sessions show themselves with what stands above them.

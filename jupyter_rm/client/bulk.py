@@ -398,7 +398,7 @@ class Bulk(Sequence[TaskHandle]):
         Raises:
             RequestError: JRM-Q57, no such dict, or it names other tasks now; JRM-Q08, JRM-Q03: there are none.
         """
-        return dicts.bulk_of(fields)
+        return dicts.bulk_of(fields, Bulk)
 
     def __eq__(self, other: object) -> bool:
         """Are these the same tasks in the same order?"""

@@ -6,7 +6,7 @@ These are what ``jrm ... --json`` prints. A dict may be stored, or sent to anoth
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -22,6 +22,14 @@ if TYPE_CHECKING:
     from .script import Job
     from .session import Session
     from .task import TaskHandle
+
+
+def _unloaded(name: str) -> Session:
+    raise AssertionError(f"nobody has loaded jupyter_rm.client.session, to attach to {name!r}")
+
+
+# Attaches to a session by its name; the module of sessions puts it here, for it stands above this one.
+attach: Callable[[str], Session] = _unloaded
 
 
 def of_session(session: Reading) -> dict[str, Any]:
@@ -99,7 +107,7 @@ def session_of(fields: Mapping[str, Any]) -> Session:
         RequestError: JRM-Q57, no dict of a session, or another one has its name now; JRM-Q08, there is none.
     """
     name, opened = _read(fields, "Session", "name", "opened")
-    session = _attached(name)
+    session = attach(name)
     _same(f"session {name!r}", opened, session._replica.ledger.opened_at)
     return session
 
@@ -107,31 +115,27 @@ def session_of(fields: Mapping[str, Any]) -> Session:
 def requested_of(fields: Mapping[str, Any], kind: type[Requested]) -> Any:
     """Return the pilot or the script that a dict names. Raises as :func:`session_of`, and JRM-Q03: no such one."""
     name, uid, at = _read(fields, kind.__name__, "session", "uid", "requested")
-    found = _attached(name)[uid]
+    found = attach(name)[uid]
     if not isinstance(found, kind):
         raise _wrong(kind.__name__)
     _same(uid, at, found._row().at)
     return found
 
 
-def task_of(fields: Mapping[str, Any]) -> TaskHandle:
+def task_of(fields: Mapping[str, Any], kind: type[TaskHandle]) -> TaskHandle:
     """Return the task that a dict names. Raises as :func:`requested_of`."""
-    from .task import TaskHandle
-
     name, uid, at = _read(fields, "TaskHandle", "session", "uid", "submitted")
-    found = _attached(name)[uid]
-    if not isinstance(found, TaskHandle):
+    found = attach(name)[uid]
+    if not isinstance(found, kind):
         raise _wrong("TaskHandle")
     _same(uid, at, found._table().form.at)
     return found
 
 
-def bulk_of(fields: Mapping[str, Any]) -> Bulk:
+def bulk_of(fields: Mapping[str, Any], kind: type[Bulk]) -> Bulk:
     """Return the bulk that a dict names. Raises as :func:`requested_of`."""
-    from .bulk import Bulk
-
     name, runs, submitted = _read(fields, "Bulk", "session", "of", "submitted")
-    session = _attached(name)
+    session = attach(name)
     try:
         parts = [(parse_task(uid)[0], int(first), int(count)) for uid, first, count in runs]
         at = {parse_task(uid)[0]: float(when) for uid, when in submitted.items()}
@@ -141,16 +145,10 @@ def bulk_of(fields: Mapping[str, Any]) -> Bulk:
         session[f"t.{number}.{first + max(0, count - 1)}"]  # there are so many
         _same(f"t.{number}", at.get(number), session._table(number).form.at)
     if len(parts) == 1 and parts[0][1:] == (0, len(session._table(parts[0][0]))):
-        return Bulk.whole(session, parts[0][0], parts[0][2])
+        return kind.whole(session, parts[0][0], parts[0][2])
     numbers = np.repeat([number for number, _, _ in parts], [count for _, _, count in parts]) if parts else np.zeros(0)
     index = np.concatenate([np.arange(first, first + count) for _, first, count in parts]) if parts else np.zeros(0)
-    return Bulk.select(session, numbers, index)
-
-
-def _attached(name: str) -> Session:
-    from .session import open as attach
-
-    return attach(name, create=False)
+    return kind.select(session, numbers, index)
 
 
 def _read(fields: Mapping[str, Any], kind: str, *names: str) -> list[Any]:

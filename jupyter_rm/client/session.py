@@ -24,7 +24,7 @@ from ..model.errors import LinkError, RequestError
 from ..model.ids import NAME, check_name, parse_pilot, parse_task
 from ..model.messages import Accepted, AskSite, Cancel, RequestPilot, Submit
 from ..model.sites import SiteView
-from . import blocking, capacity, closing, limits, show, staging
+from . import blocking, capacity, closing, dicts, limits, show, staging
 from .again import Payloads, retry
 from .ask import Ask
 from .bulk import Bulk, joined
@@ -570,3 +570,6 @@ def open(name: str = "default", *, create: bool = True) -> Session:
         session = _open[key] = Session(connection, name, create)
     show.met(session)
     return session
+
+
+dicts.attach = lambda name: open(name, create=False)

@@ -414,7 +414,7 @@ class TaskHandle:
         Raises:
             RequestError: JRM-Q57, no such dict, or it names another task now; JRM-Q08, JRM-Q03: there is none.
         """
-        return dicts.task_of(fields)
+        return dicts.task_of(fields, TaskHandle)
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, TaskHandle) or other._session is not self._session or other._index != self._index:
