@@ -20,7 +20,7 @@ def add_tunnel(add: Callable[..., Parser], say: Say, shared: Parser) -> None:
     made = add(
         "tunnel", lambda options: _tunnel(options, say), "make an address there an address here, until Ctrl-C", shared
     )
-    made.add_argument("via", help="me@host, an alias of ~/.ssh/config, or a URL ssh://me@host:port")
+    made.add_argument("via", help="me@host, a site, an alias of ~/.ssh/config, or a URL ssh://me@host:port")
     made.add_argument("to", help="as seen from there: 8888, n01:8888, or the path of a unix socket")
     made.add_argument("--port", type=int, default=0, help="of the loopback address here (default: any free one)")
     made.add_argument("--private", action="store_true", help="a unix socket that only you can open instead")

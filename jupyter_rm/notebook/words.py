@@ -172,7 +172,7 @@ def _build(verb: str, cell: bool) -> Parser:
     elif verb == "form":
         add("site", nargs="?", default="local", help="as for %%jrm pilot")
     elif verb == "sh":
-        add("host", nargs=None if cell else "?", default="", help="me@host, an alias of ~/.ssh/config, or local")
+        add("host", nargs=None if cell else "?", default="", help="a site, me@host, an SSH alias, or local")
         if cell:
             add("-o", "--out", default="", help="store what it printed under this name")
         else:
@@ -195,7 +195,7 @@ def _build(verb: str, cell: bool) -> Parser:
         add("--follow", action="store_true", help="go on as they log, until the cell is interrupted")
         add("--level", default="", help="what they log from now on: DEBUG, INFO, WARNING or ERROR")
     elif verb == "tunnel":
-        add("via", nargs="?", default="", help="me@host or an alias of ~/.ssh/config")
+        add("via", nargs="?", default="", help="me@host, a site, or an alias of ~/.ssh/config")
         add("to", nargs="?", default="", help="as seen from there: 8888, n01:8888, or the path of a unix socket")
         add("--port", type=int, default=0, help="of the loopback address here (default: any free one)")
         add("--private", action="store_true", help="a unix socket that only you can open instead")
