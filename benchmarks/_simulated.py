@@ -27,6 +27,7 @@ from jupyter_rm.batch.picture import Part, SitePicture, picture  # noqa: E402
 from jupyter_rm.broker.seen import view_of  # noqa: E402
 from jupyter_rm.client.replica import Replica  # noqa: E402
 from jupyter_rm.model import facts as f  # noqa: E402
+from jupyter_rm.model.errors import LinkError  # noqa: E402
 from jupyter_rm.model.states import TaskState  # noqa: E402
 
 TASKS = int(os.environ.get("JRM_BENCH_TASKS", "1000000"))
@@ -138,6 +139,11 @@ async def lateness(notes: Path) -> None:
             worst, wrote, last = 0.0, time.monotonic(), time.perf_counter()
 
 
+def nobody(*_: Any, **__: Any) -> None:
+    """Refuse to reach a broker: who looks for other sessions would start one, which outlives the benchmark."""
+    raise LinkError("the session is simulated", hint="ask for nothing else", code="JRM-T02")
+
+
 def _load_jupyter_server_extension(app: Any) -> None:
     """Wait: our extension is loaded after this one."""
 
@@ -147,7 +153,7 @@ async def _start_jupyter_server_extension(app: Any) -> None:
     held = made()
     session = Session(held)
     hub.session = lambda name, create=False: session
-    hub.keeper.connection = lambda *_, **__: None
+    hub.keeper.connection = nobody
     type(hub.keeper).connected = property(lambda self: True)
     order = Path(f"{NOTES}.order")
 
