@@ -15,10 +15,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..client import overview, show
 from ..client.task import TaskHandle
 from ..model.errors import JrmError
-from . import look, still, widgets
+from . import look, plain, still, widgets
 
 if TYPE_CHECKING:
     from ..client.session import Session
@@ -72,7 +71,7 @@ class View:
             said = f"<{self.name} of session {session.name!r}: the picture broke: {type(error).__name__}: {error}>"
             return {"text/plain": said}
         return {
-            "text/plain": self._text(),
+            "text/plain": plain.text(session, self.name, picture),
             "text/html": still.markup(picture, self.name, look.title_of(self.name, session.name)),
         }
 
@@ -83,18 +82,6 @@ class View:
         if self.name in ("timeline", "queue"):
             return {**self.window, "width": 320, "height": 160}
         return {**self.window, "bins": min(120, self.window.get("bins", 120))}
-
-    def _text(self) -> str:
-        session = self._session
-        line = show.session_line(session)
-        if self.name == "summary":
-            return line
-        if self.name == "tasks":
-            limit = min(self.window.get("limit", overview.ROWS), overview.ROWS)
-            return f"{line}\n{overview.tasks(session, self.window.get('state', ''), limit)!r}"
-        if self.name in ("nodes", "queue"):
-            return f"{line}\n{overview.nodes(session) if self.name == 'nodes' else overview.queue(session)!r}"
-        return f"{line}: {self.name}"
 
     def _repr_mimebundle_(self, **_: Any) -> dict[str, Any]:
         bundle = self._bundle()

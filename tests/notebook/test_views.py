@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import time
 from collections.abc import Iterator
@@ -208,6 +209,26 @@ def test_what_is_wrong_with_a_view_is_said(session: Session) -> None:
     some = session.view("tasks", state="done, failed")._repr_mimebundle_()
     assert "uid" in some["text/plain"] and "text/html" in some
     assert set(look.VIEWS) >= {"tasks", "nodes", "queue", "timeline", "usage"}
+
+
+def test_the_text_of_a_view_has_its_filters_and_order(session: Session) -> None:
+    for code in (3, 1, 2):
+        session.submit(jrm.Shell(f"exit {code}")).wait(30)
+
+    def uids(**window: Any) -> list[str]:
+        return re.findall(r"^  (t\.\S+)", repr(session.view("tasks", **window)), re.M)
+
+    first = int(uids(order="desc")[0].split(".")[1]) - 2
+    three, one, two = (f"t.{first + n}.0" for n in range(3))
+    assert uids(sort="exit_code", order="desc")[:3] == [three, two, one] != uids(order="desc")[:3]
+    assert uids(bulk=one) == [one] and uids(bulk=one, limit=0) == [] == uids(pilot="p.7") == uids(search="no such word")
+    assert "1 of " in repr(session.view("tasks", limit=1)) and "none" in repr(session.view("tasks", pilot="p.7"))
+    host = session.pilots()[0].nodes[0].name
+    whole, within = repr(session.view("nodes")), repr(session.view("nodes", focus=host))
+    assert host in whole and "running" in whole and whole != within
+    assert re.search(rf"{three} +FAILED +\d\d:\d\d:\d\d", repr(session.view("timeline")))
+    assert re.search(r"free .*GiB", repr(session.view("usage", by="mem"))), repr(session.view("usage", by="mem"))
+    assert re.search(r"p\.0 +local .*ACTIVE", repr(session.view("queue")))
 
 
 def test_a_view_of_a_closed_session_shows_its_end(home: Path) -> None:
