@@ -241,7 +241,7 @@ def given_at(site: str) -> dict[str, Any]:
     Raises:
         RequestError: JRM-Q23, the file cannot be used.
     """
-    if "://" in site or site not in known(search_path()):
+    if site not in own_files():
         return {}
     name = parse(site)
     return _given(description_of(name.system), name)
