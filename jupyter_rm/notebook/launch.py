@@ -6,6 +6,7 @@ for the pilot. Without a page it shows the fields and the line to type. Read nex
 
 from __future__ import annotations
 
+import difflib
 import html
 import threading
 from collections.abc import Mapping
@@ -13,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..client import discover
 from ..client.show import table
-from ..model.errors import JrmError
+from ..model.errors import JrmError, RequestError
 from ..views import fields, forms
 from . import widgets
 
@@ -39,11 +40,15 @@ class Launch:
         self.pilot: Pilot | None = None
         self._system = forms.system_of(site)
         self._widget: Any = None
-        self.form = self.fill(values or {})
+        self._set(values or {})
 
-    def fill(self, values: Mapping[str, Any]) -> dict[str, Any]:
-        """Check values and return the form with them."""
-        self._values = dict(values)
+    def fill(self, values: Mapping[str, Any]) -> Launch:
+        """Set values beside those set before, None clears one; return the form, which shows what is wrong with them."""
+        self._set({**self._values, **values})
+        return self
+
+    def _set(self, values: Mapping[str, Any]) -> None:
+        """Check values and show them, these only."""
         self.form = forms.form_of(
             self._system,
             values,
@@ -51,22 +56,34 @@ class Launch:
             discovered=discover.known(self.site),
             hidden=fields.hidden(self._system.name),
         )
+        # A name that is no field is told once, not with all that is filled in later.
+        self._values = {name: values[name] for name in self._names() if values.get(name) is not None}
         self._tell()
-        return self.form
 
-    def refresh(self) -> dict[str, Any]:
-        """Look at the site for its queues, and return the form with them; what failed is told in ``found``."""
+    def _names(self) -> list[str]:
+        return [str(field["name"]) for field in self.form["fields"]]
+
+    def refresh(self) -> Launch:
+        """Look at the site for its queues, and return the form with them; what failed is told in ``form["found"]``."""
         discover.discover(self.site)
-        return self.fill(self._values)
+        self._set(self._values)
+        return self
 
-    def hide(self, *names: str) -> dict[str, Any]:
+    def hide(self, *names: str) -> Launch:
         """Show all fields but these from now on, here and in every form of this batch system; return the form.
 
         Raises:
-            SiteError: it cannot be kept; JRM-D21.
+            RequestError: there is no such field; JRM-Q21. SiteError: it cannot be kept; JRM-D21.
         """
+        known = self._names()
+        for name in names:
+            if name not in known:
+                near = difflib.get_close_matches(name, known, 1)
+                hint = f"did you mean {near[0]}?" if near else "fields: " + ", ".join(known)
+                raise RequestError(f"hide: {name[:40]!r} is no field of this form", hint=hint, code="JRM-Q21")
         fields.hide(self._system.name, names)
-        return self.fill(self._values)
+        self._set(self._values)
+        return self
 
     def start(self) -> Pilot:
         """Ask for the pilot that the form describes.
@@ -77,8 +94,6 @@ class Launch:
         wanted = self.form["pilot"]
         if wanted is None:
             name, text = next(iter(self.form["errors"].items()))
-            from ..model.errors import RequestError
-
             raise RequestError(f"{name}: {text}" if name else text, hint="mend the form", code="JRM-Q21")
         fields = {name: value for name, value in wanted.items() if name != "site"}
         self.pilot = self.session.pilot(wanted["site"], **fields)
@@ -109,7 +124,7 @@ class Launch:
         values = told.get("values")
         if not isinstance(values, dict):
             return
-        self.fill(values)
+        self._set(values)
         op, names = told.get("op"), told.get("hidden")
         try:
             if op == "start":
@@ -136,6 +151,8 @@ class Launch:
             if field["shown"] and not field["hidden"]
         ]
         markup = table(["field", "value", "default", "help"], rows, f"A pilot at {self.site} ({self.form['title']})")
+        if whole := self.form["errors"].get(""):
+            markup += f"<p>{html.escape(whole)}</p>"
         if self.form["command"]:
             markup += f"<pre>{html.escape(self.form['command'])}</pre>"
         made: dict[str, Any] = {"text/plain": repr(self), "text/html": markup}

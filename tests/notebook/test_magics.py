@@ -286,6 +286,25 @@ def test_a_form_starts_the_pilot_it_describes(shell: InteractiveShell) -> None:
         form.start()
 
 
+def test_a_form_is_filled_step_by_step_and_shows_what_is_wrong(
+    shell: InteractiveShell, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("JUPYTER_RM_FORMS", str(tmp_path))
+    form = value(shell, "%jrm form slurm+ssh://me@login")
+    form.fill({"nodes": "2"}).fill({"walltime": "1h"})
+    assert "--nodes=2" in repr(form) and "--time=60" in repr(form)
+    assert "--time" not in repr(form.fill({"walltime": None})) and "--nodes=2" in repr(form)
+    wrong = form.fill({"nosuch": "<1>", "walltime": "2h"})
+    for shown in (repr(wrong), wrong._repr_mimebundle_()["text/html"]):
+        assert "nosuch: this site has no such field" in shown and "--nodes" not in shown
+    assert wrong is form and "--nodes=2" in repr(form.fill({})) and "--time=120" in repr(form)
+    with pytest.raises(jrm.RequestError, match="'walltme' is no field") as caught:
+        form.hide("walltme")
+    assert "did you mean walltime?" in caught.value.hint and form.hide("walltime") is form
+    form._heard({"values": {"nodes": "3"}})
+    assert "--nodes=3" in repr(form) and "--time" not in repr(form), "the page says all there is"
+
+
 def test_a_shell_elsewhere_keeps_its_state(shell: InteractiveShell, tmp_path: Path) -> None:
     assert value(shell, f"%%jrm sh local\ncd {tmp_path}\nA=5") is None
     _, shown = run(shell, "%%jrm sh local -o heard\necho $A $PWD; echo oops >&2; false")
