@@ -85,10 +85,13 @@ def main(argv: list[str] | None = None) -> int:
     if len(arguments) != 1:
         sys.stderr.write("usage: python -m jupyter_rm.agent SPEC\n")
         return 2
+    from .claim import claimed
     from .link import life, open_link, read_spec
 
     try:
         spec = read_spec(Path(arguments[0]))
+        if spec["site"] != "noop":
+            spec["sandbox"] = str(claimed(spec))
     except OSError as error:
         sys.stderr.write(
             f"sandbox: {error.filename} cannot be made: {error.strerror} [JRM-S32]; next: give another sandbox=, where "

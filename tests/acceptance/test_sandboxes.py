@@ -45,6 +45,24 @@ def test_overrides(bare: Session, tmp_path: Path) -> None:
     assert relative.sandbox == place / "shared" / "one"
 
 
+def test_two_sessions_in_one_directory_do_not_write_over_each_other(bare: Session, tmp_path: Path) -> None:
+    place = tmp_path / "shared"
+    first = bare.pilot("local", cores=1, sandbox=str(place))
+    task = bare.submit(jrm.Shell("echo first; echo 1 >result"))
+    assert task.wait(30) == "DONE", task.reason
+    with jrm.open(f"{bare.name}-other") as other:
+        pilot = other.pilot("local", cores=1, sandbox=str(place))
+        second = other.submit(jrm.Shell("echo second; ls"))
+        assert second.wait(30) == "DONE", second.reason
+        assert pilot.sandbox is not None and pilot.sandbox.parent == place
+        assert "result" not in second.stdout().split()
+    assert first.sandbox == place
+    assert task.stdout() == "first\n" and task.sandbox is not None and (task.sandbox / "result").read_text() == "1\n"
+    # Another pilot of the session is at home there.
+    again = bare.pilot("local", cores=1, sandbox=str(place))
+    assert again.wait(timeout=30) == "ACTIVE" and again.sandbox == place
+
+
 def test_output_goes_where_it_was_asked_for(session: Session, tmp_path: Path) -> None:
     task = session.submit(jrm.Shell("cat; echo e >&2", stdin=str(tmp_path / "in"), stdout="out.txt", stderr="err.txt"))
     assert task.wait(20) == "FAILED"
