@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import collections
 import functools
+import os
+import signal
 import threading
 from pathlib import Path
 from types import SimpleNamespace
@@ -14,7 +16,7 @@ from test_parts import ended, feed, opened, submitted
 from world_kit import eventually
 
 import jupyter_rm as jrm
-from jupyter_rm.client import news
+from jupyter_rm.client import admin, news
 from jupyter_rm.client.bulk import Bulk
 from jupyter_rm.client.calls import run_callback
 from jupyter_rm.client.pilot import Pilot
@@ -180,6 +182,25 @@ def test_a_thousand_tasks_are_told_of_by_a_session(session: Session) -> None:
     bulk[0].on_state(late.note)
     settled()
     assert late.told == [(bulk[0].uid, "DONE")]
+
+
+def test_a_killed_broker_is_no_news(session: Session, tmp_path: Path) -> None:
+    gate = tmp_path / "gate"
+    task = session.submit(jrm.Shell(f"until test -e {gate}; do sleep 0.02; done"))
+    book, pilots = Book(), Book()
+    session.on_state(book.note, pilots=False)
+    session.pilots()[0].on_state(pilots.note)
+    eventually(lambda: task.state == "RUNNING", "the task runs")
+    holder = admin._home().holder()
+    assert holder is not None
+    os.kill(holder.pid, signal.SIGKILL)
+    gate.touch()
+    assert task.wait(40) == "DONE"
+    settled()
+    states = [state for _, state in book.told]
+    assert states[-2:] == ["RUNNING", "DONE"]
+    assert len(set(states)) == len(states)
+    assert pilots.told == [("p.0", "ACTIVE")]
 
 
 def test_callbacks_can_be_taken_back(session: Session, tmp_path: Path) -> None:
