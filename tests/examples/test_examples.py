@@ -55,7 +55,7 @@ SAYS = {
         r"ended        140 DONE, 10 FAILED",
         r"<session 'watch-it': 1 of 1 pilots alive, ",
         r"t\.0\.\d+ +nap +FAILED",
-        r"p\.1 +noop00040",
+        r"noop00040 +IDLE",
         r"150 naps, 10 failed; the 4 cores were busy \d+ % of the time",
     ],
     "06-a-cluster": [
