@@ -150,6 +150,10 @@ class Executables:
         self._spawner.cancel([token + 1 for token in wanted])
         self._serve_idle()
 
+    def runs_ranks(self, token: int) -> bool:
+        """Say whether this is a task of several processes that has not ended."""
+        return token in self._groups
+
     @property
     def ahead_inside(self) -> bool:
         """Say whether tasks may be queued inside the spawner; costs nothing, while asking it costs a round trip."""

@@ -21,12 +21,13 @@ from ..model.effects import Effect, Input, Kill, Launch, Retract, RunAhead, Take
 from ..model.ids import INDEX_BITS, by_bulk
 from ..model.late import Value
 from ..model.resources import Node
-from ..runtime.process import EVENT, STARTED, Spawner, SpawnerLike
+from ..runtime.process import ENDED, EVENT, STARTED, Spawner, SpawnerLike
 from .commands import Site, Unstartable
 from .environments import Environments, task_environment
 from .executables import Executables
 from .news import Bell, News
 from .noop import NoopPerformer
+from .strays import Strays
 from .workers import Workers
 
 # Processes that are no tasks (ranks, workers, environments) have tokens from here on.
@@ -104,6 +105,19 @@ class Performer:
             holdings, placer.slots, site, self._spawner, self.environments, self._internal, self._news, self._selector
         )
 
+        mark = (f"JRM_SESSION={session}", f"JRM_PILOT=p.{pilot}")
+        self._strays = Strays(self._spawner.adopter, tuple(map(os.fsencode, mark)), self._lives, grace)
+
+    def _lives(self, bulk: int, index: int, attempt: int) -> bool:
+        """Say whether an attempt of a program has not ended here."""
+        token, held = (bulk << INDEX_BITS) + index, self._holdings.bulks.get(bulk)
+        if held is None or not (self._spawner.knows(token + 1) or self.executables.runs_ranks(token)):
+            return False
+        try:
+            return int(held.attempts(np.array([index]))[0]) == attempt
+        except KeyError:
+            return False
+
     # ------------------------------------------------------------ effects
 
     def perform(self, effect: Effect) -> None:
@@ -171,7 +185,8 @@ class Performer:
 
     def due(self) -> float | None:
         """Return the ``time.monotonic()`` at which :meth:`poll` is to be called even without news, None: never."""
-        return self.workers.due()
+        times = [at for at in (self.workers.due(), self._strays.due) if at is not None]
+        return min(times) if times else None
 
     def poll(self) -> list[Input]:
         """Return what happened since the last call, as few inputs as possible; never blocks.
@@ -199,6 +214,9 @@ class Performer:
                     handler(event)
             else:
                 self.executables.take(events)
+            if bool((events["kind"] == ENDED).any()):
+                self._strays.ended()
+        self._strays.look()
         self.workers.turn([key.data for key, _ in ready if key.data is not None])
         self.executables.settle()
         return self._news.take()
@@ -223,6 +241,7 @@ class Performer:
             return
         self._closed = True
         self.workers.close()
+        self._strays.close()
         self._spawner.close(True, grace)
         self.environments.close()
         self._selector.close()

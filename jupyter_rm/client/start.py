@@ -43,6 +43,7 @@ def start_broker(home: Home, timeout_s: float) -> None:
     environment = dict(os.environ)
     # The broker is this very program: it must find the same package even when the notebook changed directory.
     environment.pop("PYTHONSTARTUP", None)
+    environment.pop("JRM_TASK_UID", None)  # one that a task starts is no part of the task, and does not end with it
     try:
         child = subprocess.Popen(
             broker_command(writing, home.profile),

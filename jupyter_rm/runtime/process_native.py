@@ -130,6 +130,13 @@ class NativeSpawner:
                 events = np.concatenate([events, self._lost()])
             return events
 
+    def knows(self, token: int) -> bool:
+        return token in self._live
+
+    @property
+    def adopter(self) -> int:
+        return self._host.pid
+
     @property
     def alive(self) -> bool:
         return not self._ended

@@ -178,6 +178,13 @@ class PortableSpawner:
                 os.read(self._read, 64)
         return np.array(rows, dtype=base.EVENT)
 
+    def knows(self, token: int) -> bool:
+        return token in self._jobs
+
+    @property
+    def adopter(self) -> int:
+        return 0  # if anybody this process itself, which cannot tell them from its own children
+
     @property
     def alive(self) -> bool:
         return not (self._closed and self._live == 0)

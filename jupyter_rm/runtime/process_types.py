@@ -96,6 +96,13 @@ class SpawnerLike(Protocol):
     def events(self) -> npt.NDArray[np.void]:
         """Take all waiting events, in order, as an array of EVENT (read-only)."""
 
+    def knows(self, token: int) -> bool:
+        """Whether a launch was handed in whose end has not been told."""
+
+    @property
+    def adopter(self) -> int:
+        """Process id of who adopts what its processes leave behind, and reaps it; 0: nobody."""
+
     @property
     def alive(self) -> bool:
         """False once no further event will come: it is closed and empty, or its host program has died.
