@@ -32,6 +32,7 @@ from ..model.messages import (
     Refused,
     Seen,
     SiteSeen,
+    Status,
     Submit,
     Values,
 )
@@ -48,6 +49,8 @@ Reply = Callable[[Any], None]
 SEEN_FEEDS = 64
 SEEN_BYTES = 2 << 20
 RETRY_S = 0.5
+QUIET_S = 2.0  # a broker that has said nothing for so long is asked when somebody wants to know whether it is there
+SILENT_S = 6.0  # ... and is away when it has not answered for so long
 
 
 class Source(Protocol):
@@ -82,6 +85,7 @@ class Connection:
         self._closing = False
         self._broken: JrmError | None = None
         self._retry_at = 0.0
+        self._heard = self._probed = 0.0
         self._line: Line | None = None
         self._wake_read, self._wake_write = os.pipe()
         os.set_blocking(self._wake_write, False)
@@ -112,8 +116,15 @@ class Connection:
 
     @property
     def connected(self) -> bool:
-        """Is there a broker at the other end, as far as is known?"""
-        return self._line is not None
+        """Does a broker answer, as far as is known? Looking makes a quiet one be asked, and never blocks."""
+        if self._line is None:
+            return False
+        now = time.monotonic()
+        if self._probed <= self._heard and now - self._heard > QUIET_S:
+            self._probed = now
+            with contextlib.suppress(JrmError):
+                self.post(Status(self.number()))  # nobody waits: that it is answered says it all
+        return self._probed <= self._heard or now - self._probed < SILENT_S
 
     def wake(self) -> None:
         """Let the thread look at outbox and sources soon."""
@@ -155,6 +166,7 @@ class Connection:
         limit = self.settings.request_timeout_s if timeout is None else timeout
         deadline = time.monotonic() + limit
         while not done.wait(min(1.0, max(0.0, deadline - time.monotonic()))):
+            _ = self.connected  # by the end it is known whether it answers nobody, or not this
             if time.monotonic() >= deadline:
                 self._pending.pop(getattr(message, "req", 0), None)
                 raise LinkError(
@@ -318,6 +330,7 @@ class Connection:
     def _connect(self) -> None:
         self._line = dial(self.home, self.settings.start_timeout_s, self.number)
         self._sent_functions.clear()
+        self._heard = time.monotonic()
 
     def _hang_up(self) -> None:
         if self._line is not None:
@@ -388,6 +401,7 @@ class Connection:
                     reply(RequestError(f"this cannot be sent: {error}", code="JRM-Q05", hint="give plain text"))
 
     def _receive(self, line: Line) -> None:
+        self._heard = time.monotonic()
         for _ in range(256):
             frame = line.frame()
             if frame is None:

@@ -114,7 +114,7 @@ class Watch:
             await asyncio.sleep(WATCHED_S)
             wanted = self.hub.listing_wanted
             # A broker that somebody has stopped stays so until somebody wants to see something.
-            if not wanted and (not self.hub.keeper.connected or loop.time() - looked < UNWATCHED_S):
+            if not wanted and (loop.time() - looked < UNWATCHED_S or not self.hub.keeper.connected):
                 continue
             looked = loop.time()
             try:

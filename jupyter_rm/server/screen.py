@@ -253,6 +253,8 @@ class Screen:
                 self._look()
 
     def _look(self) -> None:
+        if not any(sub.visible for sub in self.subscriptions.values()):
+            return
         connected = self.hub.keeper.connected
         for sub in self.subscriptions.values():
             moves = sub.view in MOVING and not sub.still

@@ -18,7 +18,7 @@ from ..client.pilot import Pilot
 from ..client.session import Session
 from ..client.task import TaskHandle
 from ..model.columns import Picks
-from ..model.errors import JrmError, RequestError
+from ..model.errors import JrmError, LinkError, RequestError
 from ..model.ids import parse_pilot
 from ..model.logs import FetchLog, LogPart, level_name, level_of
 from ..model.messages import PROTOCOL, Explain, FetchStory, RequestPilot
@@ -256,12 +256,18 @@ def _told(session: Session, place: tuple[int, int]) -> tuple[str, list[str]]:
     from ..client.story import lines
 
     connection = session._connection
-    explain = ""
+    explain, away = "", "not known now: the broker does not answer"
     if not session._replica.final(*place):
         try:
+            if not connection.connected:
+                return away, [away]
             explain = connection.request(Explain(connection.number(), session.name, *place), ASK_S).text
+        except LinkError as error:  # nor will it tell more
+            return f"not known now: {error.message}", [away]
         except JrmError as error:
             explain = f"not known now: {error.message}"
+    if not connection.connected:
+        return plain(explain), [away]
     try:
         story = connection.request(FetchStory(connection.number(), session.name, *place), ASK_S)
         told = lines(story.facts, *place, session._replica.ledger)
@@ -275,7 +281,7 @@ def output(hub: Hub, name: str, uid: str, stream: str, size: int) -> dict[str, A
     one = _task(hub.session(name), uid)
     path = files._path(one, stream)
     told: dict[str, Any] = {"path": None, "bytes": 0, "text": "", "cut": False, "binary": False}
-    if path is None:
+    if path is None or (files.is_far(one, path) and not one._session._connection.connected):
         return told
     told["path"], told["bytes"] = plain(str(path)), files.size_of(one, path)
     text = files.tail(one, stream, size)

@@ -13,6 +13,7 @@ from world_kit import eventually
 import jupyter_rm as jrm
 from jupyter_rm.client import admin
 from jupyter_rm.client.session import Session
+from jupyter_rm.notebook.look import picture
 
 
 def broker_pid() -> int:
@@ -71,6 +72,31 @@ def test_views_survive_the_broker(home: Path, server: Server, session: Session) 
     feed.until(lambda: feed.values("t").get("counts") == {"DONE": 20}, "the view goes on to the end", 60.0)
     assert bulk.wait(30) and broker_pid() != old
     assert server.get("/status")["broker"]["up"] is True
+    feed.close()
+
+
+def test_a_broker_that_hangs_is_not_shown_as_live(home: Path, server: Server, session: Session) -> None:
+    task = session.submit(jrm.Task("true"))
+    assert task.wait(timeout=30) == "DONE"
+    feed = server.feed()
+    feed.say("subscribe", id="t", view="tasks", session=session.name)
+    feed.until(lambda: feed.values("t").get("connected") is True, "the view is live")
+    assert picture(session, "tasks", {}).values["connected"] is True
+    broker = psutil.Process(broker_pid())
+    began = time.monotonic()
+    broker.suspend()
+    try:
+        feed.until(lambda: feed.values("t")["connected"] is False, "the view says that it is not", 10.0)
+        # One task is asked for meanwhile: what is known here comes soon, and why the rest does not.
+        asked = time.monotonic()
+        told = server.get(f"/sessions/{session.name}/tasks/{task.uid}")
+        assert time.monotonic() - asked < 10.0
+        assert told["state"] == "DONE" and "not known now" in told["story"][0], told["story"]
+        eventually(lambda: not picture(session, "tasks", {}).values["connected"], "pictures in cells say it too")
+    finally:
+        broker.resume()
+    feed.until(lambda: feed.values("t")["connected"] is True, "it is live again", 10.0)
+    print(f"all of it took {time.monotonic() - began:.1f} s")
     feed.close()
 
 
