@@ -133,7 +133,7 @@ class Controller:
             return
         self._children.pop(job.id, None)
         # What a job leaves behind ends with it.
-        processes.send(processes.found(processes.mark(state, job)), signal.SIGKILL)
+        processes.end_at_once(processes.mark(state, job))
         code: int | None = None
         with contextlib.suppress(OSError, ValueError):
             code = int(self._store.file(job, "exit").read_text())
@@ -155,7 +155,7 @@ class Controller:
         """Ask once, then, after the grace, insist; nobody asks a job that lost its node."""
         word = processes.mark(state, job)
         if job.becomes == "NODE_FAIL" or now >= job.told + state.settings.grace:
-            processes.send(processes.found(word), signal.SIGKILL)
+            processes.end_at_once(word)
         elif not job.asked:
             job.asked = True
             if job.stopped:
@@ -166,13 +166,13 @@ class Controller:
         """Let a job stand still or go on, and end what runs on nodes that it lost."""
         word = processes.mark(state, job)
         if job.suspended != job.stopped:
-            processes.send(processes.found(word), signal.SIGSTOP if job.suspended else signal.SIGCONT)
+            if job.suspended:
+                processes.frozen(word)
+            else:
+                processes.send(processes.found(word), signal.SIGCONT)
             job.stopped = job.suspended
         for node in job.lost:
-            # First all stand still: what watches over another process must not start it anew.
-            if (job.id, job.restarts, node) not in self._cleared and not processes.send(
-                processes.found(word, node), signal.SIGSTOP, signal.SIGKILL
-            ):
+            if (job.id, job.restarts, node) not in self._cleared and not processes.end_at_once(word, node):
                 self._cleared.add((job.id, job.restarts, node))
 
 

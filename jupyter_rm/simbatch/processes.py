@@ -20,6 +20,8 @@ from .store import State, Store
 
 # Variables of a job: its mark, the virtual node, and the cores of this machine that virtual nodes are made of.
 MARK, NODE, REAL = "SIM_MARK", "SIM_NODE", "SIM_REAL_CORES"
+# So often processes are looked for again that others started while these were being stopped.
+ROUNDS = 20
 # Constant text: one start of a job happens once, whoever tries again, and its exit code is kept whoever waits for it.
 # A trap, unlike a signal that is ignored, is not handed down: the script is told to end, this shell waits for it.
 _FIRST = """
@@ -137,7 +139,7 @@ def found(word: str, node: str = "") -> list[psutil.Process]:
                 if not node or _has(child, word, node) or not _has(child, word, ""):
                     every[child.pid] = child
     every.pop(os.getpid(), None)
-    return list(every.values())
+    return [process for process in every.values() if _status(process) != psutil.STATUS_ZOMBIE]
 
 
 def _has(process: psutil.Process, word: str, node: str) -> bool:
@@ -152,6 +154,33 @@ def ask_to_end(job: Job) -> None:
     """Tell the script of a job to end."""
     with contextlib.suppress(psutil.Error):
         send(psutil.Process(job.pid).children(), signal.SIGTERM, signal.SIGCONT)
+
+
+def frozen(word: str, node: str = "") -> list[psutil.Process]:
+    """Stop all processes with a mark, and those that they started meanwhile; return them."""
+    some: list[psutil.Process] = []
+    for _ in range(ROUNDS):
+        some = found(word, node)
+        moving = [process for process in some if _status(process) != psutil.STATUS_STOPPED]
+        if not moving:
+            break
+        send(moving, signal.SIGSTOP)
+    return some
+
+
+def end_at_once(word: str, node: str = "") -> int:
+    """Kill all processes with a mark as a power cut would; return how many there were.
+
+    First they stand still: what watches over another one must neither start it anew nor tell anybody that it is gone.
+    """
+    return send(frozen(word, node), signal.SIGKILL)
+
+
+def _status(process: psutil.Process) -> str:
+    try:
+        return str(process.status())
+    except psutil.Error:
+        return str(psutil.STATUS_ZOMBIE)
 
 
 def send(processes: Iterable[psutil.Process], *signals: signal.Signals) -> int:
