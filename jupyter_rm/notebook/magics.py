@@ -226,8 +226,7 @@ class Magics:
     # ------------------------------------------------------------ tasks
 
     def _tasks(self, options: Namespace) -> Any:
-        state = options.state.upper()
-        return self.session.view("tasks", limit=options.limit, order="desc", **({"state": state} if state else {}))
+        return self.session.view("tasks", **{"order": "desc", **_window(options)})
 
     def _services(self, options: Namespace) -> Any:
         session = self._working() if options.elsewhere else self.session
@@ -235,22 +234,23 @@ class Magics:
             session.register_service(name, endpoint)
         return session.services()
 
-    def _nodes(self, _: Namespace) -> Any:
-        return self.session.view("nodes")
+    def _nodes(self, options: Namespace) -> Any:
+        return self.session.view("nodes", **_window(options))
 
-    def _queue(self, _: Namespace) -> Any:
-        return self.session.view("queue")
+    def _queue(self, options: Namespace) -> Any:
+        return self.session.view("queue", **_window(options))
 
-    def _timeline(self, _: Namespace) -> Any:
-        return self.session.view("timeline")
+    def _timeline(self, options: Namespace) -> Any:
+        return self.session.view("timeline", **_window(options))
 
-    def _usage(self, _: Namespace) -> Any:
-        return self.session.view("usage")
+    def _usage(self, options: Namespace) -> Any:
+        return self.session.view("usage", **_window(options))
 
     def _export(self, options: Namespace) -> Any:
         from .. import snapshot
 
-        path = snapshot.save(self.session, options.view, options.file, {}, options.anonymous, options.theme)
+        window = _window(options)
+        path = snapshot.save(self.session, options.view, options.file, window, options.anonymous, options.theme)
         return show.Text(f"wrote {path}")
 
     def _sql(self, options: Namespace) -> Any:
@@ -504,6 +504,12 @@ class Magics:
                     continue
                 found[name] = self.space[name]
         return found
+
+
+def _window(options: Namespace) -> dict[str, Any]:
+    """Return what a line says of a view's window."""
+    beside = ("view", "file", "anonymous", "theme")
+    return {name: value for name, value in vars(options).items() if name not in beside and value not in (None, "")}
 
 
 def _pairs(given: list[str], option: str) -> dict[str, str]:

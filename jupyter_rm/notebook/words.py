@@ -13,6 +13,7 @@ from typing import Any, NoReturn
 from ..client import elsewhere
 from ..client.prepared import add_words
 from ..model.errors import RequestError
+from ..views.controls import CONTROLS
 
 
 class HelpAsked(Exception):
@@ -108,6 +109,39 @@ _CELL = {
 JOB_VERBS = ("hold", "release", "suspend", "resume")
 UID_VERBS = ("log", "follow", "story", "explain", "cancel")
 NAME_VERBS = ("open", "attach")
+VIEW_VERBS = ("nodes", "queue", "timeline", "usage")
+_FILTERS = {
+    "bulk": "only tasks of this submission",
+    "pilot": "only tasks on this pilot",
+    "cause": "only those that ended for this cause",
+    "search": "a text in name, command or failure",
+    "sort": "a column, or param:NAME",
+}
+_WATCH = "to watch: %jrm status, " + ", ".join(("tasks", *VIEW_VERBS))
+# Words of other programs, and what to say instead.
+_ELSEWHERE = {"monitor": _WATCH, "watch": _WATCH, "view": _WATCH, "submit": "%%jrm run", "kill": "%jrm cancel"}
+
+
+def _settings(parser: argparse.ArgumentParser, *views: str) -> None:
+    """Let a line set what a person can change about a view at its page."""
+    known: set[str] = set()
+    for each in [control for view in views for control in CONTROLS[view]]:
+        name = each.get("field", "")
+        if not name or name in known or each["kind"] == "drill":
+            continue
+        known.add(name)
+        if each["kind"] == "choice":
+            choices = [value for value, _ in each["choices"] if value] if len(views) == 1 else None
+            parser.add_argument(f"--{name}", choices=choices, help=each["label"].lower())
+        elif each["kind"] == "slider":
+            parser.add_argument(f"--{name}", type=float, help="as it was then, seconds since 1970")
+        else:
+            parser.add_argument(f"--{name}", help=each.get("hint", "a rack, a node, or the key of a cell"))
+    if "tasks" in views:
+        for name, text in _FILTERS.items():
+            if name not in known:
+                parser.add_argument(f"--{name}", help=text)
+        parser.add_argument("--order", choices=("asc", "desc"))
 
 
 def _build(verb: str, cell: bool) -> Parser:
@@ -154,6 +188,10 @@ def _build(verb: str, cell: bool) -> Parser:
         add("file", help="such as map.html or map.json")
         add("--anonymous", action="store_true", help="other names for people, jobs, tasks, hosts, sites")
         add("--theme", choices=("light", "dark"), default="light")
+        add("--state", help="for tasks: only those in this state")
+        _settings(parser, "tasks", *VIEW_VERBS)
+    elif verb in VIEW_VERBS:
+        _settings(parser, verb)
     elif verb == "bundle":
         add("action", choices=("make", "check", "submit"))
         add("file", help="the bundle's file")
@@ -182,6 +220,7 @@ def _build(verb: str, cell: bool) -> Parser:
     elif verb == "tasks":
         add("--state", default="", help="only those in this state")
         add("--limit", type=int, default=50)
+        _settings(parser, "tasks")
     elif verb == "services":
         elsewhere.add_words(parser)
     elif verb in UID_VERBS:
@@ -264,6 +303,7 @@ def parse(words: list[str], cell: bool) -> tuple[str, argparse.Namespace]:
         else:
             near = difflib.get_close_matches(verb, parsers, 1)
             hint = f"did you mean {near[0]}?" if near else "verbs: " + ", ".join(parsers)
+            hint = _ELSEWHERE.get(verb, hint)
         raise RequestError(f"{mark}: no verb {verb!r}", hint=hint, code="JRM-Q40")
     return verb, parsers[verb].parse_args(rest)
 

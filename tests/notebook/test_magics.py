@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -234,6 +235,9 @@ def test_cancel(shell: InteractiveShell) -> None:
     ("cell", "says"),
     [
         ("%jrm opne x", "did you mean open"),
+        ("%jrm monitor", "next: to watch: %jrm status, tasks, nodes, queue, timeline, usage"),
+        ("%jrm timeline --by moon", "choose from"),
+        ("%jrm nodes --select nope", "select: 'nope' is unknown"),
         ("%jrm pilot --croes 4", "did you mean --cores"),
         ("%jrm run echo", "%%jrm run"),
         ("%%jrm status\nx", "%jrm status"),
@@ -284,6 +288,22 @@ def test_a_form_starts_the_pilot_it_describes(shell: InteractiveShell) -> None:
     form.fill({"nodes": "many"})
     with pytest.raises(jrm.RequestError, match="nodes"):
         form.start()
+
+
+def test_a_line_sets_what_a_view_shows(shell: InteractiveShell, tmp_path: Path) -> None:
+    task = value(shell, "%%jrm run\nexit 7")
+    for line, window in (
+        ("nodes --color load --level node --layout logical", {"color": "load", "level": "node", "layout": "logical"}),
+        ("timeline --by task --select t.0 --at 1.7e9", {"by": "task", "select": "t.0", "at": 1.7e9}),
+        ("queue --search me", {"search": "me"}),
+        ("usage --by mem", {"by": "mem"}),
+        ("tasks --sort exit_code --order asc --limit 9", {"sort": "exit_code", "order": "asc", "limit": 9}),
+        ("tasks --state failed --bulk t.3", {"state": "failed", "bulk": "t.3", "order": "desc", "limit": 50}),
+    ):
+        assert value(shell, f"%jrm {line}").window == window, line
+    value(shell, f"%jrm export tasks {tmp_path / 'one.json'} --bulk {task.uid}")
+    rows = json.loads((tmp_path / "one.json").read_text())["tables"]["tasks"]["rows"]
+    assert [row[0] for row in rows] == [task.uid]
 
 
 def test_a_form_is_filled_step_by_step_and_shows_what_is_wrong(
