@@ -45,7 +45,11 @@ def markup(picture: Picture, view: str, title: str) -> str:
     if "counts" not in values:  # a view that shows nothing of tasks
         pilots = values.get("pilots", 0)
         told = f"{pilots} pilots" if pilots != 1 else "1 pilot"
-    parts = [bar(counts, told)] if total else [f"<p>{told}</p>"]
+    note = str(values.get("note") or "")
+    if note and not total:
+        told = note  # what is missing here may be nodes, not tasks
+    parts = [bar(counts, told)] if total else [f"<p>{html.escape(told)}</p>"]
+    parts += [f"<p>{html.escape(note)}</p>"] if note and total else []
     drawn = paint.image(picture, f"{title}: {told}")
     parts += [f"<div>{drawn}</div>"] if drawn else []
     size = sum(map(len, parts))

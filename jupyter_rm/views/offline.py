@@ -56,7 +56,8 @@ _LOAD = """<script>
     return window.Bokeh;
   })();
 })();
-</script><small>BokehJS %(version)s is in this notebook; plots need no network.</small>"""
+</script>"""
+_LOADED = "<small>BokehJS %s is in this notebook; plots need no network.</small>"
 _SHOW = """<div id="%(id)s" role="img" aria-label="%(label)s"></div><script>
 (function () {
   const place = document.getElementById("%(id)s");
@@ -119,7 +120,9 @@ def _display(markup: str, plain: str) -> None:
 
 
 def _load(resources: Any, verbose: bool, hide_banner: bool, load_timeout: int) -> None:  # noqa: ARG001 (Bokeh's form)
-    _display(loader(), "BokehJS is in this notebook; plots need no network.")
+    import bokeh
+
+    _display(loader() + _LOADED % bokeh.__version__, "BokehJS is in this notebook; plots need no network.")
 
 
 def _show_doc(model: Any, state: Any, notebook_handle: Any) -> None:  # noqa: ARG001 (Bokeh's form)

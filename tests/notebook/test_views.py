@@ -191,6 +191,16 @@ def test_a_still_picture_is_text_and_small(session: Session) -> None:
     assert session._repr_mimebundle_()[live.MIME]["view"] == "tasks"
 
 
+def test_a_still_picture_says_what_is_missing(home: Path) -> None:
+    with jrm.open("nothing-yet") as empty:
+        shown = empty.view("nodes")._repr_mimebundle_()["text/html"]
+        assert "No pilot of this session holds nodes yet" in shown and "no tasks yet" not in shown
+        assert "no tasks yet" in empty.view("tasks")._repr_mimebundle_()["text/html"]
+        empty.pilot("noop", cores=4).wait()
+        assert "This session has no t.7." in empty.view("nodes", select="t.7")._repr_mimebundle_()["text/html"]
+        empty.close()
+
+
 def test_what_is_wrong_with_a_view_is_said(session: Session) -> None:
     with pytest.raises(RequestError, match="'task' is unknown") as caught:
         session.view("task")

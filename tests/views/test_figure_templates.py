@@ -134,6 +134,7 @@ def test_no_state_is_told_by_colour_alone() -> None:
 @pytest.mark.parametrize("view", DRAWN)
 def test_an_exported_page_needs_nothing_and_trusts_nothing(held: Held, view: str) -> None:
     page = export.page(view, show(held, view), "dark", BEGIN)
+    assert "notebook" not in re.sub(r"<script>.*?</script>", "", page, flags=re.S), "it is a page of its own"
     assert "<img" not in page, "what programs wrote is text, in tables and in scripts"
     assert ("&lt;img" in page) == (view in ("tasks", "queue"))
     assert not re.search(r"<(script|link|img)[^>]+(src|href)=", page), "everything is inside"
