@@ -110,11 +110,12 @@ def test_each_rank_has_an_output(session: Session) -> None:
 
 
 def test_a_pilot_is_started_for_an_executor_too(session: Session, capsys: pytest.CaptureFixture[str]) -> None:
-    with session.executor() as executor:
-        assert executor.submit(pow, 2, 3).result(20) == 8
-        session.pilots()[0].cancel()
-        session.pilots()[0].wait("DONE", 20)
-        assert executor.submit(pow, 2, 4).result(20) == 16
+    executor = session.executor()
+    assert executor.submit(pow, 2, 3).result(20) == 8
+    session.pilots()[0].cancel()
+    session.pilots()[0].wait("DONE", 20)
+    assert executor.submit(pow, 2, 4).result(20) == 16
+    executor.shutdown(wait=False)
     assert f"every pilot of {session.name!r} has ended; started p.1" in capsys.readouterr().err
 
 
