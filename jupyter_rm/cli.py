@@ -201,7 +201,8 @@ def _describe(options: argparse.Namespace) -> Any:
     command = options.command[1:] if options.command[:1] == ["--"] else options.command
     if not command:
         raise RequestError("no command given", hint="jrm run -- program argument ...", code="JRM-Q40")
-    names = ("name", "ranks", "cores", "gpus", "mem", "timeout", "retries", "pilot", "partition", "services")
+    names = ["name", "ranks", "cores", "gpus", "mem", "timeout", "retries", "pilot", "partition", "services"]
+    names += ["retry_delay", "retry_on"]
     given = {name: getattr(options, name) for name in names if getattr(options, name) is not None}
     return Task(command[0], command[1:], **given)
 
@@ -479,6 +480,8 @@ def parser() -> argparse.ArgumentParser:
         for option in ("name", "mem", "timeout", "pilot"):
             made.add_argument(f"--{option}")
         made.add_argument("--services", type=lambda text: text.split(","), metavar="A,B", help="services it waits for")
+        made.add_argument("--retry-delay", help="pause before the next attempt, such as 30s; twice as long each time")
+        made.add_argument("--retry-on", type=lambda text: text.split(","), metavar="A,B", help="after these only")
         made.add_argument("command", nargs=argparse.REMAINDER, help="-- program arguments")
     made = verb("tasks", _tasks, "list tasks")
     made.add_argument("--state", default="")

@@ -31,7 +31,7 @@ from .words import HelpAsked, parse
 
 _EXPAND = re.compile(r"\{([A-Za-z_]\w*)\}|\$([A-Za-z_]\w*)")
 _OF_TASKS = (
-    *("name", "cores", "gpus", "mem", "timeout", "retries"),
+    *("name", "cores", "gpus", "mem", "timeout", "retries", "retry_delay", "retry_on"),
     *("pilot", "partition", "priority", "named_env", "services"),
 )
 _HIDDEN = frozenset({"In", "Out", "get_ipython", "exit", "quit", "open", "__builtins__", "__name__"})

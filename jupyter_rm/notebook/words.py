@@ -49,6 +49,8 @@ def _resources(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--mem", help="memory of each rank, such as 4GiB")
     parser.add_argument("--timeout", help="longest run time, such as 10m")
     parser.add_argument("--retries", type=int, help="further attempts after a failure")
+    parser.add_argument("--retry-delay", help="pause before the next attempt, such as 30s; twice as long each time")
+    parser.add_argument("--retry-on", type=_listed, metavar="A,B", help="causes after which there is one")
     parser.add_argument("--pilot", help="run on this pilot only")
     parser.add_argument("--partition", type=int, help="run in this part of a pilot only")
     parser.add_argument("--priority", type=int, help="larger starts earlier")

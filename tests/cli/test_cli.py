@@ -38,6 +38,9 @@ def test_run_passes_output_and_code_on(session: Session) -> None:
     assert (value["state"], value["stdout"], value["name"], value["exit_code"]) == ("DONE", "{x}\n", "greet", 0)
     assert "cores" in jrm("run", "-s", session.name, "--cores", "999", "--", "/bin/true", code=2)
     assert "no command" in jrm("run", "-s", session.name, code=2)
+    again = ("--retries", "1", "--retry-delay", "1s", "--retry-on")
+    assert "did you mean TASK_EXIT" in jrm("run", "-s", session.name, *again, "TASKEXIT", "--", "/bin/true", code=2)
+    assert jrm("run", "-s", session.name, *again, "TASK_EXIT,DISK_FULL", "--", "/bin/true") == ""
 
 
 def test_a_view_becomes_a_file(session: Session, tmp_path: Path) -> None:

@@ -88,6 +88,12 @@ def test_all_ranks_are_shown(shell: InteractiveShell) -> None:
     assert "rank 0\nrank 1\n" in shown
 
 
+def test_a_script_is_tried_again_after_a_pause(shell: InteractiveShell) -> None:
+    task = value(shell, "%%jrm run --retries 1 --retry-delay 0.1 --retry-on TASK_EXIT,DISK_FULL\nexit 4")
+    assert task.wait(20) == "FAILED"
+    assert task.attempt == 2
+
+
 def test_a_failing_script_is_one_readable_error(shell: InteractiveShell) -> None:
     shown = refused(shell, "%%jrm run --block\necho bad input >&2\nexit 4")
     assert "exit code 4" in shown or "ended FAILED" in shown
