@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import msgspec
+from jupyter_core.utils import ensure_async
 from jupyter_server.auth.decorator import authorized
 from jupyter_server.base.handlers import APIHandler
 from jupyter_server.extension.handler import ExtensionHandlerMixin
@@ -24,6 +25,13 @@ from .start import described
 
 SESSIONS, TASKS, PILOTS, ADMIN = (f"jupyter_rm:{name}" for name in ("sessions", "tasks", "pilots", "admin"))
 READ, WRITE, EXECUTE = "read", "write", "execute"
+# What there is to be allowed: pages ask, so that their buttons say beforehand what would be refused.
+RIGHTS = {
+    SESSIONS: (READ, WRITE),
+    PILOTS: (READ, WRITE),
+    TASKS: (READ, WRITE, EXECUTE),
+    ADMIN: (READ, WRITE, EXECUTE),
+}
 SPEC = Path(__file__).parent / "openapi.yaml"
 MOST_BODY = 2 << 20  # bytes
 MOST_OUTPUT = 256 << 10  # bytes
@@ -216,7 +224,7 @@ class ChooseTasks(Strict):
 
 
 class Status(Api):
-    """How the server half and the broker are."""
+    """How the server half and the broker are, and what the asking person may do."""
 
     @guarded(READ, SESSIONS)
     async def get(self) -> None:
@@ -231,7 +239,17 @@ class Status(Api):
             told = await self.hub.pulse.do(job, 5.0)
         except LinkError as error:
             told = {"broker": {"up": False, **described(error)}}
-        self.reply({"extension": "ok", "screens": len(self.hub.screens), **told})
+        self.reply({"extension": "ok", "screens": len(self.hub.screens), "may": await self._may(), **told})
+
+    async def _may(self) -> dict[str, list[str]]:
+        may: dict[str, list[str]] = {}
+        for resource, actions in RIGHTS.items():
+            allowed = may[resource.partition(":")[2]] = []
+            for action in actions:
+                told = self.authorizer.is_authorized(self, self.current_user, action, resource)
+                if await ensure_async(told):
+                    allowed.append(action)
+        return may
 
 
 class Broker(Api):

@@ -19,7 +19,7 @@ from ..model.ids import pilot_uid
 from ..model.ledger import Ledger
 from ..model.pilotrow import PilotRow
 from ..model.sites import SiteView
-from ..model.states import Cause, TaskState
+from ..model.states import CAUSE_TEXT, Cause, TaskState
 from . import tables
 from .texts import line
 
@@ -143,6 +143,7 @@ def summary(source: tables.Source, words: Words) -> Picture:
                 causes += np.bincount(table.cause[table.state == TaskState.FAILED], minlength=256)[:256]
         values = head(ledger)
         values["failures"] = {cause.name: int(causes[cause]) for cause in Cause if causes[cause]}
+        values["causes"] = {name: CAUSE_TEXT[Cause[name]] for name in values["failures"]}
         values["pilots"] = len(ledger.pilots)
         values["pilots_alive"] = sum(not row.state.final for row in ledger.pilots)
         sites: Mapping[str, SiteView] = getattr(source, "sites", {})

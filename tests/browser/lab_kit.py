@@ -35,11 +35,11 @@ class Jupyter:
     """A running JupyterLab or Notebook whose broker lives in ``home``.
 
     Args:
-        home: of the broker. app: ``lab`` or ``notebook``. port: 0 chooses one.
+        home: of the broker. app: ``lab`` or ``notebook``. port: 0 chooses one. options: of its command line.
     """
 
-    def __init__(self, home: Path, app: str, port: int) -> None:
-        self.home, self.app, self.port = home, app, port
+    def __init__(self, home: Path, app: str, port: int, *options: str) -> None:
+        self.home, self.app, self.port, self.options = home, app, port, options
         self.base = f"http://127.0.0.1:{port}/"
         self.root = home / f"{app}-{port}"
         self.files = self.root / "files"
@@ -72,6 +72,7 @@ class Jupyter:
             *(f"--IdentityProvider.token={self.token}", f"--ServerApp.root_dir={self.files}"),
             "--ServerApp.reraise_server_extension_failures=True",
             f"--{ {'lab': 'LabApp', 'notebook': 'JupyterNotebookApp'}[self.app] }.expose_app_in_browser=True",
+            *self.options,
         ]
         with open(self.log, "ab") as log:
             self.process = subprocess.Popen(

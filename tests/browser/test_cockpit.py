@@ -200,6 +200,7 @@ def test_two_tabs_show_the_same_and_a_closed_session_says_so(lab: Jupyter, page:
     page.click('.jp-Dialog button:has-text("Close it")')
     for each in (page, other):
         each.wait_for_selector('.jrm-v-tasks .jrm-live:has-text("session closed")')
+        each.wait_for_selector('.jrm-v-tasks:has-text("closed before any was submitted")')
     other.close()
 
 

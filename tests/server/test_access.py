@@ -96,6 +96,8 @@ def test_no_route_against_the_authorizer(denying: tuple[Server, Path], home: Pat
 def test_the_feed_lets_see_only_what_the_authorizer_lets_see(home: Path) -> None:
     server = Server(home, "--ServerApp.authorizer_class=authorizers.ReadOnly", "--JupyterRM.start_broker=False")
     try:
+        may = server.get("/status")["may"]
+        assert may == {"sessions": ["read"], "pilots": ["read"], "tasks": [], "admin": ["read"]}
         assert server.ask("POST", "/sessions", {"name": "x"}).status == 403
         assert server.ask("GET", "/sessions/x/tasks").status == 403
         feed = server.feed()

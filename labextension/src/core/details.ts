@@ -72,7 +72,7 @@ export class Details {
     this.asked?.abort();
     if (!uid) return;
     write(this.title, uid);
-    fill(this.told);
+    fill(this.told, h('div', { class: 'jrm-faint', role: 'status' }, this.stage.trans.__('Asking the server about it')));
     fill(this.facts);
     fill(this.story);
     this.next.hidden = true;
@@ -124,9 +124,10 @@ export class Details {
     const { trans } = this.stage;
     this.seen = `${task['state']} ${task['attempt']}`;
     const over = FINAL.has(task['state']);
-    allow(this.cancel, over ? trans.__('It has ended already') : '', trans.__('Cancel this task'));
+    const { server } = this.stage;
+    allow(this.cancel, over ? trans.__('It has ended already') : server.why('write', 'tasks', trans), trans.__('Cancel this task'));
     const failed = task['state'] === 'FAILED' || task['state'] === 'CANCELED';
-    const why = failed ? '' : over ? trans.__('It ended with success') : trans.__('It has not ended yet');
+    const why = failed ? server.why('execute', 'tasks', trans) : over ? trans.__('It ended with success') : trans.__('It has not ended yet');
     allow(this.retry, why, trans.__('Submit it again, as a new task'));
     const next = String(task['next_step'] || task['explain'] || '');
     this.next.hidden = !next;
@@ -153,7 +154,9 @@ export class Details {
     }
     this.stream(0, 'stdout', task['stdout']);
     this.stream(1, 'stderr', task['stderr']);
-    const lines = (task['story'] as string[]) ?? [];
+    // The first line is the heading of the others.
+    const told = (task['story'] as string[]) ?? [];
+    const lines = told.length > 1 ? told.slice(1) : told;
     if (lines.length !== this.story.childElementCount || this.story.lastElementChild?.textContent !== lines.at(-1)) {
       fill(this.story, ...lines.map(line => h('li', {}, line)));
     }

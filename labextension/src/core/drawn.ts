@@ -69,6 +69,7 @@ export class Drawn implements Body {
   private shown: Shown | null = null;
   private refreshers: ((shown: Shown) => void)[] = [];
   private readonly sheetBox = h('div', {});
+  private readonly note = h('div', { class: 'jrm-said', role: 'status' });
   private sheet: SheetTables | null = null;
   private readonly asTable: HTMLButtonElement | null = null;
 
@@ -79,7 +80,8 @@ export class Drawn implements Body {
       (table, row) => this.tapped(table, row),
       (figure, span) => this.ranged(figure, span)
     );
-    stage.body.append(this.panel.host, this.sheetBox);
+    this.note.hidden = true;
+    stage.body.append(this.note, this.panel.host, this.sheetBox);
     const sheet = sheetOf(stage.view);
     if (sheet) {
       this.asTable = button(stage.trans.__('Table'), () => this.table(this.sheet === null), {
@@ -102,6 +104,8 @@ export class Drawn implements Body {
 
   show(shown: Shown): void {
     this.shown = shown;
+    write(this.note, String(shown.picture.values['note'] ?? ''));
+    this.note.hidden = !this.note.textContent;
     this.panel.push(shown.picture);
     this.sheet?.show(shown.picture);
     for (const refresh of this.refreshers) refresh(shown);

@@ -144,7 +144,7 @@ export class PilotForm {
       h('div', { class: 'jrm-actions' }, this.submit, button(trans.__('Not now'), () => this.done(null)))
     );
     void this.sites();
-    void this.load(true);
+    void server.learn().then(() => this.load(true));
   }
 
   focus(): void {
@@ -261,7 +261,8 @@ export class PilotForm {
     this.foundText.className = form.found.failure ? 'jrm-bad' : 'jrm-faint';
     this.hideable(form);
     const first = Object.values(form.errors)[0];
-    allow(this.submit, form.ready ? '' : trans.__('Not yet: %1', first ?? ''), trans.__('Ask %1 for it', form.title));
+    const why = this.server.why('write', 'pilots', trans) || (form.ready ? '' : trans.__('Not yet: %1', first ?? ''));
+    allow(this.submit, why, trans.__('Ask %1 for it', form.title));
   }
 
   private hideable(form: Form): void {

@@ -2,7 +2,7 @@
 // where this view stands, while it is followed and somebody can see it; what cannot be seen asks for nothing.
 // Every line is text. Read next: view.ts, jupyter_rm/server/logs.py.
 
-import { ENGLISH, button, fill, h, write, type Trans } from './dom';
+import { ENGLISH, allow, button, fill, h, write, type Trans } from './dom';
 import type { Feed, Shown, Subscription } from './feed';
 import { later, notice, trouble, watchSeen } from './parts';
 import { records, type Trouble } from './picture';
@@ -375,6 +375,8 @@ export class Logs implements Mounted {
     const good = following && !wrong && state === 'open';
     this.live.classList.toggle('jrm-old', !good);
     this.more.setAttribute('aria-pressed', String(this.detailed));
+    const why = this.server.why('write', 'admin', trans);
+    if (why) allow(this.more, why);
     if (state === 'closed') write(this.live, trans.__('session closed'));
     else if (wrong) write(this.live, trans.__('not connected'));
     else if (!state) write(this.live, trans.__('loading'));

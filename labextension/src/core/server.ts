@@ -1,6 +1,7 @@
 // The way to the Jupyter server: where it is, who asks, and how an answer that is an error is told.
 // Knows fetch and nothing of Lab: a page of Lab gives its own fetch. Read next: feed.ts.
 
+import type { Trans } from './dom';
 import type { Trouble } from './picture';
 
 /** Where the server is. All of it can be found out on a page of JupyterLab or Notebook. */
@@ -30,7 +31,25 @@ export class ServerError extends Error implements Trouble {
 }
 
 export class Server {
+  private may: Record<string, string[]> | null = null;
+  private learning: Promise<void> | null = null;
+
   constructor(readonly place: Place) {}
+
+  /** Find out, once, what this person may do; without an answer all buttons can be pressed, and the server refuses. */
+  learn(): Promise<void> {
+    this.learning ??= this.ask('status').then(
+      told => void (this.may = told.may ?? null),
+      () => void (this.learning = null)
+    );
+    return this.learning;
+  }
+
+  /** Say why this person may not do something; empty: they may, as far as is known. */
+  why(action: 'write' | 'execute', resource: 'sessions' | 'pilots' | 'tasks' | 'admin', trans: Trans): string {
+    const may = this.may?.[resource];
+    return !may || may.includes(action) ? '' : trans.__('You may not do this: ask who runs this Jupyter server');
+  }
 
   /** The same server has the same key, whoever asks. */
   get key(): string {

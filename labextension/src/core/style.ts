@@ -70,6 +70,7 @@ const SHEET = `
 .jrm-notice { background: var(--jrm-warn); border-left: 3px solid var(--jrm-warn-line); padding: 7px 10px; margin: 0; color: var(--jrm-text); overflow-wrap: anywhere; }
 .jrm-notice-end { display: flex; align-items: center; justify-content: space-between; gap: 8px; margin-top: 4px; }
 .jrm-notice-end:empty { display: none; }
+.jrm-said { padding: 5px 10px; color: var(--jrm-text); font-size: 12px; border-bottom: 1px solid var(--jrm-line); overflow-wrap: anywhere; }
 .jrm-hidden { position: absolute; width: 1px; height: 1px; overflow: hidden; clip-path: inset(50%); white-space: nowrap; }
 .jrm-split { flex: 1; min-height: 0; display: flex; }
 .jrm-grid { flex: 1; min-width: 0; overflow: auto; position: relative; font-variant-numeric: tabular-nums; }

@@ -14,6 +14,7 @@ import { moment, number, span } from './texts';
 import type { Body, Stage } from './view';
 
 const BINS = 150;
+const TOLD_MS = 8000;
 
 export class Tasks implements Body {
   private readonly grid: Grid;
@@ -27,6 +28,8 @@ export class Tasks implements Body {
   private readonly chart: HTMLButtonElement;
   private readonly none = h('div', { class: 'jrm-none' });
   private readonly said = h('div', {});
+  private readonly done = h('div', { class: 'jrm-said' });
+  private doneTimer: ReturnType<typeof setTimeout> | undefined;
   private readonly end: () => void;
   private readonly figure = h('div', {});
   private panel: Panel | null = null;
@@ -65,10 +68,11 @@ export class Tasks implements Body {
     bar.append(this.cancel, this.retry, this.chart);
     body.append(
       this.said,
+      this.done,
       this.figure,
       h('div', { class: 'jrm-split' }, this.grid.element, this.details.element)
     );
-    this.none.hidden = true;
+    this.done.hidden = this.none.hidden = true;
     this.grid.element.append(this.none);
     this.charted(charted);
     this.order();
@@ -78,10 +82,12 @@ export class Tasks implements Body {
       this.link(chosen.uid);
     });
     this.grid.link(selected(stage.session));
+    void stage.server.learn().then(() => this.buttons());
   }
 
   dispose(): void {
     this.end();
+    clearTimeout(this.doneTimer);
     this.grid.dispose();
     this.details.dispose();
     this.panel?.dispose();
@@ -102,10 +108,11 @@ export class Tasks implements Body {
     const total = Number(values['total'] ?? 0);
     write(this.matched, matched === total ? trans._n('%1 task', '%1 tasks', total, number(total)) : trans.__('%1 of %2 tasks', number(matched), number(total)));
     this.none.hidden = matched > 0;
-    write(
-      this.none,
-      total === 0 ? trans.__('No tasks yet. Submit some: s.submit(...) in a notebook.') : trans.__('No task suits this filter.')
-    );
+    const empty =
+      values['state'] === 'closed'
+        ? trans.__('No tasks: the session was closed before any was submitted.')
+        : trans.__('No tasks yet. Submit some: s.submit(...) in a notebook.');
+    write(this.none, total === 0 ? empty : trans.__('No task suits this filter.'));
     this.panel?.push(shown.picture);
     this.details.hint(rows.find(row => row['uid'] === this.details.uid));
     this.buttons();
@@ -219,12 +226,17 @@ export class Tasks implements Body {
     const count = this.chosen.length;
     const none = count ? '' : trans.__('Choose tasks in the table first (Ctrl or Shift for several)');
     write(this.cancel, count ? trans.__('Cancel %1', number(count)) : trans.__('Cancel'));
-    allow(this.cancel, closed || none, trans.__('Cancel the chosen tasks'));
+    const { server } = this.stage;
+    allow(this.cancel, closed || server.why('write', 'tasks', trans) || none, trans.__('Cancel the chosen tasks'));
     const failed = Number(this.shown?.picture.values['counts']?.['FAILED'] ?? 0);
+    // Of the chosen ones that are not on the screen nothing is known: those may be retried.
+    const states = new Map(this.shown ? records(this.shown.picture, 'tasks').map(row => [row['uid'], row['state']]) : []);
+    const could = this.chosen.some(uid => ['FAILED', 'CANCELED', undefined].includes(states.get(uid)));
+    const cannot = trans._n('It has neither failed nor been canceled', 'None of them has failed or been canceled', count);
     write(this.retry, count ? trans.__('Retry %1', number(count)) : trans.__('Retry failed'));
     allow(
       this.retry,
-      closed || (count || failed ? '' : trans.__('No task has failed')),
+      closed || server.why('execute', 'tasks', trans) || (count ? (could ? '' : cannot) : failed ? '' : trans.__('No task has failed')),
       trans.__('Submit what failed or was canceled again, as new tasks')
     );
   }
@@ -236,10 +248,22 @@ export class Tasks implements Body {
       const path = `sessions/${encodeURIComponent(stage.session)}/tasks/${what}`;
       const done = await stage.server.ask(path, 'POST', body);
       this.said.replaceChildren();
-      if (what === 'cancel') stage.say(trans._n('%1 task canceled', '%1 tasks canceled', done.canceled, done.canceled));
-      else stage.say(trans._n('%1 task submitted again', '%1 tasks submitted again', done.submitted, done.submitted));
+      const hit = what === 'cancel' ? done.canceled : done.submitted;
+      if (what === 'cancel' && hit) this.tell(trans._n('%1 task canceled', '%1 tasks canceled', hit, number(hit)));
+      else if (hit) this.tell(trans._n('%1 task submitted again', '%1 tasks submitted again', hit, number(hit)));
+      else if (what === 'cancel') this.tell(trans.__('0 of %1: what has ended cannot be canceled', number(done.named)));
+      else this.tell(trans.__('0 of %1: only failed and canceled tasks can be retried', number(done.named)));
     } catch (error) {
       this.said.replaceChildren(notice(trouble(error), trans, () => this.said.replaceChildren(), trans.__('Close')));
     }
+  }
+
+  /** Say what a button did, for some seconds, where everybody sees it. */
+  private tell(text: string): void {
+    this.stage.say(text);
+    clearTimeout(this.doneTimer);
+    write(this.done, text);
+    this.done.hidden = false;
+    this.doneTimer = setTimeout(() => (this.done.hidden = true), TOLD_MS);
   }
 }

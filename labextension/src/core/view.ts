@@ -221,6 +221,7 @@ class View implements Mounted {
     if (!shown.known) write(this.live, shown.trouble ? trans.__('not connected') : trans.__('loading'));
     else if (closed) write(this.live, trans.__('session closed'));
     else if (shown.live) write(this.live, trans.__('live'));
+    else if (shown.trouble && !shown.trouble.retry) write(this.live, trans.__('as of %1 ago', past)); // by a mistake, not a line
     else write(this.live, trans.__('as of %1 ago, connecting', past));
   }
 }

@@ -1,10 +1,11 @@
 // Commands: what can be done from the palette, the launcher, menus and keys; panel and notices use them too.
 
 import type { JupyterFrontEnd } from '@jupyterlab/application';
-import { Dialog, InputDialog, Notification, showDialog, type ICommandPalette } from '@jupyterlab/apputils';
+import { Dialog, InputDialog, Notification, showDialog, showErrorMessage, type ICommandPalette } from '@jupyterlab/apputils';
 import type { ReadonlyPartialJSONObject } from '@lumino/coreutils';
 import type { Trans } from '../core/dom';
 import { trouble } from '../core/parts';
+import { ServerError, type Server } from '../core/server';
 import { FINAL, number, open } from '../core/texts';
 import { TITLES, type Window } from '../core/view';
 import { mainIcon, viewIcons } from './icons';
@@ -26,6 +27,8 @@ export const IDS = {
   broker: 'jupyter_rm:start-broker'
 } as const;
 
+const SEEN = 130; // characters that Lab shows of a notice
+
 type Args = ReadonlyPartialJSONObject;
 
 export interface Needs {
@@ -41,7 +44,21 @@ export interface Needs {
 /** Tell what went wrong, and what to do. */
 export function complain(error: unknown): void {
   const told = trouble(error);
-  Notification.error([told.message, told.hint].filter(Boolean).join('\n'), { autoClose: 10_000 });
+  const text = [told.message, told.hint].filter(Boolean).join('\n');
+  const title = told.code || 'jupyter_rm';
+  // Lab cuts a long one off.
+  const whole = { label: 'All of it', callback: () => void showErrorMessage(title, text) };
+  Notification.error(`${title}: ${text}`, { autoClose: 10_000, actions: text.length + title.length > SEEN ? [whole] : [] });
+}
+
+type Right = Parameters<Server['why']>;
+
+/** Say so when this person may not do something; else nothing. */
+async function refused(model: Model, action: Right[0], resource: Right[1], trans: Trans): Promise<boolean> {
+  await model.server.learn();
+  const why = model.server.why(action, resource, trans);
+  if (why) complain(new ServerError('JRM-H403', why, '', false, 403));
+  return why !== '';
 }
 
 export function addCommands(needs: Needs): void {
@@ -98,6 +115,7 @@ export function addCommands(needs: Needs): void {
     icon: mainIcon,
     describedBy: described({ session: text }),
     execute: async args => {
+      if (await refused(model, 'write', 'sessions', trans)) return;
       let name = typeof args['session'] === 'string' ? args['session'] : '';
       if (!name) {
         const asked = await InputDialog.getText({
@@ -125,6 +143,7 @@ export function addCommands(needs: Needs): void {
     caption: trans.__('Cancel what is open in a session and end its pilots'),
     describedBy: described({ session: text }),
     execute: async args => {
+      if (await refused(model, 'write', 'sessions', trans)) return;
       const name = await which(args);
       if (!name) return none();
       const line = model.line(name);

@@ -56,13 +56,16 @@ export class SessionsPanel extends Widget {
     node.setAttribute('aria-label', trans.__('Sessions, pilots and tasks'));
     this.pastBox = h('details', {}, h('summary', {}, trans.__('Closed sessions')), this.past);
     this.formBox.hidden = true;
+    const make = button(trans.__('+ Open'), () => acts.openSession());
+    const allowed = (): void =>
+      allow(make, model.server.why('write', 'sessions', trans), trans.__('Open a session, or make a new one'));
+    allowed();
+    void model.server.learn().then(() => {
+      allowed();
+      this.part?.again();
+    });
     node.append(
-      h(
-        'div',
-        { class: 'jrm-panel-top' },
-        h('h2', {}, trans.__('Sessions')),
-        button(trans.__('+ Open'), () => acts.openSession(), { title: trans.__('Open a session, or make a new one') })
-      ),
+      h('div', { class: 'jrm-panel-top' }, h('h2', {}, trans.__('Sessions')), make),
       this.told,
       h('section', {}, this.list, this.none, this.pastBox),
       this.formBox,
@@ -203,6 +206,7 @@ class SessionPart {
   private readonly pilots: Pilots;
   private readonly questions: Questions;
   private readonly start: HTMLButtonElement;
+  private readonly leave: HTMLButtonElement;
   private readonly close: HTMLButtonElement;
   private readonly retry: HTMLButtonElement;
   private readonly subscription: Subscription;
@@ -222,7 +226,8 @@ class SessionPart {
     );
     this.start = button(trans.__('Start pilot'), () => ask(name), { class: 'jrm-primary' });
     this.close = button(trans.__('Close session'), () => acts.closeSession(name));
-    this.retry = button(trans.__('Retry failed'), () => void this.again());
+    this.leave = button(trans.__('Detach'), () => acts.detach(name));
+    this.retry = button(trans.__('Retry failed'), () => void this.retryFailed());
     this.questions = new Questions(name, model, trans);
     this.pilots = new Pilots(name, model, trans, (view, window) => acts.show(view, name, window));
     const views = Object.entries(TITLES).map(([view, title]) =>
@@ -244,9 +249,7 @@ class SessionPart {
           'div',
           { class: 'jrm-actions' },
           this.retry,
-          button(trans.__('Detach'), () => acts.detach(name), {
-            title: trans.__('Stop following it in this page; everything in it goes on')
-          }),
+          this.leave,
           this.close
         )
       ),
@@ -269,6 +272,11 @@ class SessionPart {
     this.start.focus();
   }
 
+  /** Something but the picture has changed: what this person may do. */
+  again(): void {
+    this.show(this.subscription.shown);
+  }
+
   dispose(): void {
     this.subscription.dispose();
     this.questions.dispose();
@@ -286,18 +294,27 @@ class SessionPart {
     const counts: Record<string, number> = values['counts'] ?? {};
     this.chips.show(counts);
     const causes = Object.entries((values['failures'] ?? {}) as Record<string, number>);
-    write(this.causes, causes.map(([cause, count]) => `${number(count)} × ${cause}`).join(', '));
+    const words: Record<string, string> = values['causes'] ?? {};
+    write(this.causes, causes.map(([cause, count]) => `${number(count)} × ${words[cause] || cause}`).join('; '));
     const over = values['state'] === 'closed' ? trans.__('The session is closed') : '';
-    allow(this.start, over, trans.__('Ask a site for a pilot: a placeholder job that tasks run in'));
-    allow(this.close, over, trans.__('Cancel what is open and end its pilots'));
-    allow(this.retry, over || (counts['FAILED'] ? '' : trans.__('No task has failed')), trans.__('Submit what failed again'));
+    const mine = (action: 'write' | 'execute', resource: 'sessions' | 'pilots' | 'tasks'): string =>
+      over || this.model.server.why(action, resource, trans);
+    allow(this.start, mine('write', 'pilots'), trans.__('Ask a site for a pilot: a placeholder job that tasks run in'));
+    allow(
+      this.leave,
+      this.model.server.why('write', 'sessions', trans),
+      trans.__('Stop following it in this page; everything in it goes on')
+    );
+    allow(this.close, mine('write', 'sessions'), trans.__('Cancel what is open and end its pilots'));
+    const retry = mine('execute', 'tasks') || (counts['FAILED'] ? '' : trans.__('No task has failed'));
+    allow(this.retry, retry, trans.__('Submit what failed again'));
     this.pilots.show(shown, over);
     // A login may ask again whenever the line to its site was cut.
     const asks = (row: Record<string, any>): boolean => !FINAL.has(row['state']) && away(row);
     this.questions.want(!over && records(shown.picture, 'pilots').some(asks));
   }
 
-  private async again(): Promise<void> {
+  private async retryFailed(): Promise<void> {
     try {
       await this.model.server.ask(this.model.path(this.name, '/tasks/retry'), 'POST', { filter: { state: 'FAILED' } });
       fill(this.told);

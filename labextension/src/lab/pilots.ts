@@ -101,6 +101,7 @@ export class Pilots {
     let row = first;
     let asking = false;
     const suspend = button('', () => void stop(), {});
+    const mine = (): string => this.model.server.why('write', 'pilots', trans);
     const offer = (): void => {
       const op = row['suspended'] ? 'resume' : 'suspend';
       const resumes = op === 'resume';
@@ -108,7 +109,7 @@ export class Pilots {
       suspend.setAttribute('aria-label', resumes ? trans.__('Resume pilot %1', uid) : trans.__('Suspend pilot %1', uid));
       allow(
         suspend,
-        asking ? trans.__('Its batch system is being asked') : whyNot(op, row, trans),
+        asking ? trans.__('Its batch system is being asked') : mine() || whyNot(op, row, trans),
         resumes ? trans.__('Let its job go on') : trans.__('Stop its job for a while: what runs in it stands still')
       );
     };
@@ -178,11 +179,11 @@ export class Pilots {
         write(reason, String(row['reason'] ?? ''));
         const over = FINAL.has(row['state']);
         actions.hidden = over;
-        allow(cancel, over ? closed || trans.__('It has ended') : '', trans.__('End it now; what runs in it ends'));
+        allow(cancel, over ? closed || trans.__('It has ended') : mine(), trans.__('End it now; what runs in it ends'));
         offer();
         const draining = row['state'] === 'DRAINING' ? trans.__('It drains already') : '';
         const early = ['ACTIVE', 'DRAINING'].includes(row['state']) ? '' : trans.__('It is not active yet: cancel it');
-        allow(drain, draining || early, trans.__('Take no new tasks, and end when what runs has ended'));
+        allow(drain, mine() || draining || early, trans.__('Take no new tasks, and end when what runs has ended'));
       }
     };
   }
