@@ -89,7 +89,7 @@ def test_all_ranks_are_shown(shell: InteractiveShell) -> None:
 
 
 def test_a_script_is_tried_again_after_a_pause(shell: InteractiveShell) -> None:
-    task = value(shell, "%%jrm run --retries 1 --retry-delay 0.1 --retry-on TASK_EXIT,DISK_FULL\nexit 4")
+    task = value(shell, "%%jrm run --retries 1 --retry-delay 1s --retry-on TASK_EXIT,DISK_FULL\nexit 4")
     assert task.wait(20) == "FAILED"
     assert task.attempt == 2
 
