@@ -214,10 +214,27 @@ class CancelPilot(Strict):
 
 
 class ChooseTasks(Strict):
-    """Body of cancel and retry: ``uids``, or ``filter`` (an empty one means all)."""
+    """Body of cancel and retry: ``uids``, or ``filter``, or ``all``; an empty one is a slip, not all."""
 
     uids: list[str] = []
     filter: dict[str, str] | None = None
+    all: bool = False
+
+    def wanted(self) -> dict[str, str] | None:
+        """Return the filter that is meant, an empty one for all; None: the uids.
+
+        Raises:
+            RequestError: an empty filter, or more than one of the three; JRM-Q61.
+        """
+        if self.all and not self.uids and self.filter is None:
+            return {}
+        empty = self.filter is not None and not any(self.filter.values())
+        if self.all or empty or (self.filter is not None and self.uids):
+            why = "filter: it is empty" if empty else "body: one of uids, filter and all is meant"
+            raise RequestError(
+                why, hint='give {"uids": [...]}, {"filter": {"state": ...}} or {"all": true}', code="JRM-Q61"
+            )
+        return self.filter
 
 
 # ------------------------------------------------------------ routes
@@ -359,7 +376,8 @@ class TasksCancel(Api):
     async def post(self, name: str) -> None:
         """Cancel the named ones."""
         given = self.body(ChooseTasks)
-        self.reply(await self.ask(lambda work: work.cancel_tasks(self.hub, name, given.uids, given.filter)), 202)
+        wanted = given.wanted()
+        self.reply(await self.ask(lambda work: work.cancel_tasks(self.hub, name, given.uids, wanted)), 202)
 
 
 class TasksRetry(Api):
@@ -369,7 +387,8 @@ class TasksRetry(Api):
     async def post(self, name: str) -> None:
         """Submit those of the named that failed or were canceled again."""
         given = self.body(ChooseTasks)
-        self.reply(await self.ask(lambda work: work.retry_tasks(self.hub, name, given.uids, given.filter)), 202)
+        wanted = given.wanted()
+        self.reply(await self.ask(lambda work: work.retry_tasks(self.hub, name, given.uids, wanted)), 202)
 
 
 class Task(Api):
@@ -443,6 +462,17 @@ class SiteFields(Api):
             return forms.hide(site, hidden)
 
         self.reply(await self.hub.do(job))
+
+
+class Missing(Api):
+    """All other addresses below that of the interface."""
+
+    @guarded(READ, SESSIONS)
+    def get(self) -> None:
+        """Say so, as all errors are said."""
+        raise web.HTTPError(404, "the interface has no such address")
+
+    head = post = put = patch = delete = get
 
 
 class Spec(Api):

@@ -14,6 +14,7 @@ from jupyter_server._tz import utcnow
 from jupyter_server.extension.application import ExtensionApp
 from traitlets import Bool, Float, Unicode
 
+from .api import Missing
 from .assets import API_ROUTES, STATIC
 from .feed import Feed
 from .hub import Hub
@@ -57,6 +58,7 @@ class JupyterRM(ExtensionApp):  # type: ignore[misc,unused-ignore]
         self.handlers.extend((rf"/jupyter-rm/api/{path}", handler) for path, handler in API_ROUTES)
         self.handlers.extend((rf"/jupyter-rm/static/{path}", handler) for path, handler in STATIC)
         self.handlers.append((r"/jupyter-rm/feed", Feed))
+        self.handlers.append((r"/jupyter-rm/api(?:/.*)?", Missing))
 
     async def _start_jupyter_server_extension(self, serverapp: Any) -> None:
         """Begin to watch, once the server is up."""

@@ -72,6 +72,16 @@ def test_no_route_without_a_login_whatever_the_administrator_allows(open_server:
     assert untouched(home)
 
 
+def test_an_address_that_is_none_is_answered_like_all_errors(server: Server) -> None:
+    for method in ("GET", "POST", "PUT", "PATCH", "DELETE"):
+        for path in ("/nothing", "/sessions/x/nothing", "/", ""):
+            answer = server.ask(method, path, {} if method == "POST" else None)
+            assert answer.status == 404 and answer.json["code"] == "JRM-H404" and answer.json["hint"], (
+                f"{method} {path}"
+            )
+            assert server.ask(method, path, token=None).status == 403
+
+
 def test_jupyter_finds_no_handler_without_a_rule(server: Server) -> None:
     assert "JupyterServerAuthWarning" not in server.log.read_text()
     assert server.get("/status")["extension"] == "ok"

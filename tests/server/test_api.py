@@ -147,7 +147,10 @@ def test_a_session_from_its_beginning_to_its_end(ask: Checked, server: Server) -
     answer = ask("post", "/sessions/{name}/tasks/cancel", {"uids": [waits.uid, "t.3"]}, expect=202, name="study")
     assert answer == {"named": 2, "canceled": 2}
     assert session.wait(30)
-    answer = ask("post", "/sessions/{name}/tasks/cancel", {"filter": {}}, expect=202, name="study")
+    for slip in ({"filter": {}}, {"filter": {"state": ""}}, {"uids": []}, {"all": True, "uids": ["t.0"]}):
+        told = ask("post", "/sessions/{name}/tasks/cancel", slip, expect=400, name="study")
+        assert told["code"] == "JRM-Q61" and told["hint"], slip
+    answer = ask("post", "/sessions/{name}/tasks/cancel", {"all": True}, expect=202, name="study")
     assert answer["canceled"] == 0, "what has ended cannot be canceled"
 
     ask("post", "/sessions/{name}/pilots/{pilot}/cancel", {"drain": True}, expect=202, name="study", pilot="p.0")
