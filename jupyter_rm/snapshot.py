@@ -53,7 +53,11 @@ def save(
     target = Path(path).expanduser()
     kind = target.suffix.lower()
     if kind not in KINDS:
-        raise RequestError(f"export: {target.name!r}", hint="name a file that ends in .html or .json", code="JRM-Q62")
+        raise RequestError(
+            f"export: {target.name!r}",
+            hint="name a file that ends in .html or .json; the button Save picture of a view makes a .png",
+            code="JRM-Q62",
+        )
     if view not in VIEWS or (kind == ".html" and view not in DRAWN):
         hint = "a page shows " + ", ".join(DRAWN)
         raise RequestError(f"export: no page or data of {view!r}", hint=hint, code="JRM-Q65")

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import base64
 from collections.abc import Iterator
 from pathlib import Path
 
 import psutil
 import pytest
-from lab_kit import Jupyter, Talk, execute, faults, free_port, open_lab, shoot, show_panel, until
+from lab_kit import SHOTS, Jupyter, Talk, execute, faults, free_port, open_lab, shoot, show_panel, until
 from playwright.sync_api import Locator, Page
 
 import jupyter_rm as jrm
@@ -20,6 +21,17 @@ from jupyter_server.auth.authorizer import Authorizer
 class Looking(Authorizer):
     def is_authorized(self, handler, user, action, resource):
         return action == "read" or not resource.startswith("jupyter_rm:")
+"""
+COLOURS = """
+async url => {
+  const image = new Image();
+  image.src = url;
+  await image.decode();
+  const pen = new OffscreenCanvas(image.width, image.height).getContext('2d');
+  pen.drawImage(image, 0, 0);
+  const words = new Uint32Array(pen.getImageData(0, 0, image.width, image.height).data.buffer);
+  return [image.width, image.height, new Set(words).size];
+}
 """
 REFUSED = "You may not do this: ask who runs this Jupyter server"
 
@@ -76,6 +88,36 @@ def test_buttons_over_the_table_say_what_they_did(lab: Jupyter, mixed: Session, 
     assert "what happened" not in story.first.inner_text()
     causes = page.locator("#jupyter_rm-panel .jrm-reason").first
     until(page, lambda: "the program ended with an error" in causes.inner_text(), lambda: causes.inner_text())
+    assert talk.ours == []
+
+
+def saved(page: Page, view: Locator, to: Path) -> tuple[int, int, int]:
+    """Press the button; return width, height and how many colours the picture has."""
+    with page.expect_download() as waits:
+        view.get_by_role("button", name="Save picture").click()
+    download = waits.value
+    assert download.suggested_filename.startswith("mixed-") and download.suggested_filename.endswith(".png")
+    download.save_as(to)
+    assert to.read_bytes().startswith(b"\x89PNG")
+    url = "data:image/png;base64," + base64.b64encode(to.read_bytes()).decode()
+    width, height, colours = page.evaluate(COLOURS, url)
+    return int(width), int(height), int(colours)
+
+
+def test_what_is_drawn_is_saved_as_one_picture(lab: Jupyter, mixed: Session, page: Page, talk: Talk) -> None:
+    open_lab(page, lab)
+    for name in ("Tasks", "Nodes", "Queue", "Timeline", "Usage"):
+        view = chosen(page, name)
+        figures = view.locator(".jrm-figure .bk-Figure")
+        figures.first.wait_for()
+        page.wait_for_timeout(500)  # Bokeh paints when the page has a moment
+        boxes = [box for box in (each.bounding_box() for each in figures.all() if each.is_visible()) if box]
+        width, height, colours = saved(page, view, SHOTS / f"saved-{name.lower()}.png")
+        # All figures of the view, not the first of them.
+        assert height >= max(box["y"] + box["height"] for box in boxes) - min(box["y"] for box in boxes), name
+        assert width >= max(box["width"] for box in boxes) - 2 and colours > 5, (
+            f"{name}: {width} wide, {colours} colours"
+        )
     assert talk.ours == []
 
 

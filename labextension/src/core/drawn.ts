@@ -55,6 +55,39 @@ export class Panel {
     this.figure?.push(picture);
   }
 
+  /** Keep what is drawn as a file, one picture under a line that says of what and when. */
+  save(at: number): void {
+    const { stage } = this;
+    const drawn = this.figure?.canvas();
+    if (!drawn || !drawn.width) return stage.say(stage.trans.__('Nothing is drawn yet'));
+    const scale = drawn.width / Math.max(1, this.host.clientWidth);
+    const high = Math.round(26 * scale);
+    const made = h('canvas', { width: drawn.width, height: drawn.height + high });
+    const pen = made.getContext('2d') as CanvasRenderingContext2D;
+    const dark = stage.theme() === 'dark';
+    pen.fillStyle = dark ? '#111418' : '#ffffff';
+    pen.fillRect(0, 0, made.width, made.height);
+    pen.fillStyle = dark ? '#e6e8eb' : '#1f2328';
+    pen.font = `${Math.round(13 * scale)}px sans-serif`;
+    const day = new Date(at * 1000);
+    pen.fillText(`${stage.view} · ${stage.session} · ${day.toLocaleString()}`, 8 * scale, 18 * scale);
+    pen.drawImage(drawn, 0, high);
+    const name = `${stage.session}-${stage.view}-${day.toISOString().slice(0, 19).replace(/:/g, '')}.png`;
+    made.toBlob(blob => {
+      if (!blob) return;
+      const url = URL.createObjectURL(blob);
+      h('a', { href: url, download: name }).click();
+      setTimeout(() => URL.revokeObjectURL(url), 60_000);
+      stage.say(stage.trans.__('Saved as %1', name));
+    }, 'image/png');
+  }
+
+  /** A button that saves. */
+  keep(at: () => number): HTMLButtonElement {
+    const { trans } = this.stage;
+    return button(trans.__('Save picture'), () => this.save(at()), { title: trans.__('Save what is drawn as a PNG file') });
+  }
+
   dispose(): void {
     this.asked++;
     this.figure?.dispose();
@@ -143,7 +176,8 @@ export class Drawn implements Body {
       const tool = this.tool(each);
       if (tool) bar.append(tool);
     }
-    if (this.asTable) bar.append(h('span', { class: 'jrm-grow' }), this.asTable);
+    bar.append(h('span', { class: 'jrm-grow' }), this.panel.keep(() => this.shown?.at ?? Date.now() / 1000));
+    if (this.asTable) bar.append(this.asTable);
     if (focused) bar.querySelector<HTMLElement>('button, select, input')?.focus();
     if (this.shown) for (const refresh of this.refreshers) refresh(this.shown);
     const uid = selected(this.stage.session);

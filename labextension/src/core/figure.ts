@@ -245,6 +245,12 @@ export class Figure {
     this.optional(picture);
   }
 
+  /** What is drawn now, all figures of it in one; null before it is. */
+  canvas(): HTMLCanvasElement | null {
+    const root = this.views && (this.views.roots ?? [...this.views])[0];
+    return root?.export?.('png').canvas ?? null;
+  }
+
   private optional(picture: Picture): void {
     for (const [name, table] of Object.entries(this.made.optional ?? {})) {
       const part = this.document.get_model_by_name(name);

@@ -33,6 +33,7 @@ export class Tasks implements Body {
   private readonly end: () => void;
   private readonly figure = h('div', {});
   private panel: Panel | null = null;
+  private keep: HTMLButtonElement | null = null;
   private chosen: string[] = [];
   private shown: Shown | null = null;
 
@@ -180,12 +181,15 @@ export class Tasks implements Body {
   private charted(on: boolean): void {
     this.chart.setAttribute('aria-pressed', String(on));
     if (on && !this.panel) {
-      this.panel = new Panel(this.stage, () => undefined);
-      this.figure.append(this.panel.host);
+      const panel = (this.panel = new Panel(this.stage, () => undefined));
+      this.figure.append(panel.host);
+      this.keep = panel.keep(() => this.shown?.at ?? Date.now() / 1000);
+      this.chart.after(this.keep);
       if (this.shown) this.panel.push(this.shown.picture);
     } else if (!on && this.panel) {
       this.panel.dispose();
       this.figure.replaceChildren();
+      this.keep?.remove();
       this.panel = null;
     }
     // The server makes no table that nobody draws.
