@@ -14,12 +14,13 @@ from unittest import mock
 
 import numpy as np
 
+from ..core import hearing
 from ..core.agent import AgentMachine
 from ..core.bundle import Deputy
 from ..core.cargo import Cargo
 from ..core.port import Port
 from ..core.session import SessionMachine
-from ..model.bulktable import CANCEL_ASKED, BulkTable
+from ..model.bulktable import BulkTable
 from ..model.columns import Array, Picks
 from ..model.effects import Effect, Spool
 from ..model.facts import Ends, TasksEnded
@@ -102,13 +103,8 @@ def _cancel_forgotten_on_reconnect() -> list[Patch]:
     inventory = SessionMachine._inventory
 
     def forget(self: SessionMachine, port: Port, report: Inventory) -> None:
-        flags = {bulk: table.flags.copy() for bulk, table in self.ledger.open_bulks()}
-        for bulk, picks, _ in report.held:
-            if bulk in flags:
-                self.ledger.bulks[bulk].flags[picks.where] &= np.uint8(~CANCEL_ASKED & 0xFF)
-        inventory(self, port, report)
-        for bulk in flags.keys() & self.ledger.unfinished.keys():
-            self.ledger.bulks[bulk].flags[:] = flags[bulk]
+        with mock.patch.object(hearing, "CANCEL_ASKED", 0):
+            inventory(self, port, report)
 
     return [(SessionMachine, "_inventory", forget)]
 

@@ -15,7 +15,8 @@ KNOWN = {
     "wall-clock-lease": 44,
     "no-connection-fence": 52,
     "attempt-ignored": 195,
-    "cancel-forgotten-on-reconnect": 102,
+    "cancel-forgotten-on-reconnect": 2,
+    "users-outlive-services": 311,
 }
 # What it may be caught by: a bug may break several promises, not any.
 BREAKS = {

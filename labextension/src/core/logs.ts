@@ -98,7 +98,7 @@ export class Logs implements Mounted {
       title: trans.__('Let it log details (DEBUG) from now on, until this is pressed again'),
       pressed: false
     });
-    this.end = button(trans.__('To the end'), () => this.bottom(), { title: trans.__('Show the newest lines') });
+    this.end = button(trans.__('To the end'), () => this.bottom(30), { title: trans.__('Show the newest lines') });
     this.box = h('div', {
       ...{ class: 'jrm-log', role: 'log', 'aria-live': 'off', tabindex: 0, 'aria-label': trans.__('Log lines') },
       onscroll: () => this.edge()
@@ -342,9 +342,11 @@ export class Logs implements Mounted {
     );
   }
 
-  private bottom(): void {
+  /** Go to the end, and for so many frames more: a scroll by keys that is under way would lead away again. */
+  private bottom(frames = 0): void {
     this.box.scrollTop = this.box.scrollHeight;
     this.edge();
+    if (frames > 0) requestAnimationFrame(() => this.bottom(frames - 1));
   }
 
   /** Offer the way back to whoever has scrolled away from the end. */
