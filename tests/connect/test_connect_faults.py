@@ -99,7 +99,6 @@ def test_calls_while_it_is_lost_fail_at_once_and_say_so(bed: Bed, transport: str
 @BOTH
 def test_a_reverse_door_whose_port_is_taken_is_put_up_at_another(bed: Bed, transport: str, relay: Relay) -> None:
     with bed.connect(transport, ssh_config=by(bed, relay)) as there, echo_server() as port:
-        ear = Ear(there)
         door = there.reverse(Address("127.0.0.1", 0), "127.0.0.1", port)
         before = door.address
         relay.refuse = True
