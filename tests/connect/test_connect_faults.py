@@ -230,6 +230,21 @@ def test_another_host_key_after_a_loss_is_the_end(bed: Bed, transport: str, rela
         assert "CHANGED" in ear.events[-1].text
 
 
+def test_a_word_for_a_channel_that_is_closed_does_not_end_the_connection(bed: Bed) -> None:
+    """A command ends while somebody is about to say that its input is over; sshd forgives no word after the close."""
+    with bed.connect("paramiko", "login") as there:
+        ear = Ear(there)
+        transport = there._link._end  # type: ignore[union-attr]
+        channel = transport.open_session()
+        late = channel._send_eof  # what is made before the close and sent after it
+        channel.exec_command("exit 0")
+        eventually(lambda: channel.closed, "the channel is still open")
+        channel.eof_sent = False
+        transport._send_user_message(late())
+        assert there.run(["echo", "here"]).text == "here"
+        assert not [event for event in ear.events if event.kind == "lost"], ear.events
+
+
 @BOTH
 def test_a_server_with_three_sessions_is_a_queue(bed: Bed, transport: str) -> None:
     with bed.connect(transport, "few", session_wait_s=20.0) as there:

@@ -16,8 +16,13 @@ from typing import Any
 
 import paramiko
 from paramiko.common import (
+    MSG_CHANNEL_CLOSE,
+    MSG_CHANNEL_DATA,
+    MSG_CHANNEL_EOF,
+    MSG_CHANNEL_EXTENDED_DATA,
     MSG_CHANNEL_OPEN,
     MSG_CHANNEL_REQUEST,
+    MSG_CHANNEL_WINDOW_ADJUST,
     MSG_REQUEST_FAILURE,
     MSG_REQUEST_SUCCESS,
     cMSG_CHANNEL_OPEN,
@@ -30,6 +35,14 @@ from jupyter_rm.runtime.connect.stream import SIGNALS
 WINDOW = 8 << 20  # bytes in flight to us for each channel: 100 ms of an 80 MB/s link
 _RAW: Any = paramiko.Channel
 _TABLE: Any = vars(paramiko.Transport)["_channel_handler_table"]
+# What a channel that was closed must not say any more.
+_OF_CHANNELS = (
+    MSG_CHANNEL_DATA,
+    MSG_CHANNEL_EXTENDED_DATA,
+    MSG_CHANNEL_EOF,
+    MSG_CHANNEL_REQUEST,
+    MSG_CHANNEL_WINDOW_ADJUST,
+)
 UNIX = "unix-socket:"  # marks a path where paramiko expects a host name
 
 
@@ -60,6 +73,7 @@ class Transport(paramiko.Transport):
         self.ended = threading.Event()
         self.heard = time.monotonic()
         self._turn = threading.Lock()
+        self._order = threading.Lock()
         self._replied = threading.Event()
         self._reply: Any = None
         inner: Any = self  # what paramiko does not publish, and keeps stable
@@ -125,6 +139,12 @@ class Transport(paramiko.Transport):
         inner: Any = self
         inner._tcp_handler = take
 
+    def _is_open(self, number: int) -> bool:
+        """Say whether the peer's channel of this number is open here; one that is being opened has none yet."""
+        inner: Any = self
+        there = [channel for channel in inner._channels.values() if channel.remote_chanid == number]
+        return any(channel.active and not channel.closed for channel in there)
+
     # --- unix sockets
 
     def dial(self, address: Address, timeout_s: float) -> Any:
@@ -134,6 +154,13 @@ class Transport(paramiko.Transport):
 
     def _send_user_message(self, data: Any) -> None:
         packet = data.asbytes()
+        if packet[0] in _OF_CHANNELS or packet[0] == MSG_CHANNEL_CLOSE:
+            # A command may end, and its channel be closed, while somebody is just about to say that its input is over:
+            # for that word after the close sshd ends the whole connection.
+            with self._order:
+                if packet[0] == MSG_CHANNEL_CLOSE or self._is_open(int.from_bytes(packet[1:5], "big")):
+                    super()._send_user_message(data)  # type: ignore[misc]
+            return
         if packet[:1] == cMSG_CHANNEL_OPEN and UNIX.encode() in packet[:80]:
             old = paramiko.Message(packet[1:])
             old.get_text()
