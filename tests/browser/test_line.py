@@ -4,6 +4,7 @@ person sees them in a cell's picture and in JupyterLab."""
 from __future__ import annotations
 
 import random
+import re
 
 from cluster_kit import Cluster, eventually
 from far_kit import Far
@@ -79,7 +80,7 @@ def test_a_person_sees_the_line(
     queue = page.locator(".jrm-v-queue")
     jobs = queue.get_by_role("region", name="Everybody’s jobs, by their place in the line")
     jobs.locator("tbody tr").nth(150).wait_for()
-    mine = jobs.locator("tr.jrm-own", has_text=pilot.job_id)
+    mine = jobs.get_by_role("row", name=re.compile(rf"^{pilot.job_id}\s"))
     assert f"{pilot.queue_position} of 201" in mine.inner_text() and "alice (you)" in mine.inner_text()
     sites = queue.get_by_role("region", name="Sites, as they were heard of last")
     assert "Slurm" in sites.inner_text() and "ago" in sites.inner_text()
