@@ -171,7 +171,7 @@ class AgentMachine(Telling):
             self._replace = True
             if self.floor.change(news) and not self.ended:
                 self._say_hello(now)  # the broker is to know what is there, also when the last hello is under way
-        elif not self._files(news):
+        elif not self._further_news(news):
             self._tick(now)
         return self._out()
 
@@ -334,7 +334,7 @@ class AgentMachine(Telling):
         elif isinstance(order, Stop):
             self._stop(Cause(order.cause))
         else:
-            self._files_order(order)
+            self._further_order(order)
 
     def _assign(self, order: Assign) -> None:
         index = order.picks.array()

@@ -85,8 +85,8 @@ class ServicesOfTasks(FilesOfTasks):
             notes=notes,
         )
 
-    def _files(self, news: Input) -> bool:
+    def _further_news(self, news: Input) -> bool:
         if isinstance(news, Heard):
             self._heard(news)
             return True
-        return super()._files(news)
+        return super()._further_news(news)

@@ -194,11 +194,11 @@ class FilesOfTasks:
             self._finished += ended
         return coming
 
-    def _files_order(self, order: Message) -> None:
+    def _further_order(self, order: Message) -> None:
         if isinstance(order, Deliver):
             self._effects.append(Delivered(order.bulk, order.found))
 
-    def _files(self, news: Input) -> bool:
+    def _further_news(self, news: Input) -> bool:
         """Take in what became of files; False: the news is about something else."""
         if isinstance(news, Moving):
             if news.bulk in self.holdings.bulks:

@@ -17,7 +17,7 @@ class Telling(ServicesOfTasks):
 
     _held: dict[int, HeldSet]
 
-    def _files_order(self, order: Message) -> None:
+    def _further_order(self, order: Message) -> None:
         if isinstance(order, TellLog):
             self._effects.append(ReadLog(order))
         elif isinstance(order, AskWhy):
@@ -27,13 +27,13 @@ class Telling(ServicesOfTasks):
             else:
                 self._effects.append(Explain(order.ask, order.bulk, self.floor.why(order.bulk)))
         else:
-            super()._files_order(order)
+            super()._further_order(order)
 
-    def _files(self, news: Input) -> bool:
+    def _further_news(self, news: Input) -> bool:
         if isinstance(news, LogRead):
             self._report(news.report)
             return True
         if isinstance(news, Explained):
             self._report(Why(news.ask, news.text))
             return True
-        return super()._files(news)
+        return super()._further_news(news)
